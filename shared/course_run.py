@@ -1,0 +1,109 @@
+"""CourseRun: the contract that we serve (LumiNUS "edX Contents API").
+
+Owns the field names, their types and documentation, the id scheme and what depends on the moment of
+answering. How edX's values become these is mapping's business.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal, NamedTuple
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+INT32_MAX = 2**31 - 1
+
+Int32 = Annotated[int, Field(ge=-(2**31), le=INT32_MAX, json_schema_extra={"format": "int32"})]
+"""A whole number as the contract's `format: int32` has it."""
+
+DateTime = Annotated[
+    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", json_schema_extra={"format": "date-time"})
+]
+"""RFC 3339, UTC, whole seconds, `Z`. Text of this one shape sorts as time does."""
+
+Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+
+
+class CourseRun(BaseModel):
+    """A course run as LumiNUS documents it; an unknown value is None here and left out of JSON."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    id: Uuid = Field(description="Identifies the course run in LumiNUS; the same run always has the same id")
+    courserun_key: str = Field(description="An identifier for the course run", alias="courserunKey")
+    uuid: Uuid | None = Field(None, description="Course unique identifier")
+    start_date: DateTime | None = Field(None, description="The start time of the course run.")
+    end_date: DateTime | None = Field(None, description="The end date of the course run.")
+    enrollment_start: DateTime | None = Field(
+        None, description="The first date and time when this course run is open for learners to enroll."
+    )
+    enrollment_end: DateTime | None = Field(
+        None, description="The last date and time when this course run is open for learners to enroll."
+    )
+    min_effort: Int32 | None = Field(
+        None, description="The minimum number of estimated hours of effort per week."
+    )
+    max_effort: Int32 | None = Field(
+        None, description="The maximum number of estimated hours of effort per week."
+    )
+    pacing_type: Literal["self-paced", "instructor-paced"] | None = Field(
+        None, description="The pacing of the course. May be self-paced or instructor-paced."
+    )
+    weeks_to_complete: Int32 | None = Field(
+        None, description="The number of weeks required to complete the content item."
+    )
+    availability: Literal["Current", "Upcoming"] | None = Field(
+        None, description="One of Current, Upcoming; worked out at the moment of answering, never stored"
+    )
+    marketing_url: str | None = Field(None, description="The URL for the course About page.")
+    enrollment_url: str | None = Field(None, description="The URL for the enrollment page.")
+    price: str | None = Field(None, description="Price for verified track.")
+    type: Literal["audit", "verified", "professional"] | None = Field(
+        None, description="Type of track. Audit, verified, professional."
+    )
+    modular_credit: Int32 | None = Field(None, description="Modular Credit (MC) Equivalents")
+
+
+class MappedRun(NamedTuple):
+    """What the catalogue keeps of one run: the contract object, and whether edX lists it at all.
+
+    `listed` is False when edX sends a `status` other than `published`; such a run is stored, never served.
+    `unknown_track` is the edX track that has no contract type (executive education …), for the report.
+    """
+
+    run: CourseRun
+    listed: bool
+    unknown_track: str | None = None
+
+
+class Rejection(NamedTuple):
+    """A record of edX's that cannot be mapped: reported and skipped, it never stops the rest."""
+
+    run_key: str  # "" when the record has none that can be read
+    field: str
+    reason: str
+
+
+def course_run_id(courserun_key: str) -> str:
+    """Return the id of a run: UUIDv5 in the URL namespace of its edX course address."""
+    return str(uuid5(NAMESPACE_URL, f"https://courses.edx.org/courses/{courserun_key}"))
+
+
+def course_uuid(course_key: str) -> str:
+    """Return the id of a course that edX sent without one, by the scheme of `course_run_id`."""
+    return str(uuid5(NAMESPACE_URL, f"https://courses.edx.org/courses/{course_key}"))
+
+
+def is_uuid(value: object) -> bool:
+    """Tell whether a value is the text form of a UUID that the contract takes."""
+    if not isinstance(value, str) or len(value) != len("00000000-0000-0000-0000-000000000000"):
+        return False
+    try:
+        return str(UUID(value)) == value.lower()
+    except ValueError:
+        return False
+
+
+def rfc3339(moment: datetime) -> str:
+    """Write an aware UTC moment as the contract's `date-time`, fractions of a second cut off."""
+    return f"{moment.year:04d}{moment:-%m-%dT%H:%M:%SZ}"
