@@ -4,11 +4,12 @@ Owns the field names, their types and documentation, the id scheme and what depe
 answering. How edX's values become these is mapping's business.
 """
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal, NamedTuple
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
 INT32_MAX = 2**31 - 1
@@ -23,6 +24,10 @@ DateTime = Annotated[
 
 Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 
+Availability = Literal["Current", "Upcoming"]
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+
 
 class CourseRun(BaseModel):
     """A course run as LumiNUS documents it; an unknown value is None here and left out of JSON."""
@@ -35,10 +40,14 @@ class CourseRun(BaseModel):
     start_date: DateTime | None = Field(None, description="The start time of the course run.")
     end_date: DateTime | None = Field(None, description="The end date of the course run.")
     enrollment_start: DateTime | None = Field(
-        None, description="The first date and time when this course run is open for learners to enroll."
+        None,
+        description="The first date and time when this course run is open for learners to enroll. "
+        "Learners cannot enroll before this date and time.",
     )
     enrollment_end: DateTime | None = Field(
-        None, description="The last date and time when this course run is open for learners to enroll."
+        None,
+        description="The last date and time when this course run is open for learners to enroll. "
+        "Learners cannot enroll after this date and time.",
     )
     min_effort: Int32 | None = Field(
         None, description="The minimum number of estimated hours of effort per week."
@@ -52,9 +61,8 @@ class CourseRun(BaseModel):
     weeks_to_complete: Int32 | None = Field(
         None, description="The number of weeks required to complete the content item."
     )
-    availability: Literal["Current", "Upcoming"] | None = Field(
-        None, description="One of Current, Upcoming; worked out at the moment of answering, never stored"
-    )
+    # Worked out at the moment of answering, never stored: see `availability`.
+    availability: Availability | None = Field(None, description="One of Current, Upcoming")
     marketing_url: str | None = Field(None, description="The URL for the course About page.")
     enrollment_url: str | None = Field(None, description="The URL for the enrollment page.")
     price: str | None = Field(None, description="Price for verified track.")
@@ -96,14 +104,30 @@ def course_uuid(course_key: str) -> str:
 
 def is_uuid(value: object) -> bool:
     """Tell whether a value is the text form of a UUID that the contract takes."""
-    if not isinstance(value, str) or len(value) != len("00000000-0000-0000-0000-000000000000"):
-        return False
-    try:
-        return str(UUID(value)) == value.lower()
-    except ValueError:
-        return False
+    return isinstance(value, str) and _UUID.fullmatch(value) is not None
 
 
 def rfc3339(moment: datetime) -> str:
     """Write an aware UTC moment as the contract's `date-time`, fractions of a second cut off."""
-    return f"{moment.year:04d}{moment:-%m-%dT%H:%M:%SZ}"
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+
+def availability(start_date: str | None, end_date: str | None, now: str) -> Availability | None:
+    """Tell whether a run is open or ahead at a moment; None when it has ended (its end is now or past).
+
+    All three are `date-time` texts of the contract's one shape, which sort as time does.
+    """
+    if end_date is not None and end_date <= now:
+        return None
+    return "Upcoming" if start_date is None or start_date > now else "Current"
+
+
+def stored_json(run: CourseRun) -> bytes:
+    """Write what is kept of a run: contract names, unknown values left out, no availability.
+
+    The same run always gives the same bytes, so they can be compared and digested.
+    """
+    return _COURSE_RUN.dump_json(run, by_alias=True, exclude_none=True, exclude={"availability"})
+
+
+_COURSE_RUN = TypeAdapter(CourseRun)

@@ -1,0 +1,43 @@
+"""Builders of what edX sends, as JSON: a plain sample each, and the fields that a test is about."""
+
+from typing import Any
+
+
+def make_seat(**overrides: Any) -> dict[str, Any]:
+    return {"type": "verified", "price": "150.00", "currency": "USD"} | overrides
+
+
+def make_run(**overrides: Any) -> dict[str, Any]:
+    return {
+        "key": "course-v1:MITx+6.00.1x+2T2026",
+        "course_uuid": "2f0f1b0c-3a58-4d0e-9d2b-6a6d5a1f7c11",
+        "uuid": "a64c2f5e-87d4-4b0e-b5d3-0e8f6a9c1d22",
+        "title": "Introduction to Computer Science and Programming Using Python",
+        "start": "2026-06-01T15:00:00Z",
+        "end": "2026-08-24T23:30:00Z",
+        "enrollment_start": "2026-03-01T00:00:00Z",
+        "enrollment_end": "2026-08-10T23:59:59Z",
+        "min_effort": 14,
+        "max_effort": 16,
+        "weeks_to_complete": 9,
+        "pacing_type": "instructor_paced",
+        "marketing_url": "https://www.edx.org/course/introduction-to-computer-science-mitx-6-00-1x",
+        "enrollment_url": None,
+        "status": "published",
+        "type": "verified",
+        "hidden": False,
+        "availability": "Upcoming",
+        "seats": [make_seat(), make_seat(type="audit", price="0.00")],
+    } | overrides
+
+
+def make_course(*runs: object, **overrides: Any) -> dict[str, Any]:
+    """Build a course of these runs, of one plain run when none is given."""
+    return {
+        "key": "MITx+6.00.1x",
+        "uuid": "2f0f1b0c-3a58-4d0e-9d2b-6a6d5a1f7c11",
+        "title": "Introduction to Computer Science and Programming Using Python",
+        "image": {"src": "https://prod-discovery.edx-cdn.org/media/course/image/6001x.jpg"},
+        "marketing_url": "https://www.edx.org/course/mitx-6-00-1x",
+        "course_runs": list(runs) or [make_run()],
+    } | overrides
