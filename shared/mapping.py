@@ -102,11 +102,12 @@ def map_course(course: object, rules: MappingSettings) -> Iterator[MappedRun | R
         yield Rejection("", "course_runs", reason)
         return
     for run in runs:
+        if not isinstance(run, EdxCourseRun):
+            reason = f"{_shown(run)} is no course run object (course {_shown(course.key)})"
+            yield Rejection("", "course_runs", reason)
+            continue
         run_key = ""
         try:
-            if not isinstance(run, EdxCourseRun):
-                reason = f"{_shown(run)} is no course run object (course {_shown(course.key)})"
-                raise _Unmappable("course_runs", reason)  # noqa: TRY301 - every rejection takes one way
             run_key = _key(run.key)
             yield _map_run(run, run_key, course, rules)
         except _Unmappable as problem:
@@ -155,9 +156,8 @@ def _map_run(run: EdxCourseRun, run_key: str, course: EdxCourse, rules: MappingS
 
 def _key(value: object) -> str:
     if not isinstance(value, str):
-        raise _Unmappable(
-            "key", "the course run has no key" if value is None else f"{_shown(value)} is no key"
-        )
+        reason = "the course run has no key" if value is None else f"{_shown(value)} is no key"
+        raise _Unmappable("key", reason)
     if problem := _key_problem(value):
         raise _Unmappable("key", f"{_shown(value)} {problem}")
     return value
