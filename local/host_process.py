@@ -1,0 +1,93 @@
+"""The host stand-in in a process of its own: nothing of it is shared with whoever starts it."""
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import requests
+
+from local.child import Child
+
+_REPOSITORY = Path(__file__).parents[1]
+_START_TIMEOUT_S = 60
+
+
+class FunctionFailed(Exception):
+    """A timer function raised; the message is what the host logged about it."""
+
+
+class HostProcess:
+    """`python -m local.host` as a child process; a context manager that stops it at the end.
+
+    Args:
+        settings: all settings of the functions; neither our environment nor a local.settings.json adds any.
+        directory: holds function_app.py and host.json.
+        port: 0 takes a free one.
+        echo: called with each line that the host logs, from another thread.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        directory: Path = _REPOSITORY,
+        port: int = 0,
+        echo: Callable[[str], None] | None = None,
+    ) -> None:
+        self.child = Child(
+            [sys.executable, "-m", "local.host", "--port", str(port), "--settings", os.devnull],
+            environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(_REPOSITORY), **settings},
+            directory=directory,
+            echo=echo,
+        )
+        try:
+            self.url = self.child.wait_for(r"Listening on (\S+)", _START_TIMEOUT_S)[1]
+        except BaseException:
+            self.child.kill()
+            raise
+
+    @property
+    def log(self) -> str:
+        """All that the host and the functions have logged so far."""
+        return "\n".join(self.child.lines)
+
+    def fire(self, name: str, *, past_due: bool = False, timeout_s: float = 600) -> None:
+        """Run a timer function the way the host does by hand, and wait for its end.
+
+        Raises:
+            FunctionFailed: the function raised.
+            ChildFailed: the host ended, or `timeout_s` passed.
+        """
+        fired = requests.post(
+            f"{self.url}/admin/functions/{name}",
+            data=json.dumps({"input": {"IsPastDue": past_due}}),
+            timeout=10,
+        )
+        fired.raise_for_status()
+        invocation_id = re.escape(fired.headers["X-MS-INVOCATION-ID"])
+        end = self.child.wait_for(
+            rf"Executed 'Functions\.{name}' \((\w+), Id={invocation_id}, \S+\) ?(.*)", timeout_s
+        )
+        if end[1] == "Failed":
+            raise FunctionFailed(end[2])
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C does."""
+        self.child.stop(signal.SIGINT)
+
+    def kill(self) -> None:
+        """Kill it, as a crash would."""
+        self.child.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
