@@ -1,0 +1,182 @@
+"""Catalogs of the edX sandbox: courses as JSON bytes, pages joined from them, changes while it runs.
+
+Nothing here decodes a course to serve it, so that a catalogue of 60,000 courses costs little.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from threading import Lock
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from local.sandbox_http import CATALOG_API, Body, Request
+
+USER = "sandbox-user"
+"""Whom the sandbox's credentials belong to; a catalog that does not list them as a viewer is 403."""
+
+Course = dict[str, Any]
+
+
+class StoredCourse(NamedTuple):
+    """A course in a catalog; `body` is its JSON, or makes it."""
+
+    key: str
+    body: bytes | Callable[[], bytes]
+
+    def raw(self) -> bytes:
+        return self.body if isinstance(self.body, bytes) else self.body()
+
+
+class _Shown(NamedTuple):
+    """What a catalog shows between two changes, with the pages that were made of it."""
+
+    courses: tuple[StoredCourse, ...]
+    pages: dict[str, Body]
+
+
+class Catalog:
+    """A catalog of edX's, which can be changed while it is served.
+
+    Args:
+        archived: what `courses_count` counts on top of the courses shown.
+    """
+
+    def __init__(
+        self,
+        id: int,  # noqa: A002  edX's own name for it
+        name: str,
+        courses: Iterable[Course | StoredCourse] = (),
+        *,
+        query: str = "*:*",
+        viewers: Sequence[str] = (USER,),
+        archived: int = 7,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.query = query
+        self.viewers = list(viewers)
+        self.archived = archived
+        self._changing = Lock()
+        self._shown = _Shown((), {})
+        self.replace(courses)
+
+    def __len__(self) -> int:
+        return len(self._shown.courses)
+
+    def described(self) -> dict[str, object]:
+        """Return the catalog as the API describes it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "query": self.query,
+            "courses_count": len(self) + self.archived,
+            "viewers": self.viewers,
+        }
+
+    @property
+    def courses(self) -> list[Course]:
+        """The courses shown now, in order, decoded afresh."""
+        return [json.loads(course.raw()) for course in self._shown.courses]
+
+    def replace(self, courses: Iterable[Course | StoredCourse]) -> None:
+        """Show these courses instead, in this order."""
+        self._show(lambda _shown: [_stored(course) for course in courses])
+
+    def add(self, *courses: Course, at: int | None = None) -> None:
+        """Show more courses: at the end, or from a position on."""
+        new = [_stored(course) for course in courses]
+        self._show(lambda shown: [*shown, *new] if at is None else [*shown[:at], *new, *shown[at:]])
+
+    def remove(self, *course_keys: str) -> None:
+        """Stop showing courses."""
+        gone = set(course_keys)
+        if missing := gone - {course.key for course in self._shown.courses}:
+            raise KeyError(*missing)
+        self._show(lambda shown: [course for course in shown if course.key not in gone])
+
+    def alter(self, course_key: str, change: Callable[[Course], object]) -> None:
+        """Change a course in place, runs included."""
+
+        def altered(shown: Sequence[StoredCourse]) -> Sequence[StoredCourse]:
+            position = _position(shown, course_key)
+            course = json.loads(shown[position].raw())
+            change(course)
+            return [*shown[:position], _stored(course), *shown[position + 1 :]]
+
+        self._show(altered)
+
+    def add_run(self, course_key: str, run: Mapping[str, Any]) -> None:
+        """Give a course one more run."""
+        self.alter(course_key, lambda course: course["course_runs"].append(deepcopy(dict(run))))
+
+    def remove_run(self, run_key: str) -> None:
+        """Stop showing a run; its course stays."""
+        for course_key in self._courses_with(run_key):
+            self.alter(
+                course_key,
+                lambda course: course.update(
+                    course_runs=[run for run in course["course_runs"] if run.get("key") != run_key]
+                ),
+            )
+
+    def alter_run(self, run_key: str, **fields: object) -> None:
+        """Change fields of a run."""
+        for course_key in self._courses_with(run_key):
+            self.alter(
+                course_key,
+                lambda course: [
+                    run.update(fields) for run in course["course_runs"] if run.get("key") == run_key
+                ],
+            )
+
+    def page(self, request: Request) -> Body:
+        """Return the page of courses that a request asks for."""
+        shown = self._shown
+        name = urlencode(sorted(request.query.items()))
+        return shown.pages.setdefault(name, Body(lambda: _page(shown.courses, request)))
+
+    def warm(self, limit: int) -> None:
+        """Make and compress every page of a walk beforehand, so that a benchmark does not wait for it."""
+        for offset in range(0, max(len(self), 1), limit):
+            query = {"limit": str(limit), "offset": str(offset)} if offset else {"limit": str(limit)}
+            _ = self.page(Request("GET", f"{CATALOG_API}/catalogs/{self.id}/courses/", query)).gzipped
+
+    def _show(self, changed: Callable[[Sequence[StoredCourse]], Iterable[StoredCourse]]) -> None:
+        with self._changing:
+            self._shown = _Shown(tuple(changed(self._shown.courses)), {})
+
+    def _courses_with(self, run_key: str) -> list[str]:
+        quoted = json.dumps(run_key).encode()
+        found = [course.key for course in self._shown.courses if quoted in course.raw()]
+        if not found:
+            raise KeyError(run_key)
+        return found
+
+
+def links(request: Request, count: int) -> dict[str, str | None]:
+    """Return `next` and `previous`, which point to another host than the one called."""
+    limit, offset = request.limit, request.offset
+    return {
+        "next": request.foreign_url(offset + limit) if offset + limit < count else None,
+        "previous": request.foreign_url(max(offset - limit, 0)) if offset > 0 else None,
+    }
+
+
+def _page(courses: tuple[StoredCourse, ...], request: Request) -> bytes:
+    head = json.dumps({"count": len(courses), **links(request, len(courses)), "results": []}).encode()
+    shown = courses[request.offset : request.offset + request.limit]
+    return head.removesuffix(b"]}") + b",".join(course.raw() for course in shown) + b"]}"
+
+
+def _position(courses: Sequence[StoredCourse], course_key: str) -> int:
+    for position, course in enumerate(courses):
+        if course.key == course_key:
+            return position
+    raise KeyError(course_key)
+
+
+def _stored(course: Course | StoredCourse) -> StoredCourse:
+    if isinstance(course, StoredCourse):
+        return course
+    return StoredCourse(str(course.get("key")), json.dumps(course).encode())
