@@ -5,6 +5,7 @@ what is still intact, and never holds a secret, a token or a stack trace.
 
     ConnectorError
     ├── ConfigurationError        a setting is missing or malformed
+    ├── AccessUnavailable         the keys that tokens are checked with cannot be had
     ├── EdxError
     │   ├── EdxRefused            edX does not accept our credentials
     │   ├── EdxUnavailable        edX cannot be reached or fails; retriable
@@ -42,6 +43,10 @@ class ConfigurationError(ConnectorError):
     def __init__(self, setting: str, problem: str) -> None:
         super().__init__(f"The setting {setting} {problem}")
         self.setting = setting
+
+
+class AccessUnavailable(ConnectorError):
+    """The keys that tokens are checked with cannot be had, so nobody is let in; a later try may succeed."""
 
 
 class EdxError(ConnectorError):

@@ -69,9 +69,8 @@ def _enrollment_template(value: str) -> str:
 
 def _connection_string(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
-    if (
-        text.lower() == "usedevelopmentstorage=true"
-    ):  # the one form in which the SDK takes Azurite's short name
+    # The one form in which the SDK takes Azurite's short name.
+    if text.lower() == "usedevelopmentstorage=true":
         return secret
     # As the SDK reads it: names in any case, none twice, none without a value.
     pairs = [part.partition("=") for part in text.rstrip(";").split(";")]
