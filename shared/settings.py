@@ -27,7 +27,9 @@ from shared.errors import ConfigurationError
 
 # Stricter than any URL parser, so that no two of them can read a different host out of one value. There is
 # no `@` before the path: a URL with credentials in it is refused.
-_URL = re.compile(r"https?://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?(/[!-~]*)?", re.ASCII | re.IGNORECASE)
+_URL = re.compile(
+    r"https?://([a-z0-9][\w.-]*|\[[0-9a-f:.]+\])(:\d{1,5})?(/[!-~]*)?", re.ASCII | re.IGNORECASE
+)
 
 _URL_RULE = "an https URL (http to a loopback address only) without credentials in it"
 

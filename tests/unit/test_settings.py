@@ -1,0 +1,231 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.errors import ConfigurationError
+from shared.settings import SETTING_NAMES, access_settings, connector_settings, is_loopback
+
+EXAMPLE = Path(__file__).parents[2] / "local.settings.example.json"
+ACCOUNT_KEY = "c2VjcmV0LWFjY291bnQta2V5"
+AZURITE = (
+    f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={ACCOUNT_KEY};"
+    "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
+)
+CONNECTOR = {"EDX_CLIENT_ID": "id", "EDX_CLIENT_SECRET": "s3cr3t", "TABLES_CONNECTION_STRING": AZURITE}
+ACCESS = {
+    "APIM_SUBSCRIPTION_KEYS": "first-key",
+    "ADMIN_JWT_ISSUER": "https://login.example/",
+    "ADMIN_JWT_AUDIENCE": "connector",
+    "ADMIN_JWKS_URL": "https://login.example/keys?p=policy",
+}
+
+
+def load_all(environment: dict[str, str]) -> None:
+    connector_settings(CONNECTOR | environment)
+    access_settings(ACCESS | environment)
+
+
+def fault(environment: dict[str, str]) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        load_all(environment)
+    return caught.value
+
+
+def test_defaults_are_the_documented_ones_when_only_required_settings_are_given() -> None:
+    settings = connector_settings(CONNECTOR)
+    assert settings.model_dump(exclude={"edx": {"client_secret"}, "storage": {"connection_string"}}) == {
+        "edx": {
+            "api_url": "https://api.edx.org/catalog/v1/",
+            "token_url": "https://api.edx.org/oauth2/v1/access_token",
+            "client_id": "id",
+            "catalog_ids": (),
+            "page_size": 100,
+            "concurrency": 4,
+        },
+        "mapping": {
+            "enrollment_url": "https://courses.edx.org/course_modes/choose/{key}/",
+            "modular_credit_hours": 30,
+        },
+        "storage": {"endpoint": None, "prefix": "EdX"},
+        "sync": {"fresh_for_s": 900, "max_withdraw_percent": 20, "time_budget_s": 200},
+    }
+    assert settings.edx.client_secret.get_secret_value() == "s3cr3t"
+    access = access_settings(ACCESS)
+    assert (access.role_claim, access.role) == ("roles", "LumiNUS.Admin")
+
+
+@pytest.mark.parametrize("name", [*CONNECTOR, *ACCESS])
+@pytest.mark.parametrize("absent", ["", "  \t"])
+def test_error_names_the_setting_when_a_required_one_is_empty(name: str, absent: str) -> None:
+    error = fault({name: absent})
+    assert error.setting == name
+    assert error.message.startswith(f"The setting {name} is missing: expected ")
+
+
+def test_error_names_the_first_when_everything_is_missing() -> None:
+    with pytest.raises(
+        ConfigurationError, match="The setting EDX_CLIENT_ID is missing: expected the id of our"
+    ):
+        connector_settings({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EDX_API_URL", "http://api.edx.org/catalog/v1/"),
+        ("EDX_API_URL", "https://user:pa55@api.edx.org/"),
+        ("EDX_API_URL", "https://api.edx.org/?a=b"),
+        ("EDX_API_URL", "https://api.edx.org:99999/"),
+        ("EDX_API_URL", "https://api.edx.org /"),
+        ("EDX_API_URL", "ftp://api.edx.org/"),
+        ("EDX_API_URL", "file:///etc/passwd"),
+        ("EDX_API_URL", "api.edx.org/catalog/v1/"),
+        ("EDX_API_URL", "https://"),
+        ("EDX_TOKEN_URL", "http://localhost.example/token"),
+        ("EDX_TOKEN_URL", "http://127.0.0.1.example/token"),
+        ("EDX_TOKEN_URL", "http://127.0.0.1\\@api.example/token"),
+        ("EDX_TOKEN_URL", "http://127.0.0.1@api.example/token"),
+        ("EDX_TOKEN_URL", "http://0.0.0.0/token"),
+        ("ADMIN_JWKS_URL", "http://169.254.169.254/keys"),
+        ("TABLES_CONNECTION_STRING", "AccountName=a"),
+        ("TABLES_CONNECTION_STRING", f"AccountKey={ACCOUNT_KEY}"),
+        ("TABLES_CONNECTION_STRING", "AccountName=a;AccountKey=not*base64"),
+        ("TABLES_CONNECTION_STRING", f"AccountName=a;AccountKey={ACCOUNT_KEY};accountname=b"),
+        ("TABLES_CONNECTION_STRING", f"AccountName=a;AccountKey={ACCOUNT_KEY};EndpointSuffix"),
+        ("TABLES_CONNECTION_STRING", "SharedAccessSignature=sv=2026&sig=x"),
+        ("TABLES_CONNECTION_STRING", f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey={ACCOUNT_KEY}"),
+        (
+            "TABLES_CONNECTION_STRING",
+            f"AccountName=a;AccountKey={ACCOUNT_KEY};TableEndpoint=http://tables.example/a",
+        ),
+        ("TABLES_CONNECTION_STRING", "nonsense"),
+        ("TABLES_PREFIX", "1EdX"),
+        ("TABLES_PREFIX", "EdX_"),
+        ("TABLES_PREFIX", "E" * 53),
+        ("EDX_ENROLLMENT_URL", "https://courses.edx.org/choose/"),
+        ("EDX_ENROLLMENT_URL", "https://courses.edx.org/{key}/{other}/"),
+        ("EDX_ENROLLMENT_URL", "https://courses.edx.org/{{key}}/"),
+        ("EDX_ENROLLMENT_URL", "http://courses.edx.org/{key}/"),
+        ("EDX_ENROLLMENT_URL", "https://{key}/"),
+        ("EDX_CATALOG_IDS", "1,a"),
+        ("EDX_CATALOG_IDS", "0"),
+        ("EDX_CATALOG_IDS", "1,02"),
+        ("EDX_CATALOG_IDS", "-1"),
+        ("EDX_CATALOG_IDS", "1 2"),
+        ("EDX_CATALOG_IDS", "٣"),
+        ("EDX_PAGE_SIZE", "0"),
+        ("EDX_PAGE_SIZE", "501"),
+        ("EDX_PAGE_SIZE", "4.0"),
+        ("EDX_PAGE_SIZE", "1_0"),
+        ("EDX_PAGE_SIZE", "+4"),
+        ("EDX_CONCURRENCY", "0"),
+        ("EDX_CONCURRENCY", "33"),
+        ("MODULAR_CREDIT_HOURS", "0"),
+        ("MODULAR_CREDIT_HOURS", "many"),
+        ("SYNC_FRESH_FOR_SECONDS", "-1"),
+        ("SYNC_MAX_WITHDRAW_PERCENT", "101"),
+        ("SYNC_TIME_BUDGET_SECONDS", "0"),
+        ("SYNC_TIME_BUDGET_SECONDS", "541"),
+        ("APIM_SUBSCRIPTION_KEYS", " , ,"),
+    ],
+)
+def test_error_names_the_setting_and_hides_the_value_when_it_is_malformed(name: str, value: str) -> None:
+    error = fault({name: value})
+    assert error.setting == name
+    assert error.message.startswith(f"The setting {name} is malformed: expected ")
+    assert error.__cause__ is None
+    assert error.__context__ is None  # pydantic's own error holds the values
+    if len(value) > 3:
+        assert value not in repr(error)
+    assert "pa55" not in repr(error)
+    assert ACCOUNT_KEY not in repr(error)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:8400/catalog/v1/",
+        "http://127.0.0.1:8400/catalog/v1/",
+        "http://127.9.9.9/catalog/v1/",
+        "http://[::1]:8400/catalog/v1/",
+    ],
+)
+def test_plain_http_is_accepted_when_the_host_is_loopback(url: str) -> None:
+    assert connector_settings(CONNECTOR | {"EDX_API_URL": url}).edx.api_url == url
+    assert is_loopback(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.edx.org/", "http://128.0.0.1/", "http://[::2]/", "http://localhost.example/", "x"]
+)
+def test_a_run_is_real_when_the_host_is_not_loopback(url: str) -> None:
+    assert not is_loopback(url)
+
+
+def test_api_url_ends_with_a_slash_when_the_setting_does_not() -> None:
+    settings = connector_settings(CONNECTOR | {"EDX_API_URL": "https://api.edx.org/catalog/v1"})
+    assert settings.edx.api_url == "https://api.edx.org/catalog/v1/"
+
+
+def test_catalog_ids_keep_their_order_when_some_are_repeated_or_empty() -> None:
+    settings = connector_settings(CONNECTOR | {"EDX_CATALOG_IDS": " 30, 4,,30 ,100,"})
+    assert settings.edx.catalog_ids == (30, 4, 100)
+
+
+def test_subscription_keys_are_trimmed_when_the_setting_has_spaces_and_empty_entries() -> None:
+    keys = access_settings(ACCESS | {"APIM_SUBSCRIPTION_KEYS": " one ,, Two,"}).subscription_keys
+    assert [key.get_secret_value() for key in keys] == ["one", "Two"]
+
+
+@pytest.mark.parametrize(
+    "connection_string",
+    [
+        "UseDevelopmentStorage=true",
+        AZURITE,
+        f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={ACCOUNT_KEY};EndpointSuffix=core.windows.net",
+        "TableEndpoint=https://a.table.core.windows.net/;SharedAccessSignature=sv=2026&sig=x",
+    ],
+)
+def test_connection_string_is_handed_on_as_it_is_when_it_is_usable(connection_string: str) -> None:
+    storage = connector_settings(CONNECTOR | {"TABLES_CONNECTION_STRING": connection_string}).storage
+    assert storage.connection_string
+    assert storage.connection_string.get_secret_value() == connection_string
+
+
+def test_endpoint_is_enough_when_there_is_no_connection_string() -> None:
+    endpoint = "https://account.table.core.windows.net"
+    storage = connector_settings(
+        CONNECTOR | {"TABLES_CONNECTION_STRING": "", "TABLES_ENDPOINT": endpoint}
+    ).storage
+    assert (storage.connection_string, storage.endpoint) == (None, endpoint)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "connection_string"), [("", ""), ("https://account.table.core.windows.net", AZURITE)]
+)
+def test_error_names_both_ways_into_storage_when_none_or_both_are_set(
+    endpoint: str, connection_string: str
+) -> None:
+    error = fault({"TABLES_ENDPOINT": endpoint, "TABLES_CONNECTION_STRING": connection_string})
+    assert "TABLES_ENDPOINT" in error.message
+    assert "TABLES_CONNECTION_STRING" in error.message
+    assert ACCOUNT_KEY not in repr(error)
+
+
+def test_repr_shows_no_secret_when_settings_are_printed() -> None:
+    text = repr(connector_settings(CONNECTOR)) + repr(access_settings(ACCESS))
+    assert "id" in text
+    for secret in ("s3cr3t", ACCOUNT_KEY, "first-key"):
+        assert secret not in text
+
+
+def test_local_example_loads_and_holds_every_setting_when_read_as_it_is() -> None:
+    example = json.loads(EXAMPLE.read_text())
+    values = example["Values"]
+    host_only = {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", "PYTHON_THREADPOOL_THREAD_COUNT"}
+    assert set(values) == {*SETTING_NAMES, *host_only}
+    settings = connector_settings(values)
+    assert is_loopback(settings.edx.api_url)
+    assert settings.storage.endpoint is None
+    assert access_settings(values).jwks_url == "http://127.0.0.1:8400/jwks"
