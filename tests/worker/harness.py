@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from requests.structures import CaseInsensitiveDict
 
+APP_DIRECTORY = Path(__file__).parents[2]
 HOST_URL = "http://localhost:7071"
 ANSWER_TIMEOUT_S = 60
 
@@ -147,6 +148,10 @@ class FunctionsWorker:
             self._waiting.pop(answer["call"]).set_result(answer)
         for waiting in self._waiting.values():
             waiting.set_exception(AssertionError(f"The worker has ended:\n{self.log}"))
+
+
+StartWorker = Callable[..., FunctionsWorker]
+"""The fixture `start_worker`: takes settings by name."""
 
 
 def host_query(query: str) -> dict[str, str]:
