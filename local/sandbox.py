@@ -24,9 +24,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from local import sample_catalogue
 from local.sandbox_catalogs import USER, Catalog, links
-from local.sandbox_faults import ACTIONS, Action, Rule
+from local.sandbox_faults import ACTIONS, EDX, Action, Rule
 from local.sandbox_http import CATALOG_API, Exchange, Reply, Request, json_reply, text_reply
-from local.sandbox_tokens import AUDIENCE, SigningKey, admin_claims, mint
+from local.sandbox_tokens import AUDIENCE, SigningKey, admin_claims, default_key, mint
 
 HOST = "127.0.0.1"
 TOKEN_PATH = "/oauth2/v1/access_token"  # noqa: S105  a path, no secret
@@ -62,7 +62,7 @@ class Sandbox:
         self.rules: list[Rule] = []
         self.requests: list[Request] = []
         self.max_in_flight = 0
-        self.signing_key = SigningKey()
+        self.signing_key = default_key()
         self._in_flight = 0
         self._tokens: dict[str, float] = {}  # and the moment until which each is valid
         self._lock = RLock()
@@ -157,7 +157,7 @@ class Sandbox:
     def serve(self, connection: socket, request: Request) -> bool:
         """Answer one request; return whether the connection can be kept."""
         control = request.path.startswith(("/sandbox/", "/mint"))
-        for_edx = request.path.startswith((CATALOG_API, "/oauth2/"))
+        for_edx = re.search(EDX, request.path) is not None
         if control:
             try:
                 reply = self._answer(request)

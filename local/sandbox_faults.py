@@ -7,6 +7,7 @@ one that changes the catalogue in mid-pull and returns `reply` as it is, for exa
 
 import json
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
@@ -16,6 +17,9 @@ from typing import Literal
 from local.sandbox_http import JSON, Exchange, Reply, Request, json_reply, text_reply
 
 Action = Callable[[Exchange, Reply], Reply | None]
+
+EDX = "^/(catalog|oauth2)/"
+"""The path of a rule for everything that is edX's: tokens and catalogs, not the JWKS."""
 
 MIB = 2**20
 
@@ -126,13 +130,16 @@ def cut() -> Action:
     return act
 
 
-def broken_gzip() -> Action:
-    """Send a body that says gzip and breaks half-way."""
+def broken_gzip(*, truncated: bool = False) -> Action:
+    """Send gzip that is wrong half-way; truncated: that ends there, which urllib3 does not notice."""
 
-    def act(exchange: Exchange, reply: Reply) -> None:
-        head, body = reply.wire(gzipped=True)
-        half = len(body) // 2
-        exchange.write(head + body[:half] + bytes(len(body) - half))
+    def act(_exchange: Exchange, reply: Reply) -> Reply:
+        raw = reply.body.raw()
+        packer = zlib.compressobj(1, wbits=31)
+        half = packer.compress(raw[: len(raw) // 2]) + packer.flush(zlib.Z_FULL_FLUSH)
+        invalid = b"" if truncated else b"\xff" * 100  # deflate knows no block of type 3
+        broken = text_reply(half + invalid, reply.status, JSON)
+        return replace(broken, headers={**reply.headers, "Content-Encoding": "gzip"})
 
     return act
 

@@ -139,7 +139,8 @@ class Exchange:
 
     def wire(self, reply: Reply) -> tuple[bytes, bytes]:
         """Return head and body of a reply as this caller takes them."""
-        return reply.wire(gzipped="gzip" in self.request.headers.get("accept-encoding", ""))
+        accepted = self.request.headers.get("accept-encoding", "")
+        return reply.wire(gzipped="gzip" in accepted and "Content-Encoding" not in reply.headers)
 
     def send(self, reply: Reply) -> None:
         """Answer."""
