@@ -423,6 +423,7 @@ NO_ID = make_seat(type="no-id-professional", price="800.00")
     ("seats", "expected"),
     [
         ([PROFESSIONAL, VERIFIED], "100.00"),
+        ([PROFESSIONAL | {"price": "50.00"}, VERIFIED], "100.00"),
         ([PROFESSIONAL, NO_ID], "800.00"),
         ([make_seat(type="professional education", price="700.00")], "700.00"),
         ([PROFESSIONAL, VERIFIED | {"currency": "EUR"}], "900.00"),
