@@ -25,6 +25,8 @@ what is still intact, and never holds a secret, a token or a stack trace.
 HTTP statuses are decided in function_app.py.
 """
 
+import logging
+import traceback
 from datetime import datetime
 
 
@@ -128,3 +130,9 @@ class Forbidden(RequestError):
 
 class NotFound(RequestError):
     """A catalog or a course run that does not exist for us."""
+
+
+def log_unexpected(logger: logging.Logger, error: BaseException) -> None:
+    """Log the kind and place of an error that is none of ours; its text may hold anything and stays out."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("Unexpected %s\n%s", type(error).__name__, places)

@@ -1,0 +1,493 @@
+"""The sync of one catalog: pull, map, compare, store, withdraw, publish, report.
+
+Its collaborators are handed in. What a pull means for the stored runs is worked out by `Comparison`,
+which does no I/O; `Syncer` does the rest in order.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
+from uuid import UUID, uuid4
+
+from shared.course_run import MappedRun, Rejection, course_run_id, rfc3339, stored_json
+from shared.edx_client import EdxClient, EdxSession
+from shared.errors import (
+    ConnectorError,
+    EdxProtocolError,
+    EdxThrottled,
+    EdxUnavailable,
+    MassWithdrawal,
+    NotFound,
+    StorageError,
+    SyncError,
+    log_unexpected,
+)
+from shared.lease import FinishedSync
+from shared.mapping import map_course
+from shared.published import WITHDRAWN, ServedRun, digest, render, served, served_runs, unpack
+from shared.settings import ConnectorSettings, MappingSettings
+from shared.sync_report import SyncReport
+from shared.table_store import CatalogList, CatalogWriter, Head, StateDamaged, StoredRun, TableStore
+
+logger = logging.getLogger(__name__)
+
+PULLS = 2  # a pull that is not whole is tried once more
+THROTTLED_AT_MOST = timedelta(hours=24)
+WITHDRAWALS_NEVER_SUSPICIOUS = 10
+REJECTIONS_KEPT = 50
+UNKNOWN_TRACKS_KEPT = 20
+_UNREADABLE = b"\xff" * 16  # the digest of a stored run that cannot be read: whatever edX shows is a change
+
+Progress = Callable[[int, int | None], None]
+"""Told the courses pulled so far, and how many there are when edX said so."""
+
+
+class Caller(NamedTuple):
+    """Who asked for a sync: `timer`, `http` or `operator`, and its invocation, for the log and the report."""
+
+    trigger: str
+    invocation_id: str = ""
+
+
+class Change(NamedTuple):
+    """A course run that must be written."""
+
+    kind: Literal["created", "changed", "restored"]
+    mapped: MappedRun
+    size: int  # bytes of its JSON
+
+
+class Preview(NamedTuple):
+    """What a sync would do: the runs to write beside what is stored of them, and those that are gone."""
+
+    changes: list[tuple[StoredRun | None, Change]]
+    gone: list[StoredRun]
+    stopped: MassWithdrawal | None
+    report: SyncReport
+
+
+class Comparison:
+    """What a pull means for the stored runs of a catalog. Run ids are packed UUIDs."""
+
+    def __init__(self, known: dict[bytes, bytes], rules: MappingSettings) -> None:
+        self.digests = known
+        self.shown: dict[bytes, ServedRun | None] = {}
+        self.rejections: list[Rejection] = []
+        self.unknown_tracks: Counter[str] = Counter()
+        self.changes: dict[bytes, str] = {}
+        self.withdrawn = 0
+        self._rules = rules
+        self._seen: set[bytes] = set()
+        self._rejected: set[bytes] = set()
+
+    @property
+    def runs(self) -> int:
+        """How many distinct course runs could be mapped."""
+        return len(self.shown)
+
+    def begin_pull(self) -> None:
+        """Forget which runs were seen; a second pull decides anew what is gone."""
+        self._seen.clear()
+        self._rejected.clear()
+        self.rejections.clear()
+        self.unknown_tracks.clear()
+
+    def courses(self, courses: Iterable[object]) -> Iterator[Change]:
+        """Take in courses that edX shows, and return the runs to write. A run seen before is passed over."""
+        for course in courses:
+            for record in map_course(course, self._rules):
+                if isinstance(record, Rejection):
+                    self._reject(record)
+                    continue
+                run_id = UUID(record.run.id).bytes
+                if run_id in self._seen:
+                    continue
+                self._seen.add(run_id)
+                if record.unknown_track:
+                    self.unknown_tracks[record.unknown_track] += 1
+                run_json = stored_json(record.run)
+                self.shown[run_id] = served(record, run_json)
+                content = digest(record, run_json)
+                before = self.digests.get(run_id)
+                if content == before:
+                    continue
+                self.digests[run_id] = content
+                kind: Literal["created", "changed", "restored"] = (
+                    "created" if before is None else "restored" if before == WITHDRAWN else "changed"
+                )
+                self.changes.setdefault(run_id, kind)
+                yield Change(kind, record, len(run_json))
+
+    def refuse(self, mapped: MappedRun, reason: str) -> None:
+        """Take back a run that storage refused: it counts as rejected, what is stored of it stays."""
+        run_id = UUID(mapped.run.id).bytes
+        self.digests[run_id] = _UNREADABLE
+        if self.changes.pop(run_id, None) == "created":
+            del self.digests[run_id]
+        self.shown.pop(run_id, None)
+        self._seen.discard(run_id)
+        self._reject(Rejection(mapped.run.courserun_key, "entity", reason))
+
+    def _reject(self, rejection: Rejection) -> None:
+        self.rejections.append(rejection)
+        if rejection.run_key:
+            self._rejected.add(UUID(course_run_id(rejection.run_key)).bytes)
+
+    def gone(self) -> list[bytes]:
+        """Return the stored runs that edX does not show any more. A rejected run has not disappeared."""
+        return [
+            run_id
+            for run_id, content in self.digests.items()
+            if content != WITHDRAWN and run_id not in self._seen and run_id not in self._rejected
+        ]
+
+    def kept_unseen(self) -> bool:
+        """Tell whether a rejected run has an earlier version that goes on being served."""
+        return any(
+            self.digests.get(run_id, WITHDRAWN) != WITHDRAWN and run_id not in self._seen
+            for run_id in self._rejected
+        )
+
+    def withdraw(self, gone: Sequence[bytes]) -> None:
+        """Note that runs have been withdrawn."""
+        self.withdrawn = len(gone)
+        for run_id in gone:
+            self.digests[run_id] = WITHDRAWN
+            self.shown.pop(run_id, None)  # a first pull that was not whole may have seen it
+
+
+class Syncer:
+    """Syncs catalogs, one call each. Thread-safe: all that a sync knows is its own."""
+
+    def __init__(
+        self,
+        store: TableStore,
+        edx: EdxClient,
+        settings: ConnectorSettings,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._edx = edx
+        self._settings = settings
+        self._now = now
+        self._sleep = sleep
+
+    def list_catalogs(self, budget_s: float) -> CatalogList:
+        """Ask edX which catalogs it has for us, and remember the answer."""
+        with self._session(time.monotonic() + budget_s) as edx:
+            ids = tuple(sorted(catalog.id for catalog in edx.catalogs()))
+        catalogs = CatalogList(ids, self._now())
+        self._store.remember_catalogs(self._settings.edx.client_id, catalogs)
+        return catalogs
+
+    def sync(
+        self,
+        catalog_id: int,
+        budget_s: float,
+        caller: Caller,
+        *,
+        rebuild: bool = False,
+        allow_withdrawals: bool = False,
+        on_progress: Progress = lambda _done, _total: None,
+    ) -> SyncReport | None:
+        """Sync a catalog, or wait for the sync of it that runs elsewhere.
+
+        Args:
+            catalog_id: the edX catalog.
+            budget_s: seconds for all of it, waiting included.
+            caller: for the report and the log.
+            rebuild: read the stored course runs again instead of trusting the published state.
+            allow_withdrawals: let pass what the guard against mass loss would stop.
+            on_progress: told how far the pull is.
+
+        Returns:
+            The report; None when it was another caller's sync that has ended well.
+
+        Raises:
+            ConnectorError: what stopped the sync, ours or the one waited for. The published state is as it
+                was, unless it is MassWithdrawal: then what is new and changed has been published.
+        """
+        deadline = time.monotonic() + budget_s
+        work = _Work(uuid4().hex, catalog_id, caller, self._now(), self._settings.mapping)
+        writer = self._store.acquire(catalog_id, work.sync_id, budget_s)
+        if isinstance(writer, FinishedSync):
+            _raise_error_of(writer)
+            return None
+        failure: BaseException | None = None
+        try:
+            with writer.kept_alive():
+                self._sync(
+                    work, writer, deadline, on_progress, rebuild=rebuild, allow_withdrawals=allow_withdrawals
+                )
+        except Exception as error:
+            failure = error
+            if isinstance(error, ConnectorError):
+                raise
+            log_unexpected(logger, error)
+            raise SyncError(_text_of(error)) from None
+        except BaseException as error:  # Ctrl-C at the operator's command line
+            failure = error
+            raise
+        finally:
+            report = work.report(self._now(), failure)
+            if failure is not None:
+                _quietly(lambda: writer.release(_finished(work.sync_id, failure)), "let go of the lease")
+            _quietly(lambda: self._store.add_report(report), "store the report")
+            logger.log(logging.INFO if failure is None else logging.ERROR, "%s", report.log_line())
+        return report
+
+    def preview(
+        self, catalog_id: int, budget_s: float, *, on_progress: Progress = lambda _done, _total: None
+    ) -> Preview:
+        """Pull a catalog and return what a sync would do now, writing nothing to the catalog."""
+        changes: list[Change] = []
+        work = _Work(uuid4().hex, catalog_id, Caller("preview"), self._now(), self._settings.mapping)
+        self._load(work, rebuild=False)
+        self._pull(work, time.monotonic() + budget_s, changes.append, on_progress)
+        gone = self._gone(work)
+        return Preview(
+            [(self._store.run(catalog_id, change.mapped.run.id), change) for change in changes],
+            [stored for run_id in gone if (stored := self._store.run(catalog_id, str(UUID(bytes=run_id))))],
+            self._mass_withdrawal(work, gone),
+            work.report(self._now(), None),
+        )
+
+    def _sync(
+        self,
+        work: _Work,
+        writer: CatalogWriter,
+        deadline: float,
+        on_progress: Progress,
+        *,
+        rebuild: bool,
+        allow_withdrawals: bool,
+    ) -> None:
+        self._load(work, rebuild=rebuild)
+        self._pull(work, deadline, lambda change: writer.put(change.mapped, change.size), on_progress)
+        writer.flush()
+        for mapped, reason in writer.refused:
+            work.comparison.refuse(mapped, reason)
+        gone = self._gone(work)
+        stopped = None if allow_withdrawals else self._mass_withdrawal(work, gone)
+        if not stopped:
+            writer.withdraw(gone, self._now())
+            work.comparison.withdraw(gone)
+        self._publish(work, writer, counts=not stopped)
+        if stopped:
+            raise stopped
+
+    def _load(self, work: _Work, *, rebuild: bool) -> None:
+        """Find out what is stored: from the published state, or from the course runs themselves."""
+        work.head = self._store.head(work.catalog_id)
+        digests = None if rebuild else self._published_digests(work.catalog_id, work.head)
+        work.rebuilt = digests is None
+        work.comparison = Comparison(
+            self._stored_digests(work.catalog_id) if digests is None else digests, self._settings.mapping
+        )
+
+    def _pull(
+        self, work: _Work, deadline: float, write: Callable[[Change], None], on_progress: Progress
+    ) -> None:
+        """Pull the catalog, once more if it does not come whole, and write what differs as it comes in."""
+        some_stored = bool(work.comparison.digests)
+        with self._session(deadline) as edx:
+            try:
+                for _ in range(PULLS):
+                    work.comparison.begin_pull()
+                    work.courses = 0
+                    walk = edx.courses(work.catalog_id)
+                    for courses in walk:
+                        work.courses += len(courses)
+                        for change in work.comparison.courses(courses):
+                            write(change)
+                        on_progress(work.courses, walk.count)
+                    work.incomplete = "; ".join(walk.problems) or None
+                    if not work.incomplete:
+                        break
+            finally:
+                work.edx_requests = edx.requests
+        if some_stored and work.courses == 0:
+            raise EdxProtocolError(
+                "edX answered no courses at all, which is not believed while runs are stored"
+            )
+
+    def _gone(self, work: _Work) -> list[bytes]:
+        return [] if work.incomplete else work.comparison.gone()
+
+    def _publish(self, work: _Work, writer: CatalogWriter, *, counts: bool) -> None:
+        """Publish what changed, or only the time when nothing did; a sync that counts lets the lease go."""
+        now = self._now()
+        head, comparison = work.head, work.comparison
+        finished = FinishedSync(work.sync_id) if counts else None
+        unchanged = not (work.rebuilt or comparison.changes or comparison.withdrawn)
+        if head and unchanged and rfc3339(now) < head.holds_until:
+            if finished:
+                writer.confirm(head, now, finished)
+            return
+        shown = dict(comparison.shown)
+        if work.incomplete or not counts or comparison.kept_unseen():
+            for run_id, run in self._served_before(work).items():
+                if run_id not in shown and comparison.digests.get(run_id) != WITHDRAWN:
+                    shown[run_id] = run
+        body = render((run for run in shown.values() if run), now)
+        synced_at = now if counts else head.synced_at if head else None
+        writer.publish(head, body, comparison.digests, synced_at, finished)
+
+    def _published_digests(self, catalog_id: int, head: Head | None) -> dict[bytes, bytes] | None:
+        """Return the digests of the published state, None when they cannot be trusted."""
+        if head is None or not head.generation or head.writing:
+            return None
+        try:
+            return self._store.digests(catalog_id, head)
+        except StateDamaged:
+            return None
+
+    def _stored_digests(self, catalog_id: int) -> dict[bytes, bytes]:
+        """Work the digests out of the stored course runs."""
+        digests = {}
+        for stored in self._store.runs(catalog_id):
+            if stored.withdrawn_at is not None:
+                digests[stored.run_id] = WITHDRAWN
+            elif stored.mapped is None:
+                digests[stored.run_id] = _UNREADABLE
+            else:
+                digests[stored.run_id] = digest(stored.mapped, stored_json(stored.mapped.run))
+        return digests
+
+    def _served_before(self, work: _Work) -> dict[bytes, ServedRun]:
+        """Return what was served before this sync; a damaged published state is read from the runs."""
+        if work.head and not work.rebuilt:
+            with suppress(StateDamaged):
+                return dict(served_runs(unpack(self._store.body(work.catalog_id, work.head))))
+        runs = {}
+        for stored in self._store.runs(work.catalog_id):
+            if stored.mapped is not None and stored.withdrawn_at is None:
+                run = served(stored.mapped, stored_json(stored.mapped.run))
+                if run:
+                    runs[stored.run_id] = run
+        return runs
+
+    def _mass_withdrawal(self, work: _Work, gone: list[bytes]) -> MassWithdrawal | None:
+        """Return the error that stops a suspicious withdrawal, None when this one may pass."""
+        if len(gone) <= WITHDRAWALS_NEVER_SUSPICIOUS:
+            return None
+        moment = rfc3339(self._now())
+        before = self._served_before(work)
+        listed = {run_id for run_id, run in before.items() if run.end_date is None or run.end_date > moment}
+        leaving = len(listed.intersection(gone))
+        percent = self._settings.sync.max_withdraw_percent
+        if leaving <= WITHDRAWALS_NEVER_SUSPICIOUS or leaving * 100 <= percent * len(listed):
+            return None
+        return MassWithdrawal(
+            f"edX no longer shows {leaving} of {len(listed)} open runs, more than the {percent} % that "
+            "SYNC_MAX_WITHDRAW_PERCENT allows. None was withdrawn. If edX is right, let it pass once: "
+            f"python -m shared sync --catalog {work.catalog_id} --allow-withdrawals"
+        )
+
+    @contextmanager
+    def _session(self, deadline: float) -> Iterator[EdxSession]:
+        """Open a session with edX, unless its rate limit is remembered to last longer than we can wait."""
+        client_id = self._settings.edx.client_id
+        until = self._store.throttled_until(client_id)
+        wait = min(until - self._now(), THROTTLED_AT_MOST) if until else timedelta(0)
+        if wait > timedelta(0):
+            if wait.total_seconds() > deadline - time.monotonic():
+                raise EdxThrottled(
+                    f"edX's rate limit for us is used up until {rfc3339(self._now() + wait)}",
+                    self._now() + wait,
+                )
+            self._sleep(wait.total_seconds())
+        with self._edx.session(
+            budget_s=deadline - time.monotonic(),
+            on_throttled=lambda moment: _quietly(
+                lambda: self._store.remember_throttled(client_id, moment), "remember edX's rate limit"
+            ),
+        ) as edx:
+            yield edx
+
+
+class _Work:
+    """What is known so far of a sync that is under way, so that a failed one can be reported too."""
+
+    def __init__(
+        self, sync_id: str, catalog_id: int, caller: Caller, started: datetime, rules: MappingSettings
+    ) -> None:
+        self.sync_id = sync_id
+        self.catalog_id = catalog_id
+        self.caller = caller
+        self.started = started
+        self.head: Head | None = None
+        self.rebuilt = False
+        self.comparison = Comparison({}, rules)
+        """Not yet loaded: what is stored, then what the pull means for it."""
+        self.courses = 0
+        self.edx_requests = 0
+        self.incomplete: str | None = None
+
+    def report(self, ended: datetime, failure: BaseException | None) -> SyncReport:
+        comparison = self.comparison
+        kinds = Counter(comparison.changes.values())
+        return SyncReport(
+            sync_id=self.sync_id,
+            catalog_id=self.catalog_id,
+            trigger=self.caller.trigger,
+            invocation_id=self.caller.invocation_id,
+            started=self.started,
+            ended=ended,
+            outcome="failed" if failure else "incomplete" if self.incomplete else "ok",
+            courses=self.courses,
+            runs=comparison.runs,
+            created=kinds["created"],
+            changed=kinds["changed"],
+            restored=kinds["restored"],
+            unchanged=comparison.runs - kinds.total(),
+            withdrawn=comparison.withdrawn,
+            rejected=len(comparison.rejections),
+            rejections=tuple(comparison.rejections[:REJECTIONS_KEPT]),
+            unknown_tracks=dict(comparison.unknown_tracks.most_common(UNKNOWN_TRACKS_KEPT)),
+            incomplete=self.incomplete,
+            edx_requests=self.edx_requests,
+            throttled_until=failure.retry_at if isinstance(failure, EdxThrottled) else None,
+            error=_text_of(failure) if failure else None,
+        )
+
+
+def _text_of(failure: BaseException) -> str:
+    """Return the sentence for a failure. Only our own errors are known to hold no secret."""
+    if isinstance(failure, ConnectorError):
+        return failure.message
+    return f"the sync was stopped by {type(failure).__name__}"
+
+
+def _finished(sync_id: str, failure: BaseException) -> FinishedSync:
+    retry_at = failure.retry_at if isinstance(failure, EdxUnavailable) else None
+    return FinishedSync(
+        sync_id, _text_of(failure), type(failure).__name__, retry_at.isoformat() if retry_at else ""
+    )
+
+
+def _raise_error_of(finished: FinishedSync) -> None:
+    """Raise what stopped a sync that another caller ran, as far as it matters to those who waited."""
+    if not finished.error:
+        return
+    if finished.retry_at:
+        raise EdxThrottled(finished.error, datetime.fromisoformat(finished.retry_at))
+    if finished.error_class == NotFound.__name__:
+        raise NotFound(finished.error)
+    raise SyncError(finished.error)
+
+
+def _quietly(action: Callable[[], None], what: str) -> None:
+    """Do what must not change how a sync ends."""
+    try:
+        action()
+    except StorageError as error:
+        logger.warning("Could not %s: %s", what, error.message)

@@ -1,0 +1,462 @@
+"""What is kept in Azure Table Storage, and under which keys. What is written when is sync's business.
+
+<prefix>CourseRuns    PartitionKey = catalog id
+                      RowKey = run id (UUID)              a course run
+                               lease                      who syncs this catalog, see lease.py
+                               published                  head of the published state
+                               published-<generation>-…   its parts
+<prefix>SyncReports   PartitionKey = catalog id, RowKey = newest first
+<prefix>Accounts      PartitionKey = digest of the edX client id, RowKey = throttled | catalogs
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from azure.data.tables import TableServiceClient
+from pydantic import ValidationError
+
+from shared.course_run import CourseRun, MappedRun, Rejection, course_run_id
+from shared.errors import StorageError
+from shared.lease import FinishedSync, Lease, acquire
+from shared.published import Body, checksum, pack_digests, unpack_digests
+from shared.settings import StorageSettings
+from shared.sync_report import SyncReport
+from shared.tables import (
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    Entity,
+    EntityRefused,
+    Operation,
+    Table,
+    deleting,
+    merging,
+    replacing,
+)
+
+RUNS_A_BATCH = 99  # a batch takes 100 operations, and the lease is one of them
+BATCH_BYTES = 2 * 2**20  # of JSON; the service takes 4 MiB with the multipart headers around each entity
+_PROPERTY_BYTES = 64 * 2**10
+_PART_BYTES = 10 * _PROPERTY_BYTES  # an entity takes 1 MiB, which Azurite counts in base64
+_HEAD = "published"
+_HEAD_FORMAT = 1
+_RUNS = "PartitionKey eq @catalog and RowKey lt 'g'"  # run ids are hexadecimal, the other row keys are words
+_PARTS = "PartitionKey eq @catalog and RowKey gt 'published-' and RowKey lt 'published.'"
+REPORTS_KEPT = timedelta(days=90)
+_REPORT_KEY_MAX_MS = 10**14
+_TEXT_MAX = 30_000  # characters; a text property takes 64 KiB of UTF-16
+
+
+class StateDamaged(StorageError):
+    """A published state that cannot be read whole; a sync that rebuilds it heals it."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a catalog's published state: small, read for every answer, swapped last.
+
+    `synced_at` is the end of the last sync that counts. `writing` names a sync that began to write course
+    runs and has not published since: the digests may be behind the entities.
+    """
+
+    generation: str = ""
+    body_parts: int = 0
+    body_checksum: str = ""
+    digest_parts: int = 0
+    digest_checksum: str = ""
+    tag: str = ""
+    holds_until: str = ""
+    runs: int = 0
+    synced_at: datetime | None = None
+    writing: str = ""
+
+
+class CatalogList(NamedTuple):
+    """The catalogs that edX listed for us, and when."""
+
+    catalog_ids: tuple[int, ...]
+    listed_at: datetime
+
+
+class StoredRun(NamedTuple):
+    """A course run as stored; `mapped` is None when its properties are not those of a course run."""
+
+    run_id: bytes
+    mapped: MappedRun | None
+    withdrawn_at: str | None
+
+
+class TableStore:
+    """The tables of the connector. Thread-safe; every method is I/O and may raise StorageError."""
+
+    def __init__(self, settings: StorageSettings, credential: object = None) -> None:
+        options: dict[str, Any] = {
+            "connection_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+            "retry_total": 0,  # see tables.py
+            "use_env_settings": False,  # a .netrc would replace the signature
+        }
+        if settings.connection_string:
+            service = TableServiceClient.from_connection_string(
+                settings.connection_string.get_secret_value(), **options
+            )
+        else:
+            service = TableServiceClient(settings.endpoint or "", credential=credential, **options)  # type: ignore[arg-type]
+        self._runs = Table(service.get_table_client(f"{settings.prefix}CourseRuns"))
+        self._reports = Table(service.get_table_client(f"{settings.prefix}SyncReports"))
+        self._accounts = Table(service.get_table_client(f"{settings.prefix}Accounts"))
+
+    # Reading the published state
+
+    def head(self, catalog_id: int) -> Head | None:
+        """Return the head of a catalog's published state; None when there is none that can be read."""
+        entity = self._runs.get(str(catalog_id), _HEAD)
+        return _head_from(entity) if entity is not None else None
+
+    def body(self, catalog_id: int, head: Head) -> bytes:
+        """Return the packed body that a head names.
+
+        Raises:
+            StateDamaged: parts are missing (a newer generation may have replaced them) or damaged.
+        """
+        return self._parts(catalog_id, head.generation, "body", head.body_parts, head.body_checksum)
+
+    def digests(self, catalog_id: int, head: Head) -> dict[bytes, bytes]:
+        """Return run id → digest of every stored run, as of the head's generation.
+
+        Raises:
+            StateDamaged: as for `body`.
+        """
+        return unpack_digests(
+            self._parts(catalog_id, head.generation, "digests", head.digest_parts, head.digest_checksum)
+        )
+
+    def _parts(self, catalog_id: int, generation: str, kind: str, count: int, expected: str) -> bytes:
+        parts: list[bytes] = []
+        for number in range(count):
+            entity = self._runs.get(str(catalog_id), _part_key(generation, kind, number))
+            if entity is None:
+                raise StateDamaged(f"The published state of catalog {catalog_id} is not whole")
+            parts.extend(entity[name] for name in sorted(entity) if name.startswith("data"))
+        try:
+            data = b"".join(parts)
+        except TypeError:
+            data = b""
+        if checksum(data) != expected:
+            raise StateDamaged(f"The published state of catalog {catalog_id} is damaged")
+        return data
+
+    # Course runs
+
+    def runs(self, catalog_id: int) -> Iterator[StoredRun]:
+        """Read every stored course run of a catalog, withdrawn ones too."""
+        for entity in self._runs.query(_RUNS, {"catalog": str(catalog_id)}):
+            with suppress(ValueError):  # a row key that is no UUID is none of ours
+                yield StoredRun(UUID(entity["RowKey"]).bytes, _run_from(entity), entity.get("withdrawnAt"))
+
+    def run(self, catalog_id: int, run_id: str) -> StoredRun | None:
+        """Read one stored course run."""
+        entity = self._runs.get(str(catalog_id), run_id)
+        if entity is None:
+            return None
+        return StoredRun(UUID(run_id).bytes, _run_from(entity), entity.get("withdrawnAt"))
+
+    # A sync's writing
+
+    def acquire(self, catalog_id: int, sync_id: str, wait_s: float) -> CatalogWriter | FinishedSync:
+        """Become the one that syncs a catalog, or wait for the one that does: see lease.acquire."""
+        held = acquire(self._runs, str(catalog_id), sync_id, wait_s)
+        return (
+            held if isinstance(held, FinishedSync) else CatalogWriter(self._runs, catalog_id, sync_id, held)
+        )
+
+    # Reports
+
+    def add_report(self, report: SyncReport) -> None:
+        """Keep a report, and drop those of its catalog that are older than 90 days."""
+        catalog = str(report.catalog_id)
+        entity = {name: _property(value) for name, value in asdict(report).items() if value is not None}
+        entity |= {"PartitionKey": catalog, "RowKey": f"{_report_key(report.ended)}-{report.sync_id}"}
+        self._reports.put(entity)
+        old = self._reports.query(
+            "PartitionKey eq @catalog and RowKey gt @oldest",
+            {"catalog": catalog, "oldest": _report_key(report.ended - REPORTS_KEPT)},
+            select=["PartitionKey", "RowKey"],
+        )
+        batch: list[Operation] = []
+        for row in old:
+            batch.append(deleting(dict(row)))
+            if len(batch) == RUNS_A_BATCH:
+                self._reports.commit(batch)
+                batch = []
+        if batch:
+            self._reports.commit(batch)
+
+    def reports(self, catalog_id: int | None = None, limit: int = 20) -> list[SyncReport]:
+        """Return the newest reports, of one catalog or of all, newest first."""
+        if catalog_id is None:
+            rows = self._reports.query("PartitionKey ne @none", {"none": ""})
+        else:
+            rows = self._reports.query("PartitionKey eq @catalog", {"catalog": str(catalog_id)})
+        found: list[SyncReport] = []
+        for row in rows:
+            with suppress(KeyError, TypeError, ValueError):  # written by another version, or by hand
+                found.append(_report_from(row))
+            if catalog_id is not None and len(found) == limit:
+                break
+        return sorted(found, key=lambda report: report.ended, reverse=True)[:limit]
+
+    # The edX account
+
+    def throttled_until(self, client_id: str) -> datetime | None:
+        """Return the moment before which edX answers this client id nothing, if one is remembered."""
+        entity = self._accounts.get(_account_key(client_id), "throttled")
+        return _moment(entity.get("until")) if entity is not None else None
+
+    def remember_throttled(self, client_id: str, until: datetime) -> None:
+        """Remember that edX answers this client id nothing before a moment."""
+        self._accounts.put(
+            {"PartitionKey": _account_key(client_id), "RowKey": "throttled", "until": until.isoformat()}
+        )
+
+    def catalog_list(self, client_id: str) -> CatalogList | None:
+        """Return the catalogs that edX listed last for this client id."""
+        entity = self._accounts.get(_account_key(client_id), "catalogs")
+        listed_at = _moment(entity.get("listedAt")) if entity is not None else None
+        if entity is None or listed_at is None:
+            return None
+        ids = str(entity.get("catalogIds", "")).split(",")
+        return CatalogList(tuple(int(each) for each in ids if each.isdecimal()), listed_at)
+
+    def remember_catalogs(self, client_id: str, catalogs: CatalogList) -> None:
+        """Remember the catalogs that edX lists for this client id."""
+        self._accounts.put(
+            {
+                "PartitionKey": _account_key(client_id),
+                "RowKey": "catalogs",
+                "catalogIds": ",".join(map(str, catalogs.catalog_ids)),
+                "listedAt": catalogs.listed_at.isoformat(),
+            }
+        )
+
+
+class CatalogWriter:
+    """Writes to one catalog as the holder of its lease; every write may raise LeaseLost."""
+
+    def __init__(self, runs: Table, catalog_id: int, sync_id: str, lease: Lease) -> None:
+        self._table = runs
+        self._catalog = str(catalog_id)
+        self._sync_id = sync_id
+        self._lease = lease
+        self._pending: list[MappedRun] = []
+        self._pending_bytes = 0
+        self._marked = False
+        self.refused: list[tuple[MappedRun, str]] = []
+        """Course runs that storage refused for their content, with its reason; the others were written."""
+
+    @property
+    def kept_alive(self) -> Callable[[], AbstractContextManager[None]]:
+        """Renew the lease while a block runs."""
+        return self._lease.kept_alive
+
+    def put(self, mapped: MappedRun, size: int) -> None:
+        """Write a course run, with others in one batch; `size` is that of its JSON in bytes."""
+        if self._pending and self._pending_bytes + size > BATCH_BYTES:
+            self.flush()
+        self._pending.append(mapped)
+        self._pending_bytes += size
+        if len(self._pending) == RUNS_A_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what `put` still holds back."""
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        while pending:
+            try:
+                self._write([replacing(_entity_of(self._catalog, mapped)) for mapped in pending])
+            except EntityRefused as refusal:
+                if refusal.index >= len(pending):
+                    raise
+                self.refused.append((pending.pop(refusal.index), refusal.code))
+            else:
+                return
+
+    def withdraw(self, run_ids: Iterable[bytes], at: datetime) -> None:
+        """Mark course runs as withdrawn; all else of them stays as it was."""
+        marks = [
+            merging({**self._key(str(UUID(bytes=run_id))), "withdrawnAt": at.isoformat()})
+            for run_id in run_ids
+        ]
+        for start in range(0, len(marks), RUNS_A_BATCH):
+            self._write(marks[start : start + RUNS_A_BATCH])
+
+    def _write(self, operations: Sequence[Operation]) -> None:
+        if not self._marked:
+            self._lease.commit([merging({**self._key(_HEAD), "writing": self._sync_id})])
+            self._marked = True
+        self._lease.commit(operations)
+
+    def publish(
+        self,
+        previous: Head | None,
+        body: Body,
+        digests: Mapping[bytes, bytes],
+        synced_at: datetime | None,
+        finished: FinishedSync | None = None,
+    ) -> None:
+        """Publish a new state, its head swapped last; with `finished` let the lease go in the same step.
+
+        The previous generation stays, for readers who are in the middle of it; older ones are removed.
+        """
+        packed_digests = pack_digests(digests)
+        body_parts = self._write_parts("body", body.packed)
+        digest_parts = self._write_parts("digests", packed_digests)
+        kept = {self._sync_id, previous.generation if previous else ""}
+        with suppress(EntityRefused):  # rows that another hand removed meanwhile
+            self._remove_parts_except(kept)
+        head = Head(
+            generation=self._sync_id,
+            body_parts=body_parts,
+            body_checksum=checksum(body.packed),
+            digest_parts=digest_parts,
+            digest_checksum=checksum(packed_digests),
+            tag=body.tag,
+            holds_until=body.holds_until,
+            runs=body.runs,
+            synced_at=synced_at,
+        )
+        self._swap(head, finished)
+
+    def confirm(self, head: Head, synced_at: datetime, finished: FinishedSync) -> None:
+        """Say that the published state is that of a sync which ended now, and let the lease go."""
+        self._swap(dataclasses.replace(head, synced_at=synced_at), finished)
+
+    def release(self, finished: FinishedSync) -> None:
+        """Let the lease go without publishing anything."""
+        self._lease.commit([], finished)
+
+    def _swap(self, head: Head, finished: FinishedSync | None) -> None:
+        entity = {
+            **self._key(_HEAD),
+            "format": _HEAD_FORMAT,
+            **{name: _property(value) for name, value in asdict(head).items() if value is not None},
+        }
+        self._lease.commit([replacing(entity)], finished)
+
+    def _write_parts(self, kind: str, data: bytes) -> int:
+        count = 0
+        for start in range(0, len(data), _PART_BYTES):
+            part = data[start : start + _PART_BYTES]
+            entity: Entity = self._key(_part_key(self._sync_id, kind, count))
+            for at in range(0, len(part), _PROPERTY_BYTES):
+                entity[f"data{at // _PROPERTY_BYTES:02d}"] = part[at : at + _PROPERTY_BYTES]
+            self._lease.commit([replacing(entity)])
+            count += 1
+        return count
+
+    def _remove_parts_except(self, generations: set[str]) -> None:
+        rows = self._table.query(_PARTS, {"catalog": self._catalog}, select=["PartitionKey", "RowKey"])
+        old = [dict(row) for row in rows if row["RowKey"].split("-")[1] not in generations]
+        for start in range(0, len(old), RUNS_A_BATCH):
+            self._lease.commit([deleting(row) for row in old[start : start + RUNS_A_BATCH]])
+
+    def _key(self, row_key: str) -> Entity:
+        return {"PartitionKey": self._catalog, "RowKey": row_key}
+
+
+def _entity_of(catalog: str, mapped: MappedRun) -> Entity:
+    values = mapped.run.model_dump(by_alias=True, exclude_none=True, exclude={"id", "availability"})
+    return {"PartitionKey": catalog, "RowKey": mapped.run.id, **values, "listed": mapped.listed}
+
+
+def _run_from(entity: Entity) -> MappedRun | None:
+    """Read a course run back, None when what is stored is not exactly what we would have written."""
+    values = {name: entity[name] for name in _RUN_PROPERTIES if name in entity}
+    listed = entity.get("listed")
+    try:
+        run = CourseRun.model_validate({"id": entity["RowKey"], **values}, strict=True)
+    except ValidationError:
+        return None
+    if not isinstance(listed, bool) or run.id != course_run_id(run.courserun_key):
+        return None
+    return MappedRun(run, listed)
+
+
+_RUN_PROPERTIES = [
+    info.alias or name for name, info in CourseRun.model_fields.items() if name not in {"id", "availability"}
+]
+
+
+def _head_from(entity: Entity) -> Head:
+    """Read a head; one that another version or hand wrote is as good as a sync that never published."""
+    values = {each.name: entity[each.name] for each in fields(Head) if each.name in entity}
+    if not values.get("generation"):
+        return Head(writing=str(values.get("writing", "unknown")))
+    head = Head(**values | {"synced_at": _moment(values.get("synced_at"))})
+    types_fit = all(
+        isinstance(getattr(head, each.name), type(each.default))
+        for each in fields(Head)
+        if each.name != "synced_at"
+    )
+    if entity.get("format") != _HEAD_FORMAT or not types_fit:
+        return Head(writing="unknown")
+    return head
+
+
+def _part_key(generation: str, kind: str, number: int) -> str:
+    return f"published-{generation}-{kind}-{number:04d}"
+
+
+def _account_key(client_id: str) -> str:
+    return sha256(client_id.encode()).hexdigest()  # a client id may hold what a key may not
+
+
+def _report_key(moment: datetime) -> str:
+    """Return a key that sorts newest first."""
+    return f"{_REPORT_KEY_MAX_MS - int(moment.timestamp() * 1000):014d}"
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment and moment.tzinfo else None
+
+
+def _property(value: object) -> object:
+    """Return a value as a table property: moments as ISO 8601 text, collections as JSON, cut to what fits."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str):
+        return value[:_TEXT_MAX]
+    if isinstance(value, (Mapping, Sequence)):
+        return _json_that_fits(value)
+    return value
+
+
+def _json_that_fits(value: Mapping[str, object] | Sequence[object]) -> str:
+    """Return JSON that fits a property; of a longer collection, its beginning."""
+    items = list(value.items()) if isinstance(value, Mapping) else list(value)
+    while True:
+        text = json.dumps(dict(items) if isinstance(value, Mapping) else items)  # type: ignore[arg-type]
+        if len(text) <= _TEXT_MAX:
+            return text
+        items = items[: len(items) // 2]
+
+
+def _report_from(row: Entity) -> SyncReport:
+    values = {each.name: row[each.name] for each in fields(SyncReport) if each.name in row}
+    for name in ("started", "ended", "throttled_until"):
+        values[name] = _moment(values.get(name))
+    values["rejections"] = tuple(Rejection(*each) for each in json.loads(values.get("rejections", "[]")))
+    values["unknown_tracks"] = json.loads(values.get("unknown_tracks", "{}"))
+    return SyncReport(**values)
