@@ -89,7 +89,7 @@ class Azurite:
         command += ["--silent", "--disableTelemetry", "--skipApiVersionCheck"]
         self._child = Child(command)
         # The table service is the last to start, alone or with the others.
-        self._child.wait_for("Table service (is )?successfully", _START_TIMEOUT_S)
+        self._child.wait_until_ready("Table service (is )?successfully", _START_TIMEOUT_S)
 
     def stop(self) -> None:
         """Stop it the clean way: SIGINT is the one signal on which it writes everything to disk."""

@@ -89,6 +89,14 @@ class Child:
                     raise ChildFailed(f"The process {how} before it said {pattern!r}\n{last_words}")
                 self._changed.wait(remaining_s)
 
+    def wait_until_ready(self, pattern: str, timeout_s: float) -> re.Match[str]:
+        """Wait for the line that says that the child is up; it is killed when that does not come."""
+        try:
+            return self.wait_for(pattern, timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+
     def send_signal(self, number: int) -> None:
         """Send a signal to the command and all that it started; nothing happens when it is gone."""
         if self._process.poll() is None:
