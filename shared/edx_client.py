@@ -1,0 +1,584 @@
+"""The edX client: token, requests, pages. What an answer means is decided in edx_models.
+
+One EdxClient serves a process: it holds what its sessions share (token, requests in flight, throttling).
+A session has one deadline, which ends everything that it started.
+"""
+
+import random as random_module
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import NamedTuple, TypeVar
+from weakref import WeakSet
+
+import requests
+from pydantic import SecretStr
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+
+from shared.edx_models import (
+    Asked,
+    CatalogsPage,
+    CoursesPage,
+    Cursor,
+    EdxCatalog,
+    TokenAnswer,
+    Verdict,
+    next_cursor,
+    parse,
+    readable_key,
+    retry_after_s,
+    usable_count,
+    verdict,
+)
+from shared.errors import (
+    EdxError,
+    EdxProtocolError,
+    EdxRefused,
+    EdxThrottled,
+    EdxUnavailable,
+    NotFound,
+)
+from shared.settings import EdxSettings
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+TRIES = 4
+BACKOFF_BASE_S = 0.5
+BACKOFF_CAP_S = 8.0
+THROTTLED_FOR_S = 15 * 60
+"""How long a 429 counts that does not say how long."""
+MAX_ANSWER_MIB = 32
+_CHUNK_BYTES = 64 * 1024
+
+_Result = TypeVar("_Result")
+
+
+class _Answer(NamedTuple):
+    status: int  # 0 when none came, or none that is whole; `failure` says why
+    body: bytes = b""  # of a 200 alone
+    retry_after_s: float | None = None
+    failure: str = ""
+
+
+class _Page(NamedTuple):
+    courses: list[object]
+    announced: int | None
+    next: Cursor | None
+
+
+class EdxClient:
+    """What all sessions of a process share.
+
+    Args:
+        settings: the API, our account, the page size and how many requests may be in flight.
+        clock: monotonic seconds.
+        now: the time of day, aware, UTC.
+        sleep: waits that many seconds; None waits until they are up or the session ends.
+        random: a number from 0 to 1, for the jitter.
+    """
+
+    def __init__(
+        self,
+        settings: EdxSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], object] | None = None,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.now = now
+        self.sleep = sleep
+        self.random = random
+        # All below is read and written with `changed` held; whoever changes it notifies.
+        self.changed = threading.Condition()
+        self.in_flight = 0
+        self.not_before = 0.0  # by `clock`: nobody starts a request earlier
+        self.retry_at = datetime.min.replace(tzinfo=UTC)  # the same moment by `now`
+        self.token: SecretStr | None = None
+        self.token_good_until = 0.0  # by `clock`
+        self.token_is_being_renewed = False
+
+    @contextmanager
+    def session(
+        self, *, budget_s: float, on_throttled: Callable[[datetime], object] = lambda _until: None
+    ) -> Iterator["EdxSession"]:
+        """Open a session; leaving it ends all that it started, threads and requests in flight included.
+
+        Args:
+            budget_s: the total deadline, in seconds from now, for everything that the session does.
+            on_throttled: called, in any thread, with the end (UTC) of each throttling that edX announces.
+        """
+        session = EdxSession(self, budget_s, on_throttled)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+class EdxSession:
+    """An exchange with edX under one deadline; get it from `EdxClient.session`.
+
+    Every method raises EdxRefused, EdxThrottled, EdxUnavailable or EdxProtocolError.
+
+    Attributes:
+        requests: how many HTTP requests were sent, token calls included.
+    """
+
+    def __init__(
+        self, client: EdxClient, budget_s: float, on_throttled: Callable[[datetime], object]
+    ) -> None:
+        self.requests = 0
+        self.page_size = client.settings.page_size
+        self.concurrency = client.settings.concurrency
+        self._client = client
+        self._on_throttled = on_throttled
+        self._budget_s = budget_s
+        self._deadline = client.clock() + budget_s
+        self._ended = threading.Event()
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._sockets_lock = threading.Lock()
+        self._http = _http_session(self._watch, self.concurrency)
+        self._workers = ThreadPoolExecutor(self.concurrency, "edx-pages")
+        self._watchdog = threading.Timer(budget_s, self._end)
+        self._watchdog.daemon = True
+        self._watchdog.start()
+
+    def catalogs(self) -> list[EdxCatalog]:
+        """List the catalogs that are ours, in edX's order.
+
+        Raises:
+            EdxProtocolError: also when fewer catalogs came than edX counts: none may drop out silently.
+        """
+        found: dict[int, EdxCatalog] = {}
+        expected = 0
+        cursor: Cursor | None = Cursor("offset", 0, self.page_size)
+        while cursor is not None:
+            page = parse(CatalogsPage, self.get("catalogs/", cursor.query, Asked.CATALOGS), "catalogs/")
+            count = usable_count(page.count)
+            if count is None:
+                raise EdxProtocolError("edX sent a list of catalogs without a count")
+            expected = max(expected, count)
+            cursor = next_cursor(page.next, cursor)
+            catalogs = {entry.id: entry for entry in page.results if isinstance(entry, EdxCatalog)}
+            if catalogs.keys() <= found.keys():
+                break
+            found |= catalogs
+        if len(found) < expected:
+            raise EdxProtocolError(f"edX sent {len(found)} usable catalogs of the {expected} that it counts")
+        return list(found.values())
+
+    def catalog(self, catalog_id: int) -> EdxCatalog:
+        """Return one catalog; raises NotFound when edX does not show it to us."""
+        path = f"catalogs/{catalog_id}/"
+        return parse(EdxCatalog, self.get(path, {}, Asked.CATALOG), path)
+
+    def courses(self, catalog_id: int) -> "CourseWalk":
+        """Return the courses of a catalog, to be walked page by page; nothing is asked before that."""
+        return CourseWalk(self, catalog_id)
+
+    def get(
+        self, path: str, query: dict[str, str], asked: Asked, cancelled: threading.Event | None = None
+    ) -> bytes:
+        """Return the body of a 200 from our own base URL.
+
+        Args:
+            path: below the base URL.
+            query: its parameters.
+            asked: what for.
+            cancelled: no further try once this is set.
+        """
+        url = f"{self._client.settings.api_url.rstrip('/')}/{path}"
+
+        def send() -> _Answer:
+            token = self._token()
+            answer = self._exchange("GET", url, params=query, headers=_authorization(token))
+            if answer.status == 401:  # noqa: PLR2004 - HTTP statuses are known by their numbers
+                token = self._token(rejected=token)
+                answer = self._exchange("GET", url, params=query, headers=_authorization(token))
+            return answer
+
+        return self._persist(send, path, asked, cancelled or self._ended)
+
+    def submit(self, work: Callable[[Cursor], _Result], cursor: Cursor) -> Future[_Result]:
+        """Have work done by one of the session's threads."""
+        self._check()
+        return self._workers.submit(work, cursor)
+
+    def close(self) -> None:
+        """End everything at once and wait for the threads."""
+        self._end()
+        self._watchdog.cancel()
+        self._workers.shutdown(cancel_futures=True)
+        self._http.close()
+        self._watchdog.join()
+
+    # Requests: tries, the exchange itself, the token
+
+    def _persist(
+        self, send: Callable[[], _Answer], what: str, asked: Asked, cancelled: threading.Event
+    ) -> bytes:
+        """Try until there is a 200, within the bounds of tries and time."""
+        for tried in range(1, TRIES + 1):
+            if cancelled.is_set():
+                self._check()
+                raise EdxUnavailable(f"{what} is not wanted any more")
+            answer = send()
+            meaning = verdict(answer.status, asked)
+            if meaning is Verdict.OK:
+                return answer.body
+            if meaning is Verdict.THROTTLED:
+                continue  # whoever starts a request next waits, or gives up
+            if meaning is not Verdict.RETRY:
+                raise _final_error(meaning, answer.status, what, asked)
+            backoff_s = self._client.random() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (tried - 1))
+            wait_s = answer.retry_after_s or backoff_s
+            if tried == TRIES or wait_s >= self._left_s():
+                problem = answer.failure or f"answered {answer.status}"
+                raise EdxUnavailable(
+                    f"edX is unavailable: {what} {problem} (try {tried})",
+                    self._in(answer.retry_after_s) if answer.retry_after_s else None,
+                )
+            self._sleep(wait_s)
+        raise _throttled(self._client.retry_at)
+
+    def _exchange(self, method: str, url: str, **request: dict[str, str]) -> _Answer:
+        """Send one request and take its answer, in one of the client's slots."""
+        client = self._client
+        self._enter()
+        throttled_until = None
+        try:
+            answer = self._send(method, url, **request)
+            if answer.status == 429:  # noqa: PLR2004
+                # Before the slot is free: whoever takes it next has to see this.
+                throttled_until = self._throttle(answer.retry_after_s or THROTTLED_FOR_S)
+        finally:
+            with client.changed:
+                client.in_flight -= 1
+                client.changed.notify_all()
+        if throttled_until is not None:
+            self._on_throttled(throttled_until)
+        self._check()  # a body that the deadline cut short may look whole
+        return answer
+
+    def _enter(self) -> None:
+        """Take a slot, when nobody is throttled."""
+        client = self._client
+        while True:
+            with client.changed:
+                self._check()
+                wait_s = self._throttled_for_s()
+                if wait_s <= 0:
+                    if client.in_flight < self.concurrency:
+                        client.in_flight += 1
+                        self.requests += 1
+                        return
+                    client.changed.wait(self._left_s())
+                    continue
+            self._sleep(wait_s)
+
+    def _throttled_for_s(self) -> float:
+        """Return how long nobody may start a request; give up when that does not fit the budget."""
+        wait_s = self._client.not_before - self._client.clock()
+        if wait_s > 0 and wait_s >= self._left_s():
+            raise _throttled(self._client.retry_at)
+        return wait_s
+
+    def _throttle(self, wait_s: float) -> datetime:
+        client = self._client
+        until = self._in(wait_s)
+        with client.changed:
+            client.not_before = max(client.not_before, client.clock() + wait_s)
+            client.retry_at = max(client.retry_at, until)
+        return until
+
+    def _send(self, method: str, url: str, **request: dict[str, str]) -> _Answer:
+        left_s = max(self._left_s(), 0.001)  # a timeout of 0 would be a mistake to requests
+        timeout = (min(CONNECT_TIMEOUT_S, left_s), min(READ_TIMEOUT_S, left_s))
+        try:
+            with self._http.request(
+                method,
+                url,
+                params=request.get("params"),
+                data=request.get("data"),
+                headers=request.get("headers"),
+                timeout=timeout,
+                stream=True,
+                allow_redirects=False,
+            ) as response:
+                if response.status_code != 200:  # noqa: PLR2004
+                    wait_s = retry_after_s(response.headers.get("Retry-After"), self._client.now())
+                    return _Answer(response.status_code, retry_after_s=wait_s)
+                chunks = []
+                size = 0
+                for chunk in response.iter_content(_CHUNK_BYTES):
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > MAX_ANSWER_MIB * 1024 * 1024:
+                        raise EdxProtocolError(f"edX sent an answer of more than {MAX_ANSWER_MIB} MiB")
+                return _Answer(200, b"".join(chunks))
+        # requests' own errors hold the request with its secrets: they end here and are chained to nothing.
+        except requests.Timeout:
+            return _Answer(0, failure="did not answer in time")
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
+            return _Answer(0, failure="sent a broken body")
+        except (OSError, HTTPError):
+            return _Answer(0, failure="cannot be reached or dropped the connection")
+
+    def _token(self, rejected: str | None = None) -> str:
+        """Return a good token other than the rejected one; of several threads one renews it for all."""
+        client = self._client
+        with client.changed:
+            while True:
+                self._check()
+                token = client.token and client.token.get_secret_value()
+                if token and token != rejected and client.clock() < client.token_good_until:
+                    return token
+                if not client.token_is_being_renewed:
+                    break
+                self._throttled_for_s()  # whoever renews may wait for longer than we can
+                client.changed.wait(self._left_s())
+            client.token_is_being_renewed = True
+            client.token = None
+        try:
+            asked_at = client.clock()
+            answer = parse(TokenAnswer, self._persist(self._ask_token, *_TOKEN, self._ended), _TOKEN[0])
+            with client.changed:
+                client.token = SecretStr(answer.access_token)
+                margin_s = min(30.0, answer.lifetime_s / 10)
+                client.token_good_until = asked_at + answer.lifetime_s - margin_s
+        finally:
+            with client.changed:
+                client.token_is_being_renewed = False
+                client.changed.notify_all()
+        return answer.access_token
+
+    def _ask_token(self) -> _Answer:
+        settings = self._client.settings
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": settings.client_id,
+            "client_secret": settings.client_secret.get_secret_value(),
+            "token_type": "jwt",
+        }
+        return self._exchange("POST", settings.token_url, data=form)
+
+    # Time: the deadline, and what it cuts
+
+    def _in(self, seconds: float) -> datetime:
+        return self._client.now() + timedelta(seconds=seconds)
+
+    def _left_s(self) -> float:
+        return self._deadline - self._client.clock()
+
+    def _check(self) -> None:
+        if self._ended.is_set() or self._left_s() <= 0:
+            raise EdxUnavailable(f"the time budget of {self._budget_s:g} s ran out in the exchange with edX")
+
+    def _sleep(self, seconds: float) -> None:
+        (self._client.sleep or self._ended.wait)(seconds)
+
+    def _watch(self, sock: socket.socket) -> None:
+        with self._sockets_lock:
+            self._sockets.add(sock)
+            if self._ended.is_set():
+                _cut(sock)
+
+    def _end(self) -> None:
+        """Let nothing begin any more, and cut what is under way: a trickle would outlive any timeout."""
+        with self._sockets_lock:
+            self._ended.set()
+            for sock in self._sockets:
+                _cut(sock)
+        with self._client.changed:
+            self._client.changed.notify_all()
+
+
+class CourseWalk:
+    """The courses of a catalog, page by page in edX's order, each course once. Iterate it once.
+
+    A page is a list of EdxCourse, or of whatever junk stood in a course's place. An error on a page is
+    raised after the pages before it. Whoever stops iterating cancels what is under way.
+
+    Attributes:
+        count: how many courses edX announces; known from the first page on, None when it does not say.
+        distinct: how many courses came so far.
+        problems: after the last page: why the pull is not whole; empty when it is.
+    """
+
+    def __init__(self, session: EdxSession, catalog_id: int) -> None:
+        self.count: int | None = None
+        self.distinct = 0
+        self.problems: list[str] = []
+        self._session = session
+        self._path = f"catalogs/{catalog_id}/courses/"
+        self._abandoned = threading.Event()
+        self._end_came_in = threading.Event()
+        self._arrived: set[str | None] = set()  # keys, in the order of arrival
+        self._arrived_lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[list[object]]:
+        seen: set[str] = set()
+        repeated = 0
+        empty_before = False
+        with closing(self._pages()) as pages:
+            for page in pages:
+                fresh = [course for course in page.courses if _is_new(course, seen)]
+                self.distinct += len(fresh)
+                repeated += len(page.courses) - len(fresh)
+                if page.courses and not fresh:
+                    self._note("a page brought only courses that had come before")
+                if empty_before if page.courses else page.next:
+                    self._note("an empty page came in mid-walk")
+                empty_before |= not page.courses
+                yield fresh
+        if repeated:
+            self._note(f"{repeated} courses came twice")
+        if self.count is None:
+            self._note("edX sent no count")
+            return
+        if page.announced != self.count:
+            self._note(f"the count changed from {self.count} to {page.announced}")
+        if self.distinct != self.count:
+            self._note(f"{self.distinct} distinct courses came of a count of {self.count}")
+
+    def _note(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def _pages(self) -> Generator[_Page]:
+        """Yield the pages in order: the first, those that the count lets us plan, the rest by `next`."""
+        page = self._fetch(Cursor("offset", 0, self._session.page_size))
+        self.count = page.announced
+        yield page
+        planned: Iterator[Cursor] = iter(())
+        if page.next is not None and self.count is not None:
+            planned = page.next.up_to(self.count, len(page.courses))
+        ahead: deque[Future[_Page | None]] = deque()
+        try:
+            while True:
+                if not self._end_came_in.is_set():
+                    room = 2 * self._session.concurrency - len(ahead)
+                    ahead.extend(self._session.submit(self._fetch_ahead, at) for at in islice(planned, room))
+                if not ahead:
+                    break
+                following = ahead.popleft().result()
+                if following is not None:
+                    page = following
+                    yield page
+            while page.next is not None and not self._end_came_in.is_set():
+                page = self._fetch(page.next)
+                yield page
+        finally:
+            self._abandoned.set()
+            for future in ahead:
+                future.cancel()
+
+    def _fetch_ahead(self, at: Cursor) -> _Page | None:
+        return None if self._end_came_in.is_set() else self._fetch(at)
+
+    def _fetch(self, at: Cursor) -> _Page:
+        sent = parse(
+            CoursesPage, self._session.get(self._path, at.query, Asked.CATALOG, self._abandoned), self._path
+        )
+        page = _Page(sent.results, usable_count(sent.count), next_cursor(sent.next, at))
+        keys = {readable_key(course) for course in page.courses}
+        with self._arrived_lock:
+            # No count is followed alone: the list ends where edX has nothing further or nothing new.
+            # Courses without a key cannot be told apart, so they count as new.
+            if page.next is None or keys <= self._arrived:
+                self._end_came_in.set()
+            self._arrived |= keys - {None}
+        return page
+
+
+def _is_new(course: object, seen: set[str]) -> bool:
+    """Tell whether a course has not been seen, and note that it has been now."""
+    key = readable_key(course)
+    if key is None:
+        return True
+    is_new = key not in seen
+    seen.add(key)
+    return is_new
+
+
+_TOKEN = ("the token endpoint", Asked.TOKEN)
+
+
+def _authorization(token: str) -> dict[str, str]:
+    return {"Authorization": f"JWT {token}"}
+
+
+def _throttled(retry_at: datetime) -> EdxThrottled:
+    return EdxThrottled(f"edX's rate limit is used up until {retry_at:%Y-%m-%dT%H:%M:%SZ}", retry_at)
+
+
+def _final_error(meaning: Verdict, status: int, what: str, asked: Asked) -> EdxError | NotFound:
+    if meaning is Verdict.NOT_FOUND:
+        return NotFound(f"the catalog is not found: edX answered {status} for {what}")
+    if meaning is Verdict.REFUSED and asked is Asked.TOKEN:
+        return EdxRefused(
+            f"edX refused our credentials: {what} answered {status}; "
+            "check the settings EDX_CLIENT_ID and EDX_CLIENT_SECRET"
+        )
+    if meaning is Verdict.REFUSED:
+        return EdxRefused(f"edX refused a token that it had just issued ({what} answered {status})")
+    return EdxProtocolError(f"edX answered {status} for {what}, which its API does not promise")
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Look at no redirect: requests would read its whole body first, even when it does not follow."""
+        del resp
+
+
+def _http_session(watch: Callable[[socket.socket], None], concurrency: int) -> requests.Session:
+    """Make a session that trusts nothing in the environment and shows every socket that it opens."""
+
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            watch(self.sock)
+
+    class Tls(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            watch(self.sock)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = Tls
+
+    adapter = HTTPAdapter(pool_maxsize=concurrency)
+    adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
+    session = _Session()
+    session.trust_env = False
+    session.headers.update(
+        {
+            "Accept": "application/json",
+            "Accept-Language": "en",  # level_type and others are localised
+            "Accept-Encoding": "gzip",
+            "User-Agent": "luminus-edx-connector",
+        }
+    )
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _cut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        # The method of the plain socket, for TLS too: it wakes the reader and leaves the TLS object alone.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
