@@ -1,0 +1,513 @@
+import json
+import socket
+import threading
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+from pydantic import SecretStr
+
+from local.sandbox_tokens import SigningKey, admin_claims, mint
+from shared import access as access_module
+from shared.access import Access, SigningKeys, fetch, signing_keys
+from shared.errors import AccessUnavailable, Forbidden, Unauthenticated
+from shared.settings import AccessSettings
+
+ISSUER = "https://login.example/"
+KEY = SigningKey("key-1")
+OTHER = SigningKey("key-2")
+IMPOSTOR = SigningKey("key-1")
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Jwks:
+    """An identity provider's JWKS on loopback HTTP, and a clock."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = document({"keys": [KEY.jwk()]})
+        self.requests: list[str] = []
+        self.time_s = 1000.0
+        jwks = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                jwks.requests.append(self.path)
+                jwks.answer(self)
+
+            def log_message(self, *args: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/keys?p=policy"
+        self.keys = SigningKeys(self.url, clock=lambda: self.time_s)
+        self.access = Access(settings(self.url), self.keys)
+
+
+def document(value: object, status: int = 200, location: str = "") -> Answer:
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        if location:
+            handler.send_header("Location", location)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def trickle(handler: BaseHTTPRequestHandler) -> None:
+    """Send header after header, never stopping for as long as a read timeout."""
+    handler.send_response(200)
+    handler.flush_headers()
+    try:
+        while True:
+            handler.wfile.write(b"X-More: 1\r\n")
+            time.sleep(0.05)
+    except OSError:  # hung up on
+        handler.close_connection = True
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.shutdown(socket.SHUT_RDWR)
+    handler.close_connection = True
+
+
+DOWN = document({"keys": [KEY.jwk()]}, 503)
+
+
+def settings(jwks_url: str) -> AccessSettings:
+    return AccessSettings(
+        subscription_keys=(SecretStr("First-Key"), SecretStr("second-key")),
+        issuer=ISSUER,
+        audience="luminus-edx-connector",
+        jwks_url=jwks_url,
+    )
+
+
+def bearer(key: SigningKey = KEY, header: Mapping[str, object] | None = None, **claims: object) -> str:
+    return f"Bearer {mint(key, header or {}, admin_claims(ISSUER) | claims)}"
+
+
+def now() -> int:
+    return int(time.time())
+
+
+@pytest.fixture
+def jwks() -> Iterator[Jwks]:
+    jwks = Jwks()
+    thread = threading.Thread(target=jwks.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield jwks
+    jwks.server.shutdown()
+    thread.join()
+    jwks.server.server_close()
+
+
+# The subscription key
+
+
+@pytest.mark.parametrize("header", ["First-Key", "second-key"])
+def test_subscription_passes_when_the_key_is_any_of_ours(jwks: Jwks, header: str) -> None:
+    jwks.access.check_subscription(header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(
+            None,
+            "",
+            " ",
+            "first-key",
+            "FIRST-KEY",
+            " First-Key",
+            "First-Key ",
+            "First-Key,second-key",
+            "First",
+        ),
+        *("First-Key\0", "Fïrst-Key", "\ud800", "First-Key\udcff", "x" * 100_000),
+    ],
+    ids=lambda header: ascii(header)[:20],
+)
+def test_subscription_is_refused_when_the_header_is_not_exactly_a_key(jwks: Jwks, header: str | None) -> None:
+    with pytest.raises(Unauthenticated) as caught:
+        jwks.access.check_subscription(header)
+    assert caught.value.message == "The subscription key is missing or not valid"
+    assert not caught.value.challenge
+    assert jwks.requests == []
+
+
+# The token
+
+
+@pytest.mark.parametrize("roles", ["LumiNUS.Admin", ["LumiNUS.Admin"], ["LumiNUS.Student", "LumiNUS.Admin"]])
+def test_admin_passes_when_the_role_is_the_string_or_in_the_list(jwks: Jwks, roles: object) -> None:
+    jwks.access.check_admin(bearer(roles=roles))
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        bearer(aud=["another", "luminus-edx-connector"]),
+        bearer(exp=now() - 30),  # within the leeway
+        bearer(nbf=now() + 30),
+        bearer().replace("Bearer", "bearer"),
+        bearer().replace(" ", "   "),
+        bearer(header={"typ": None}),
+    ],
+    ids=len,
+)
+def test_admin_passes_when_the_token_is_genuine_in_an_unusual_way(jwks: Jwks, authorization: str) -> None:
+    jwks.access.check_admin(authorization)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"roles": None},
+        {"roles": "LumiNUS.Student"},
+        {"roles": "LumiNUS.Admin LumiNUS.Student"},
+        {"roles": "LumiNUS.Administrator"},
+        {"roles": "luminus.admin"},
+        {"roles": ["LumiNUS.Admin.Reader"]},
+        {"roles": [["LumiNUS.Admin"]]},
+        {"roles": {"LumiNUS.Admin": True}},
+        {"roles": True},
+        {"roles": None, "role": "LumiNUS.Admin"},
+        {"roles": None, "realm_access": {"roles": ["LumiNUS.Admin"]}},
+    ],
+)
+def test_login_is_forbidden_when_it_lacks_the_role(jwks: Jwks, claims: dict[str, Any]) -> None:
+    with pytest.raises(Forbidden) as caught:
+        jwks.access.check_admin(bearer(**claims))
+    assert caught.value.message == "Login user not authorized to perform this action"
+
+
+def refused(access: Access, authorization: str | None) -> str:
+    with pytest.raises(Unauthenticated) as caught:
+        access.check_admin(authorization)
+    assert caught.value.challenge
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None  # a library's error may quote the token
+    return caught.value.message
+
+
+@pytest.mark.parametrize("authorization", [None, ""])
+def test_token_is_asked_for_when_there_is_none(jwks: Jwks, authorization: str | None) -> None:
+    assert refused(jwks.access, authorization) == "The request has no Bearer token"
+
+
+def test_token_is_refused_as_expired_when_its_time_is_over(jwks: Jwks) -> None:
+    assert refused(jwks.access, bearer(exp=now() - 90)) == "The token has expired"
+
+
+@pytest.mark.parametrize(
+    ("header", "claims"),
+    [
+        ({}, {"exp": None}),
+        ({}, {"exp": "soon"}),
+        ({}, {"exp": float("inf")}),
+        ({}, {"exp": [1]}),
+        ({}, {"nbf": now() + 90}),
+        ({}, {"iat": now() + 90}),
+        ({}, {"iss": None}),
+        ({}, {"iss": "https://login.example"}),
+        ({}, {"iss": [ISSUER]}),
+        ({}, {"aud": None}),
+        ({}, {"aud": "luminus"}),
+        ({}, {"aud": ["another"]}),
+        ({}, {"aud": {"luminus-edx-connector": 1}}),
+        ({"alg": "RS512"}, {}),
+        ({"alg": "rs256"}, {}),
+        ({"crit": ["exp"]}, {}),
+        ({"crit": []}, {}),
+        ({"crit": ["b64"], "b64": True}, {}),
+        ({"b64": False}, {}),
+    ],
+)
+def test_token_is_refused_when_header_or_claims_are_not_as_required(
+    jwks: Jwks, header: dict[str, object], claims: dict[str, Any]
+) -> None:
+    assert refused(jwks.access, bearer(header=header, **claims)) == "The token is not valid"
+
+
+def test_token_is_refused_when_another_key_signed_it_under_the_same_kid(jwks: Jwks) -> None:
+    assert refused(jwks.access, bearer(IMPOSTOR)) == "The token is not valid"
+
+
+def test_token_is_refused_when_its_claims_were_replaced(jwks: Jwks) -> None:
+    head, _, signature = bearer(roles="LumiNUS.Student").split(".")
+    claims = bearer().split(".")[1]
+    assert refused(jwks.access, f"{head}.{claims}.{signature}") == "The token is not valid"
+
+
+@pytest.mark.parametrize("alg", ["none", "HS256", "None", "", 256, ["RS256"]])
+def test_token_is_refused_without_a_fetch_when_its_algorithm_is_not_ours(jwks: Jwks, alg: object) -> None:
+    refused(jwks.access, bearer(header={"alg": alg}))
+    assert jwks.requests == []
+
+
+def test_token_is_refused_when_it_is_signed_with_the_public_key_as_a_secret(jwks: Jwks) -> None:
+    jwks.access.check_admin(bearer())  # the key is known
+    refused(jwks.access, bearer(header={"alg": "HS256"}))
+
+
+@pytest.mark.parametrize("kid", ["", 1, ["key-1"], {"kid": "key-1"}, True])
+def test_token_is_refused_without_a_fetch_when_its_kid_is_no_name(jwks: Jwks, kid: object) -> None:
+    refused(jwks.access, bearer(header={"kid": kid}))
+    assert jwks.requests == []
+
+
+@pytest.mark.parametrize("kid", ["../key-1", "http://127.0.0.1:1/keys", "key-1\0", "KEY-1", "' or 1=1 --"])
+def test_token_is_refused_and_only_our_jwks_is_asked_when_its_kid_is_a_path_or_a_url(
+    jwks: Jwks, kid: str
+) -> None:
+    refused(jwks.access, bearer(header={"kid": kid}))
+    assert jwks.requests == ["/keys?p=policy"]
+
+
+def test_keys_that_the_token_brings_along_are_ignored_when_it_is_checked(jwks: Jwks) -> None:
+    evil = jwks.url.replace("/keys", "/evil")
+    header = {"jku": evil, "x5u": evil, "jwk": IMPOSTOR.jwk(), "x5c": ["MIIB"]}
+    refused(jwks.access, bearer(IMPOSTOR, header))
+    jwks.access.check_admin(bearer(KEY, header))
+    assert jwks.requests == ["/keys?p=policy"]
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        bearer()[7:],
+        "Bearer",
+        "Bearer ",
+        f"Bearer{bearer()[7:]}",
+        f"Basic {bearer()[7:]}",
+        f"JWT {bearer()[7:]}",
+        f" {bearer()}",
+        f"{bearer()} ",
+        f"{bearer()}\n",
+        f"{bearer()}, {bearer()}",
+        f"{bearer()},{bearer()}",
+        f"Bearer {bearer()}",
+        f"{bearer()}.x",
+        f"{bearer()}é",
+        bearer().replace(".", "..", 1),
+        bearer().rsplit(".", 1)[0],
+        f"{bearer().rsplit('.', 1)[0]}.",
+        bearer().replace(" ", "\t"),
+        bearer()[:-3],
+        "Bearer a.b.c",
+        "Bearer =.=.=",
+        bearer(padding="x" * 16_384),
+        "Bearer " + "x" * 10_000_000,
+        "\ud800",
+    ],
+    ids=len,
+)
+def test_token_is_refused_without_a_fetch_when_the_header_is_not_one_whole_token(
+    jwks: Jwks, authorization: str
+) -> None:
+    # A cut signature is found only with the key at hand.
+    jwks.keys.get("key-1")
+    assert refused(jwks.access, authorization) == "The token is not valid"
+    assert len(jwks.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 9000, "[]", "null", '"x"', "{", "\\", '{"kid":' + "9" * 6000 + "}"], ids=len
+)
+@pytest.mark.parametrize("part", [0, 1])
+def test_token_is_refused_when_a_part_of_it_is_no_json_object(jwks: Jwks, text: str, part: int) -> None:
+    parts = bearer()[7:].split(".")[:2]
+    parts[part] = urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+    signed = ".".join(parts)
+    signature = urlsafe_b64encode(KEY.sign("RS256", signed.encode())).rstrip(b"=").decode()
+    assert refused(jwks.access, f"Bearer {signed}.{signature}") == "The token is not valid"
+
+
+def test_nothing_of_keys_or_tokens_shows_when_logs_and_reprs_are_read(
+    jwks: Jwks, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(0)
+    shown = [repr(jwks.access), repr(vars(jwks.access)), repr(jwks.keys)]
+    tokens = [bearer(), bearer(IMPOSTOR), bearer(exp=1), bearer(header={"kid": "secret-kid"})]
+    for attempt in (*tokens, "Bearer secret.secret.secret"):
+        try:
+            jwks.access.check_admin(attempt)
+        except Unauthenticated as error:
+            shown += [repr(error), repr(error.args)]
+    text = caplog.text + "".join(shown)
+    for secret in ("First-Key", "second-key", "secret", *(t.split(".")[2] for t in tokens)):
+        assert secret not in text
+
+
+# The signing keys
+
+
+def test_jwks_is_fetched_once_when_known_keys_are_asked_for(jwks: Jwks) -> None:
+    for _ in range(3):
+        jwks.access.check_admin(bearer())
+        jwks.time_s += 99
+    assert jwks.requests == ["/keys?p=policy"]
+
+
+def test_revoked_key_is_dropped_when_the_set_is_fetched_anew(jwks: Jwks) -> None:
+    jwks.access.check_admin(bearer())
+    jwks.answer = document({"keys": [OTHER.jwk()]})
+    jwks.time_s += 300
+    assert refused(jwks.access, bearer()) == "The token is not valid"
+    jwks.access.check_admin(bearer(OTHER))
+    assert len(jwks.requests) == 2
+
+
+def test_new_key_is_found_when_the_cooldown_is_over(jwks: Jwks) -> None:
+    jwks.access.check_admin(bearer())
+    jwks.answer = document({"keys": [KEY.jwk(), OTHER.jwk()]})
+    jwks.time_s += 29
+    refused(jwks.access, bearer(OTHER))
+    assert len(jwks.requests) == 1
+    jwks.time_s += 1
+    jwks.access.check_admin(bearer(OTHER))
+    assert len(jwks.requests) == 2
+
+
+def unavailable(jwks: Jwks, authorization: str) -> None:
+    with pytest.raises(AccessUnavailable) as caught:
+        jwks.access.check_admin(authorization)
+    assert (
+        caught.value.message == "The keys for checking tokens cannot be fetched; nobody is let in until then"
+    )
+    assert caught.value.__context__ is None
+
+
+FAILURES = {
+    "503": DOWN,
+    "redirect": document(b"", 302, location="/elsewhere"),
+    "html": document(b"<html>Sign in</html>"),
+    "empty": document(b""),
+    "no keys": document({"keys": []}),
+    "another shape": document({"keys": {"key-1": KEY.jwk()}}),
+    "a list": document([KEY.jwk()]),
+    "only junk": document({"keys": [None, 1, "x", {}, {"kid": "key-1"}]}),
+    "too large": document(b'{"keys": []}' + b" " * 2**20),
+    "nested deep": document(b"[" * 2**19),
+    "no text": document(b"\xff\xfe\xfd"),
+    "reset": reset,
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_nobody_is_let_in_when_the_jwks_cannot_be_had(jwks: Jwks, name: str) -> None:
+    jwks.answer = FAILURES[name]
+    unavailable(jwks, bearer())
+    jwks.time_s += 29
+    unavailable(jwks, bearer())
+    assert jwks.requests == ["/keys?p=policy"]  # the cooldown holds after a failure too
+    jwks.answer = document({"keys": [KEY.jwk()]})
+    jwks.time_s += 1
+    jwks.access.check_admin(bearer())
+
+
+def test_nobody_is_let_in_when_the_connection_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/keys"
+    with pytest.raises(AccessUnavailable):
+        Access(settings(url), SigningKeys(url)).check_admin(bearer())
+
+
+def test_nobody_is_let_in_when_the_jwks_speaks_no_tls(jwks: Jwks) -> None:
+    url = jwks.url.replace("http:", "https:")
+    with pytest.raises(AccessUnavailable):
+        Access(settings(url), SigningKeys(url)).check_admin(bearer())
+
+
+def test_known_key_works_and_unknown_is_unavailable_when_the_jwks_is_down_for_long(jwks: Jwks) -> None:
+    jwks.access.check_admin(bearer())
+    jwks.answer = DOWN
+    for _ in range(3):
+        jwks.time_s += 3600
+        jwks.access.check_admin(bearer())
+        unavailable(jwks, bearer(OTHER))
+    assert len(jwks.requests) == 4
+
+
+def test_fetch_is_hung_up_when_the_jwks_trickles_past_the_deadline(
+    jwks: Jwks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_module, "JWKS_DEADLINE_S", 0.3)
+    jwks.answer = trickle
+    begin = time.monotonic()
+    unavailable(jwks, bearer())
+    assert time.monotonic() - begin < 3
+
+
+def test_proxy_of_the_environment_is_not_used_when_fetching(
+    jwks: Jwks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert b"key-1" in fetch(jwks.url)
+
+
+def test_known_key_does_not_wait_when_another_caller_fetches_for_an_unknown_one(jwks: Jwks) -> None:
+    jwks.access.check_admin(bearer())
+    jwks.time_s += 300  # stale, so that a known key would fetch, too
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(handler: BaseHTTPRequestHandler) -> None:
+        begun.set()
+        go_on.wait(10)
+        document({"keys": [KEY.jwk(), OTHER.jwk()]})(handler)
+
+    jwks.answer = hold
+    found: list[object] = []
+    callers = [threading.Thread(target=lambda: found.append(jwks.keys.get("key-2"))) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    assert begun.wait(10)
+    jwks.access.check_admin(bearer())
+    assert found == []  # the fetch was still going on
+    go_on.set()
+    for caller in callers:
+        caller.join()
+    assert len(found) == 4
+    assert None not in found
+    assert len(jwks.requests) == 2  # one fetch for all four
+
+
+def test_only_rsa_keys_that_may_sign_count_when_the_set_holds_others() -> None:
+    private = RSAAlgorithm.to_jwk(
+        rsa.generate_private_key(public_exponent=65537, key_size=2048), as_dict=True
+    )
+    small = RSAAlgorithm.to_jwk(
+        rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key(),  # noqa: S505 (to be refused)
+        as_dict=True,
+    )
+    plain = {name: value for name, value in KEY.jwk().items() if name in {"kty", "n", "e"}}
+    entries: list[object] = [
+        {**plain, "kid": "plain"},
+        {**KEY.jwk(), "kid": "whole"},
+        {**OTHER.jwk(), "kid": "whole"},  # the first one counts
+        {**private, "kid": "private"},
+        {**small, "kid": "small"},
+        {**plain, "kid": "encryption", "use": "enc"},
+        {**plain, "kid": "RS512", "alg": "RS512"},
+        {**plain, "kid": 1},
+        {**plain, "kid": ""},
+        plain,
+        {**plain, "kid": "number", "n": 5},
+        {**plain, "kid": "even", "e": "Ag"},
+        {**plain, "kid": "no modulus", "n": None},
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "secret"},
+        {"kty": "EC", "crv": "P-256", "kid": "EC"},
+        None,
+        [],
+    ]
+    keys = signing_keys(json.dumps({"keys": entries}).encode())
+    assert sorted(keys) == ["plain", "whole"]
+    assert RSAAlgorithm.to_jwk(keys["whole"], as_dict=True)["n"] == KEY.jwk()["n"]
