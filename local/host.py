@@ -21,11 +21,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 from azure import functions
@@ -38,6 +37,17 @@ _log = logging.getLogger("local.host")
 _ADMIN_PATH = "admin/functions/"
 _GRACE_S = 3  # how long running functions may go on after a stop
 _LEVELS = {"Trace": "DEBUG", "Information": "INFO", "None": "CRITICAL"}  # where Python has another word
+
+
+_thread_local_storage = threading.local()  # one for all invocations, as in the worker
+
+
+class Context(NamedTuple):
+    """What a function gets that asks for `context`: the part of it that means something on one machine."""
+
+    invocation_id: str
+    function_name: str
+    thread_local_storage: threading.local = _thread_local_storage
 
 
 @dataclass(frozen=True)
@@ -154,10 +164,9 @@ class Host:
 
     def stop(self) -> None:
         """Take no more requests, give running functions a few seconds to finish, then end."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.hang_up()
         self._wait_for(self._wind_down())
-        self._server.close_connections()
+        self._server.server_close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
             thread.join()
@@ -185,7 +194,7 @@ class Host:
             if function.route is None or path != f"{self._route_prefix}/{function.route}".strip("/").lower():
                 continue
             if not function.methods or request.method in function.methods:
-                return self._call(function, request)
+                return self._call_http(function, request)
         return Response(HTTPStatus.NOT_FOUND)
 
     def _answer_admin(self, request: Request, name: str) -> Response:
@@ -201,7 +210,7 @@ class Host:
         asyncio.run_coroutine_threadsafe(self._run(function, timer, invocation_id), self._loop)
         return Response(HTTPStatus.ACCEPTED, {"X-MS-INVOCATION-ID": invocation_id})
 
-    def _call(self, function: Function, request: Request) -> Response:
+    def _call_http(self, function: Function, request: Request) -> Response:
         worker_request = functions.http.HttpRequest(
             method=request.method,
             url=request.url,
@@ -218,28 +227,20 @@ class Host:
 
     async def _run(self, function: Function, argument: object, invocation_id: str = "") -> object:
         """Run a function where the worker would: async ones on the event loop, others on the thread pool."""
-        identity = invocation_id or str(uuid4())
-        call = partial(function.call, **{function.argument: argument})
+        context = Context(invocation_id or str(uuid4()), function.name)
         began_s = time.monotonic()
-        _log.info("Executing 'Functions.%s' (Id=%s)", function.name, identity)
+        _log.info("Executing 'Functions.%s' (Id=%s)", function.name, context.invocation_id)
         try:
             if inspect.iscoroutinefunction(function.call):
-                result = await call()
+                result = await _call(function, argument, context)
             else:
-                result = await self._loop.run_in_executor(self._pool, call)
+                result = await self._loop.run_in_executor(self._pool, _call, function, argument, context)
         except Exception as error:
-            elapsed_ms = (time.monotonic() - began_s) * 1000
-            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             # No stack trace: it can show what a caller sent.
-            _log.error(
-                "Executed 'Functions.%s' (Failed, Id=%s, Duration=%dms) %s",
-                function.name, identity, elapsed_ms, said,
-            )  # fmt: skip
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            _log.error("Executed %s %s", _end("Failed", context, began_s), said)
             raise
-        elapsed_ms = (time.monotonic() - began_s) * 1000
-        _log.info(
-            "Executed 'Functions.%s' (Succeeded, Id=%s, Duration=%dms)", function.name, identity, elapsed_ms
-        )
+        _log.info("Executed %s", _end("Succeeded", context, began_s))
         return result
 
     async def _run_on_schedule(self, function: Function, schedule: str) -> None:
@@ -264,6 +265,18 @@ class Host:
 
     def _wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _call(function: Function, argument: object, context: Context) -> Any:
+    if "context" in inspect.signature(function.call).parameters:
+        return function.call(**{function.argument: argument}, context=context)
+    return function.call(**{function.argument: argument})
+
+
+def _end(outcome: str, context: Context, began_s: float) -> str:
+    duration_ms = (time.monotonic() - began_s) * 1000
+    name, invocation_id = context.function_name, context.invocation_id
+    return f"'Functions.{name}' ({outcome}, Id={invocation_id}, Duration={duration_ms:.0f}ms)"
 
 
 def _response(result: object) -> Response:

@@ -1,5 +1,6 @@
 """HTTP for the host stand-in: turns requests into what the Functions host hands to the Python worker."""
 
+import contextlib
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -44,7 +45,6 @@ class Server(ThreadingTCPServer):
     """Answers each request with what `answer` returns for it, called on the connection's own thread."""
 
     allow_reuse_address = True
-    daemon_threads = True
     request_queue_size = 1024
 
     def __init__(self, port: int, answer: Callable[[Request], Response]) -> None:
@@ -60,13 +60,13 @@ class Server(ThreadingTCPServer):
         self._connections.discard(request)
         super().shutdown_request(request)
 
-    def close_connections(self) -> None:
-        """End the connections that clients keep open."""
+    def hang_up(self) -> None:
+        """Take no more requests; those that came in are still answered, which `server_close` waits for."""
+        self.shutdown()
+        self.socket.close()
         for connection in list(self._connections):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # the client was first
+            with contextlib.suppress(OSError):  # the client was first
+                connection.shutdown(socket.SHUT_RD)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), OSError):  # a client that hung up is no error of ours

@@ -60,6 +60,11 @@ async def broken(req: func.HttpRequest) -> func.HttpResponse:
 def no_answer(req: func.HttpRequest):
     return None
 
+@app.function_name("named")
+@app.route(route="context", methods=["GET"])
+async def named_otherwise(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    return func.HttpResponse(json.dumps([context.function_name, context.invocation_id]))
+
 @app.timer_trigger(arg_name="timer", schedule="%SCHEDULE%")
 def tick(timer: func.TimerRequest) -> None:
     fired.append(timer.past_due)
@@ -258,6 +263,16 @@ def test_admin_answers_202_at_once_and_runs_the_timer(host: Host, body: str, *, 
     while len(fired(host)) == before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert fired(host)[before:] == [past_due]
+
+
+def test_a_function_gets_its_context_when_it_asks_for_it(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    name, invocation_id = requests.get(f"{host.url}/Pre/context", timeout=10).json()
+
+    assert name == "named"
+    assert f"Executed 'Functions.named' (Succeeded, Id={invocation_id}" in caplog.text
 
 
 def test_admin_answers_202_when_the_timer_will_fail(host: Host) -> None:
