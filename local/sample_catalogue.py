@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from local.sandbox_catalogs import Catalog, Course, StoredCourse
+from local.sandbox_catalogs import Catalog, Course, StoredCourse, course_key_of
 
 Run = dict[str, Any]
 
@@ -274,11 +274,6 @@ def filler(seed: str, characters: int) -> str:
 def sample_uuid(name: str) -> str:
     """Return the id that the sample gives to something."""
     return str(uuid5(NAMESPACE_URL, f"sample:{name}"))
-
-
-def course_key_of(run_key: str) -> str:
-    """Return the course key in a run key of either style."""
-    return "+".join(run_key.removeprefix("course-v1:").replace("/", "+").split("+")[:2])
 
 
 def run_cases(now: datetime) -> Iterator[Run]:

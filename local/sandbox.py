@@ -304,7 +304,10 @@ class Sandbox:
         return json_reply({name: getattr(self, name) for name in _KNOBS})
 
     def _changed(self, request: Request, catalog_id: str) -> Reply:
-        """Change a catalog: `remove`, `add`, `remove_runs`, `alter_runs` ({run key: fields})."""
+        """Change a catalog: `remove`, `add`, `remove_runs`, `alter_runs` ({run key: fields}).
+
+        `warm` (courses a page) then makes the pages of a walk beforehand.
+        """
         catalog, changes = self.catalogs[int(catalog_id)], _sent(request)
         catalog.remove(*changes.get("remove", []))
         catalog.add(*changes.get("add", []))
@@ -312,6 +315,8 @@ class Sandbox:
             catalog.remove_run(run_key)
         for run_key, fields in changes.get("alter_runs", {}).items():
             catalog.alter_run(run_key, **fields)
+        if limit := changes.get("warm"):
+            catalog.warm(limit)
         return json_reply(catalog.described())
 
     def _log(self, _request: Request) -> Reply:

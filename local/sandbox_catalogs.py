@@ -147,11 +147,20 @@ class Catalog:
             self._shown = _Shown(tuple(changed(self._shown.courses)), {})
 
     def _courses_with(self, run_key: str) -> list[str]:
+        """Return the keys of the courses that have a run: the one it is named after, or else whichever."""
+        shown = self._shown.courses
+        course_key = course_key_of(run_key)
+        namesakes = [course for course in shown if course.key == course_key]
         quoted = json.dumps(run_key).encode()
-        found = [course.key for course in self._shown.courses if quoted in course.raw()]
-        if not found:
-            raise KeyError(run_key)
-        return found
+        for candidates in (namesakes, shown):
+            if found := [course.key for course in candidates if quoted in course.raw()]:
+                return found
+        raise KeyError(run_key)
+
+
+def course_key_of(run_key: str) -> str:
+    """Return the course key in a run key of either style."""
+    return "+".join(run_key.removeprefix("course-v1:").replace("/", "+").split("+")[:2])
 
 
 def links(request: Request, count: int) -> dict[str, str | None]:
