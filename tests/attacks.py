@@ -16,7 +16,7 @@ from local.sandbox_tokens import ROLE, SigningKey
 
 PATH = "/ExternalLinks/edXCourseruns"
 KEY = "Local-Subscription-Key-1"
-"""What APIM_SUBSCRIPTION_KEYS must hold for the attacked app."""
+_STORAGE_KEY = "bm8ga2V5IG9mIGFueSBhY2NvdW50"
 
 Headers = Mapping[str, str | None]
 
@@ -43,6 +43,24 @@ class Attack:
         """Return all headers of the request."""
         headers = {**honest_headers(sandbox), **self.headers(sandbox)}
         return {name: value for name, value in headers.items() if value is not None}
+
+
+def guarded_settings(sandbox: Sandbox) -> dict[str, str]:
+    """Return settings under which whatever the app reaches for is in the sandbox's log, storage included."""
+    storage = f"AccountName=attacked;AccountKey={_STORAGE_KEY};TableEndpoint={sandbox.url}attacked;"
+    return {
+        **sandbox.settings(),
+        "APIM_SUBSCRIPTION_KEYS": f"A-Key-That-Goes,{KEY}",
+        "TABLES_CONNECTION_STRING": storage,
+        "EDX_CATALOG_IDS": "1",
+    }
+
+
+def secrets(sandbox: Sandbox, headers: Mapping[str, str]) -> list[str]:
+    """Return what no log and no answer may show: our secrets and each part of the proofs that were sent."""
+    sent = [headers.get("Ocp-Apim-Subscription-Key", ""), *headers.get("Authorization", "").split()]
+    parts = [part for text in sent for part in text.split(".") if len(part) > len("Bearer")]
+    return [KEY, _STORAGE_KEY, sandbox.client_secret, *parts]
 
 
 def honest_headers(sandbox: Sandbox) -> dict[str, str]:
@@ -224,7 +242,8 @@ ATTACKS = (
     _parameter("catalogId twice the same", "catalogId=1&catalogId=1"),
     _parameter("catalogId of 10 kB", f"catalogId={'x' * 10_000}"),
     _parameter("catalogId that is not ours", "catalogId=999999", 404),
-    _parameter("catalogId of 5,000 digits", f"catalogId={'9' * 5000}", 404),
+    _parameter("catalogId of 30 digits", f"catalogId={'9' * 30}", 404),
+    _parameter("catalogId of 5,000 digits", f"catalogId={'9' * 5000}"),
     _parameter("courserunKey with a NUL", "courserunKey=course-v1:MITx%00"),
     _parameter("courserunKey with a line feed", "courserunKey=course-v1:MITx%0Aforged%20log%20line"),
     _parameter("courserunKey with DEL", "courserunKey=%7F"),

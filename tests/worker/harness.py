@@ -49,7 +49,7 @@ class FunctionsWorker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={"PYTHONDONTWRITEBYTECODE": "1", **environment},
+                env={"PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "error", **environment},
                 cwd=app_directory,
                 text=True,
             )

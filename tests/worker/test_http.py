@@ -25,6 +25,7 @@ SELF_PACED = make_run(
     min_effort=6,
     max_effort=9,
     marketing_url="https://www.edx.org/course/a1x",
+    enrollment_url=None,
     seats=[make_seat("audit", "0.00"), make_seat("verified", "199.00")],
 )
 UNKNOWN = make_run(
@@ -36,6 +37,7 @@ UNKNOWN = make_run(
     min_effort=None,
     max_effort=None,
     marketing_url=None,
+    enrollment_url=None,
     seats=[],
     type=None,
 )
@@ -181,10 +183,10 @@ def test_request_body_and_unknown_or_empty_parameters_are_ignored(
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("catalogId=8", "The catalog is not found"),
-        ("catalogId=9", "The catalog is not found"),
-        ("courserunKey=course-v1:NUSx+A9x+1T2026", "The course run is not found"),
-        ("courserunKey=course-v1:NUSx+A1x+1T2001", "The course run is not found"),
+        ("catalogId=8", "the catalog is not found"),
+        ("catalogId=9", "the catalog is not found"),
+        ("courserunKey=course-v1:NUSx+A9x+1T2026", "the course run is not found"),
+        ("courserunKey=course-v1:NUSx+A1x+1T2001", "the course run is not found"),
     ],
 )
 def test_answer_is_404_when_what_is_named_does_not_exist(

@@ -31,7 +31,7 @@ def test_host_reads_these_bindings_when_no_setting_is_there(tmp_path: Path) -> N
             {
                 "direction": "IN",
                 "type": "httpTrigger",
-                "name": "request",
+                "name": "req",
                 "methods": ["GET"],
                 "authLevel": "FUNCTION",
                 "route": "ExternalLinks/edXCourseruns",
@@ -42,7 +42,7 @@ def test_host_reads_these_bindings_when_no_setting_is_there(tmp_path: Path) -> N
             {
                 "direction": "IN",
                 "type": "httpTrigger",
-                "name": "request",
+                "name": "req",
                 "methods": ["GET"],
                 "authLevel": "ANONYMOUS",
                 "route": "health",
