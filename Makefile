@@ -1,0 +1,54 @@
+# Everything a developer runs. Each command first sets up what it needs, so that a fresh clone can start
+# with any of them.
+
+# Versions of Python to look for, best first, on the PATH and among pyenv's. One of them must run.
+PYTHONS ?= 3.13 3.12 3.11
+PYENV_VERSIONS := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+PYTHON ?= $(shell for version in $(PYTHONS); do \
+	for python in python$$version $(PYENV_VERSIONS)/$$version.*/bin/python; do \
+	"$$python" -c 'import ensurepip, ssl' 2>/dev/null && echo "$$python" && exit; done; done)
+
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.requirements-installed
+TESTS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help sync start test check lock clean
+
+help: ## Show these commands
+	@sed -n 's/^\([a-z]*\):.* ## /\1  /p' $(MAKEFILE_LIST) | column -t -l 2
+
+sync: $(STAMP) ## Sync the sandbox edX (or the real one, see README), then ask for the catalogue as an admin
+	@$(RUN) -m local.stack sync
+
+start: $(STAMP) ## Keep the functions, the sandbox edX and Azurite running, with a curl line to paste
+	@$(RUN) -m local.stack start
+
+test: $(STAMP) ## Run every test, or those in TESTS=...
+	@$(RUN) -m pytest $(TESTS)
+
+check: $(STAMP) ## Check format, lint and types, then run every test
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+	@$(RUN) -m pytest
+
+lock: $(STAMP) ## Update the pinned requirements
+	@$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade \
+		pyproject.toml -o requirements.txt
+	@$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade \
+		pyproject.toml --group dev -o requirements-dev.txt
+
+clean: ## Remove all that was installed or stored here
+	rm -rf .venv* node_modules .azurite .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): requirements-dev.txt
+	@test -n "$(PYTHON)" || { \
+		echo "No Python was found that can make a virtual environment. Looked for: $(PYTHONS)." >&2; exit 1; }
+	@test -x $(RUN) || "$(PYTHON)" -m venv $(VENV)
+	@echo "Installing the pinned requirements into $(VENV) ..."
+	@# -qq: errors only; pip warns about each place that its own configuration tells it to ignore.
+	@$(RUN) -m pip install -qq --no-input --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
