@@ -5,10 +5,12 @@ malformed setting is one ConfigurationError that names it and never holds its va
 """
 
 import base64
+import json
 import os
 import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Address, ip_address
+from pathlib import Path
 from typing import Annotated, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -272,6 +274,11 @@ def _load(group: type[SettingsGroup], environment: Mapping[str, str]) -> Setting
     expected = next(field.description for field in group.model_fields.values() if field.alias == name)
     fault = "is malformed" if name in values else "is missing"
     raise ConfigurationError(name, f"{fault}: expected {expected}")
+
+
+def settings_file(path: Path) -> dict[str, str]:
+    """Return the values of a local.settings.json, which Core Tools add to the environment; none if missing."""
+    return dict(json.loads(path.read_text("utf-8-sig"))["Values"]) if path.is_file() else {}
 
 
 def access_settings(environment: Mapping[str, str] = os.environ) -> AccessSettings:

@@ -91,6 +91,11 @@ class Comparison:
         """How many distinct course runs could be mapped."""
         return len(self.shown)
 
+    @property
+    def unidentified(self) -> int:
+        """How many records have no key that can be read: each could be any run."""
+        return sum(not rejection.run_key for rejection in self.rejections)
+
     def begin_pull(self) -> None:
         """Forget which runs were seen; a second pull decides anew what is gone."""
         self._seen.clear()
@@ -182,11 +187,32 @@ class Syncer:
 
     def list_catalogs(self, budget_s: float) -> CatalogList:
         """Ask edX which catalogs it has for us, and remember the answer."""
-        with self._session(time.monotonic() + budget_s) as edx:
+        with self.session(budget_s) as edx:
             ids = tuple(sorted(catalog.id for catalog in edx.catalogs()))
         catalogs = CatalogList(ids, self._now())
         self._store.remember_catalogs(self._settings.edx.client_id, catalogs)
         return catalogs
+
+    @contextmanager
+    def session(self, budget_s: float) -> Iterator[EdxSession]:
+        """Open a session with edX, unless its rate limit is remembered to last longer than we can wait."""
+        client_id = self._settings.edx.client_id
+        until = self._store.throttled_until(client_id)
+        wait = min(until - self._now(), THROTTLED_AT_MOST) if until else timedelta(0)
+        if wait > timedelta(0):
+            if wait.total_seconds() > budget_s:
+                raise EdxThrottled(
+                    f"edX's rate limit for us is used up until {rfc3339(self._now() + wait)}",
+                    self._now() + wait,
+                )
+            self._sleep(wait.total_seconds())
+        with self._edx.session(
+            budget_s=budget_s - max(0.0, wait.total_seconds()),
+            on_throttled=lambda moment: _quietly(
+                lambda: self._store.remember_throttled(client_id, moment), "remember edX's rate limit"
+            ),
+        ) as edx:
+            yield edx
 
     def sync(
         self,
@@ -252,7 +278,7 @@ class Syncer:
         work = _Work(uuid4().hex, catalog_id, Caller("preview"), self._now(), self._settings.mapping)
         self._load(work, rebuild=False)
         self._pull(work, time.monotonic() + budget_s, changes.append, on_progress)
-        gone = self._gone(work)
+        gone = self._gone(work, allow_withdrawals=False)
         return Preview(
             [(self._store.run(catalog_id, change.mapped.run.id), change) for change in changes],
             [stored for run_id in gone if (stored := self._store.run(catalog_id, str(UUID(bytes=run_id))))],
@@ -275,7 +301,7 @@ class Syncer:
         writer.flush()
         for mapped, reason in writer.refused:
             work.comparison.refuse(mapped, reason)
-        gone = self._gone(work)
+        gone = self._gone(work, allow_withdrawals=allow_withdrawals)
         stopped = None if allow_withdrawals else self._mass_withdrawal(work, gone)
         if not stopped:
             writer.withdraw(gone, self._now())
@@ -287,6 +313,7 @@ class Syncer:
     def _load(self, work: _Work, *, rebuild: bool) -> None:
         """Find out what is stored: from the published state, or from the course runs themselves."""
         work.head = self._store.head(work.catalog_id)
+        work.known_unidentified = work.head.unidentified if work.head else 0
         digests = None if rebuild else self._published_digests(work.catalog_id, work.head)
         work.rebuilt = digests is None
         work.comparison = Comparison(
@@ -298,7 +325,7 @@ class Syncer:
     ) -> None:
         """Pull the catalog, once more if it does not come whole, and write what differs as it comes in."""
         some_stored = bool(work.comparison.digests)
-        with self._session(deadline) as edx:
+        with self.session(deadline - time.monotonic()) as edx:
             try:
                 for _ in range(PULLS):
                     work.comparison.begin_pull()
@@ -319,8 +346,20 @@ class Syncer:
                 "edX answered no courses at all, which is not believed while runs are stored"
             )
 
-    def _gone(self, work: _Work) -> list[bytes]:
-        return [] if work.incomplete else work.comparison.gone()
+    def _gone(self, work: _Work, *, allow_withdrawals: bool) -> list[bytes]:
+        """Return the runs to withdraw: those that are gone for sure."""
+        if work.incomplete:
+            return []
+        gone = work.comparison.gone()
+        unidentified = work.comparison.unidentified - work.known_unidentified
+        if gone and unidentified > 0 and not allow_withdrawals:
+            work.incomplete = (
+                f"{unidentified} new records without a readable key could be among the {len(gone)} runs "
+                "that are missing"
+            )
+            return []
+        work.known_unidentified = work.comparison.unidentified
+        return gone
 
     def _publish(self, work: _Work, writer: CatalogWriter, *, counts: bool) -> None:
         """Publish what changed, or only the time when nothing did; a sync that counts lets the lease go."""
@@ -330,7 +369,7 @@ class Syncer:
         unchanged = not (work.rebuilt or comparison.changes or comparison.withdrawn)
         if head and unchanged and rfc3339(now) < head.holds_until:
             if finished:
-                writer.confirm(head, now, finished)
+                writer.confirm(head, now, work.known_unidentified, finished)
             return
         shown = dict(comparison.shown)
         if work.incomplete or not counts or comparison.kept_unseen():
@@ -339,7 +378,14 @@ class Syncer:
                     shown[run_id] = run
         body = render((run for run in shown.values() if run), now)
         synced_at = now if counts else head.synced_at if head else None
-        writer.publish(head, body, comparison.digests, synced_at, finished)
+        writer.publish(
+            head,
+            body,
+            comparison.digests,
+            synced_at=synced_at,
+            unidentified=work.known_unidentified,
+            finished=finished,
+        )
 
     def _published_digests(self, catalog_id: int, head: Head | None) -> dict[bytes, bytes] | None:
         """Return the digests of the published state, None when they cannot be trusted."""
@@ -392,27 +438,6 @@ class Syncer:
             f"python -m shared sync --catalog {work.catalog_id} --allow-withdrawals"
         )
 
-    @contextmanager
-    def _session(self, deadline: float) -> Iterator[EdxSession]:
-        """Open a session with edX, unless its rate limit is remembered to last longer than we can wait."""
-        client_id = self._settings.edx.client_id
-        until = self._store.throttled_until(client_id)
-        wait = min(until - self._now(), THROTTLED_AT_MOST) if until else timedelta(0)
-        if wait > timedelta(0):
-            if wait.total_seconds() > deadline - time.monotonic():
-                raise EdxThrottled(
-                    f"edX's rate limit for us is used up until {rfc3339(self._now() + wait)}",
-                    self._now() + wait,
-                )
-            self._sleep(wait.total_seconds())
-        with self._edx.session(
-            budget_s=deadline - time.monotonic(),
-            on_throttled=lambda moment: _quietly(
-                lambda: self._store.remember_throttled(client_id, moment), "remember edX's rate limit"
-            ),
-        ) as edx:
-            yield edx
-
 
 class _Work:
     """What is known so far of a sync that is under way, so that a failed one can be reported too."""
@@ -428,6 +453,7 @@ class _Work:
         self.rebuilt = False
         self.comparison = Comparison({}, rules)
         """Not yet loaded: what is stored, then what the pull means for it."""
+        self.known_unidentified = 0
         self.courses = 0
         self.edx_requests = 0
         self.incomplete: str | None = None

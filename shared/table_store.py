@@ -64,7 +64,8 @@ class Head:
     """The head of a catalog's published state: small, read for every answer, swapped last.
 
     `synced_at` is the end of the last sync that counts. `writing` names a sync that began to write course
-    runs and has not published since: the digests may be behind the entities.
+    runs and has not published since: the digests may be behind the entities. `unidentified` counts the
+    records without a readable key that edX is known to send: none of them is a run that was stored.
     """
 
     generation: str = ""
@@ -77,6 +78,7 @@ class Head:
     runs: int = 0
     synced_at: datetime | None = None
     writing: str = ""
+    unidentified: int = 0
 
 
 class CatalogList(NamedTuple):
@@ -216,6 +218,12 @@ class TableStore:
 
     # The edX account
 
+    def try_out(self, client_id: str) -> None:
+        """Write and read a row that nobody uses, for the operator's check."""
+        key = {"PartitionKey": _account_key(client_id), "RowKey": "check"}
+        self._accounts.put(key)
+        self._accounts.get(key["PartitionKey"], key["RowKey"])
+
     def throttled_until(self, client_id: str) -> datetime | None:
         """Return the moment before which edX answers this client id nothing, if one is remembered."""
         entity = self._accounts.get(_account_key(client_id), "throttled")
@@ -309,7 +317,9 @@ class CatalogWriter:
         previous: Head | None,
         body: Body,
         digests: Mapping[bytes, bytes],
+        *,
         synced_at: datetime | None,
+        unidentified: int,
         finished: FinishedSync | None = None,
     ) -> None:
         """Publish a new state, its head swapped last; with `finished` let the lease go in the same step.
@@ -332,12 +342,13 @@ class CatalogWriter:
             holds_until=body.holds_until,
             runs=body.runs,
             synced_at=synced_at,
+            unidentified=unidentified,
         )
         self._swap(head, finished)
 
-    def confirm(self, head: Head, synced_at: datetime, finished: FinishedSync) -> None:
+    def confirm(self, head: Head, synced_at: datetime, unidentified: int, finished: FinishedSync) -> None:
         """Say that the published state is that of a sync which ended now, and let the lease go."""
-        self._swap(dataclasses.replace(head, synced_at=synced_at), finished)
+        self._swap(dataclasses.replace(head, synced_at=synced_at, unidentified=unidentified), finished)
 
     def release(self, finished: FinishedSync) -> None:
         """Let the lease go without publishing anything."""
