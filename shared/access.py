@@ -95,6 +95,7 @@ def fetch(url: str) -> bytes:
 
     `http.client` follows no redirect and reads no proxy or .netrc from the environment, and its socket is at
     hand from the start: PyJWKClient's fetch and requests can bound neither trickled headers nor a huge body.
+    What the deadline has cut short may come back cut: it is no JSON then, so it counts as a failed fetch.
 
     Raises:
         OSError, HTTPException, ValueError: the document cannot be had.
