@@ -277,7 +277,7 @@ def _load(group: type[SettingsGroup], environment: Mapping[str, str]) -> Setting
 
 
 def settings_file(path: Path) -> dict[str, str]:
-    """Return the values of a local.settings.json, which Core Tools add to the environment; none if missing."""
+    """Return the values of a local.settings.json, which Core Tools add to the environment, if it exists."""
     return dict(json.loads(path.read_text("utf-8-sig"))["Values"]) if path.is_file() else {}
 
 
