@@ -32,6 +32,7 @@ from shared.edx_models import (
     EdxCatalog,
     TokenAnswer,
     Verdict,
+    looks_cut_short,
     next_cursor,
     parse,
     readable_key,
@@ -326,7 +327,10 @@ class EdxSession:
                     size += len(chunk)
                     if size > MAX_ANSWER_MIB * 1024 * 1024:
                         raise EdxProtocolError(f"edX sent an answer of more than {MAX_ANSWER_MIB} MiB")
-                return _Answer(200, b"".join(chunks))
+                body = b"".join(chunks)
+                if looks_cut_short(body, response.headers.get("Content-Length")):
+                    return _Answer(0, failure="sent a broken body")
+                return _Answer(200, body)
         # requests' own errors hold the request with its secrets: they end here and are chained to nothing.
         except requests.Timeout:
             return _Answer(0, failure="did not answer in time")
@@ -532,7 +536,7 @@ def _final_error(meaning: Verdict, status: int, what: str, asked: Asked) -> EdxE
             "check the settings EDX_CLIENT_ID and EDX_CLIENT_SECRET"
         )
     if meaning is Verdict.REFUSED:
-        return EdxRefused(f"edX refused a token that it had just issued ({what} answered {status})")
+        return EdxRefused(f"edX refused us: {what} answered {status} to a valid token")
     return EdxProtocolError(f"edX answered {status} for {what}, which its API does not promise")
 
 

@@ -164,6 +164,16 @@ def _first_problem(error: ValidationError) -> _Problem:
     return _Problem(first["type"], ": ".join([*map(str, first["loc"]), first["msg"]]))
 
 
+def looks_cut_short(body: bytes, content_length: str | None) -> bool:
+    """Tell a body that broke off from one that is no JSON.
+
+    Two breaks go unseen below us: headers that end early (no length, no body) and gzip without its end.
+    """
+    if not body:
+        return content_length is None
+    return body[:64].lstrip().startswith(b"{") and not body[-64:].rstrip().endswith(b"}")
+
+
 def usable_count(count: object) -> int | None:
     """Return `count` when it is a whole number of 0 or more; anything else counts as absent."""
     return count if type(count) is int and count >= 0 else None

@@ -17,6 +17,7 @@ from shared.edx_models import (
     EdxSeat,
     TokenAnswer,
     Verdict,
+    looks_cut_short,
     next_cursor,
     parse,
     readable_key,
@@ -154,6 +155,24 @@ def test_a_tokens_lifetime_is_a_minute_when_edx_does_not_say(expires_in: str, li
 def test_a_token_is_a_protocol_error_when_it_cannot_stand_in_a_header(token: str) -> None:
     with pytest.raises(EdxProtocolError, match="access_token"):
         parse(TokenAnswer, b'{"access_token": %s}' % token.encode(), "the token endpoint")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_length", "cut"),
+    [
+        (b"", None, True),
+        (b"", "0", False),
+        (b'{"id": 7', "8", True),
+        (b' {"id": 7', None, True),
+        (b'{"id": 7}\n', None, False),
+        (b"<html>", None, False),
+        (b"[1, 2", None, False),
+    ],
+)
+def test_a_body_looks_cut_short_when_an_object_begins_and_does_not_end(
+    body: bytes, content_length: str | None, *, cut: bool
+) -> None:
+    assert looks_cut_short(body, content_length) is cut
 
 
 @pytest.mark.parametrize(
