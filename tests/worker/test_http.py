@@ -265,6 +265,15 @@ def test_answer_is_500_and_names_the_setting_when_one_is_wrong(
         assert "hunter2" not in failed.json() + worker.log
 
 
+def test_caller_and_parameters_are_checked_first_when_another_setting_is_missing(
+    start_worker: StartWorker, sandbox: Sandbox
+) -> None:
+    with start_worker(EDX_CLIENT_SECRET="") as worker:
+        assert worker.http(PATH).status == 401
+        assert get(worker, sandbox, Authorization=f"Bearer {sandbox.mint(roles=[])}").status == 403
+        assert get(worker, sandbox, "catalogId=x").status == 400
+
+
 def test_answer_is_500_when_the_signing_keys_cannot_be_had(
     start_worker: StartWorker, sandbox: Sandbox
 ) -> None:
