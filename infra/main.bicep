@@ -7,7 +7,7 @@ targetScope = 'subscription'
 @maxLength(64)
 param environmentName string
 
-@description('Region of every resource. It must offer Flex Consumption and the chosen API Management tier.')
+@description('Region of every resource: one with availability zones, Flex Consumption and the API Management tier.')
 @minLength(1)
 @metadata({
   azd: {
