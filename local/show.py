@@ -1,0 +1,126 @@
+"""What a person sees of a sync on the console: the steps as they go, the reports, the course runs."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from shared.course_run import Rejection
+from shared.sync_report import SyncReport
+
+_RUNS_SHOWN = 12
+_REJECTIONS_SHOWN = 10
+_COUNTS = ("courses", "runs", "created", "changed", "unchanged", "withdrawn", "rejected")
+_HEADINGS = {"created": "new", "seconds": "s"}
+_MARKS = {"ok": "[green]✓[/]", "incomplete": "[yellow]![/]", "failed": "[red]✗[/]"}
+
+console = Console(highlight=False)
+
+
+class _Live:
+    """A line that is written anew each time the console refreshes."""
+
+    def __init__(self, text: str, detail: Callable[[], str]) -> None:
+        self._text = text
+        self._detail = detail
+        self._began_s = time.monotonic()
+
+    def __rich__(self) -> str:
+        return f"{self._text} [dim]{time.monotonic() - self._began_s:.0f} s {escape(self._detail())}[/]"
+
+
+@contextmanager
+def step(text: str, detail: Callable[[], str] = str) -> Iterator[None]:
+    """Show that something is going on, with a detail that changes, and how long it took."""
+    began_s = time.monotonic()
+    with console.status(_Live(text, detail)):
+        yield
+    console.print(f"[green]✓[/] {text} [dim]{time.monotonic() - began_s:.1f} s {escape(detail())}[/]")
+
+
+def show_reports(reports: Sequence[SyncReport]) -> None:
+    """Show what each sync did, with the reason of each rejection."""
+    table = _table("What the sync did")
+    table.add_column("catalog")
+    for name in (*_COUNTS, "seconds"):
+        table.add_column(_HEADINGS.get(name, name), justify="right")
+    for report in reports:
+        counts = (f"{getattr(report, name):,}" for name in _COUNTS)
+        table.add_row(f"{_MARKS[report.outcome]} {report.catalog_id}", *counts, f"{report.seconds:.1f}")
+    console.print()
+    console.print(table, "")
+    _show_rejections(reports)
+    for report in reports:
+        catalog = f"Catalog {report.catalog_id}"
+        if report.restored:
+            console.print(f"{catalog}: {report.restored} runs that had been withdrawn came back")
+        if tracks := ", ".join(f"{runs} {track!r}" for track, runs in report.unknown_tracks.items()):
+            console.print(f"{catalog}: runs of tracks for which the contract has no type: {escape(tracks)}")
+        for remark in (report.incomplete, report.error):
+            if remark:
+                console.print(f"{catalog}: {escape(remark)}")
+
+
+def _show_rejections(reports: Sequence[SyncReport]) -> None:
+    """Say each rejection once, though catalogs may share the run."""
+    catalogs: dict[Rejection, list[str]] = {}
+    for report in reports:
+        for rejection in report.rejections:
+            catalogs.setdefault(rejection, []).append(str(report.catalog_id))
+    if catalogs:
+        console.print("Rejected:")
+    for rejection, ids in islice(catalogs.items(), _REJECTIONS_SHOWN):
+        key = repr(rejection.run_key) if rejection.run_key else "a run"  # edX may send anything
+        said = f"{key}, {rejection.field}: {rejection.reason} (catalog {', '.join(ids)})"
+        console.print(Padding(escape(said), (0, 0, 0, 2)))
+    if len(catalogs) > _REJECTIONS_SHOWN:
+        console.print("  … and more; see the table of sync reports")
+
+
+def show_runs(runs: Iterable[Mapping[str, Any]], title: str) -> None:
+    """Show the first of some course runs, as the contract has them."""
+    columns = _RUN_COLUMNS if console.width >= _WIDE else _NARROW_RUN_COLUMNS
+    table = _table(title)
+    for heading, (_, justify) in columns.items():
+        table.add_column(heading, justify=justify, overflow="fold")
+    for run in islice(runs, _RUNS_SHOWN):
+        table.add_row(*(escape(text(run)) for text, _ in columns.values()))
+    console.print()
+    console.print(table)
+
+
+def _field(name: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda run: str(run.get(name, ""))
+
+
+def _day(name: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda run: str(run.get(name, ""))[:10]
+
+
+def _hours_a_week(run: Mapping[str, Any]) -> str:
+    return "-".join(str(run[name]) for name in ("minEffort", "maxEffort") if name in run)
+
+
+_RUN_COLUMNS: dict[str, tuple[Callable[[Mapping[str, Any]], str], Literal["left", "right"]]] = {
+    "course run": (_field("courserunKey"), "left"),
+    "available": (_field("availability"), "left"),
+    "start": (_day("startDate"), "left"),
+    "end": (_day("endDate"), "left"),
+    "weeks": (_field("weeksToComplete"), "right"),
+    "h/week": (_hours_a_week, "right"),
+    "type": (_field("type"), "left"),
+    "USD": (_field("price"), "right"),
+    "MC": (_field("modularCredit"), "right"),
+}
+_WIDE = 105  # a console with fewer columns has no room for the dates
+_NARROW_RUN_COLUMNS = {name: _RUN_COLUMNS[name] for name in _RUN_COLUMNS if name not in ("start", "end")}
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
