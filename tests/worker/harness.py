@@ -56,6 +56,7 @@ class FunctionsWorker:
         assert self._process.stdin
         assert self._process.stdout
         self._calls, self._answers = self._process.stdin, self._process.stdout
+        self._reader = Thread(target=self._read_answers)
         index = json.loads(self._answers.readline() or "null")
         if index is None:
             self.__exit__()
@@ -69,7 +70,6 @@ class FunctionsWorker:
         self._numbers = count()
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._sending = Lock()
-        self._reader = Thread(target=self._read_answers)
         self._reader.start()
 
     def __enter__(self) -> Self:
@@ -78,7 +78,7 @@ class FunctionsWorker:
     def __exit__(self, *_error: object) -> None:
         self._process.kill()
         self._process.wait()
-        if hasattr(self, "_reader"):
+        if self._reader.is_alive():
             self._reader.join()
         self._calls.close()
         self._answers.close()
@@ -86,7 +86,7 @@ class FunctionsWorker:
     @property
     def log(self) -> str:
         """All that the worker process has logged and printed so far."""
-        return self._log_path.read_text()
+        return self._log_path.read_text("utf-8")
 
     def http(
         self, target: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: bytes = b""
