@@ -447,7 +447,7 @@ class CourseWalk:
                 empty_before |= not page.courses
                 yield fresh
         if repeated:
-            self._note(f"{repeated} courses came twice")
+            self._note(f"courses came more than once: {repeated}")
         if self.count is None:
             self._note("edX sent no count")
             return
@@ -464,22 +464,22 @@ class CourseWalk:
         """Yield the pages in order: the first, those that the count lets us plan, the rest by `next`."""
         page = self._fetch(Cursor("offset", 0, self._session.page_size))
         self.count = page.announced
-        yield page
         planned: Iterator[Cursor] = iter(())
         if page.next is not None and self.count is not None:
             planned = page.next.up_to(self.count, len(page.courses))
         ahead: deque[Future[_Page | None]] = deque()
+        following: _Page | None = page
         try:
             while True:
                 if not self._end_came_in.is_set():
                     room = 2 * self._session.concurrency - len(ahead)
                     ahead.extend(self._session.submit(self._fetch_ahead, at) for at in islice(planned, room))
-                if not ahead:
-                    break
-                following = ahead.popleft().result()
                 if following is not None:
                     page = following
                     yield page
+                if not ahead:
+                    break
+                following = ahead.popleft().result()
             while page.next is not None and not self._end_came_in.is_set():
                 page = self._fetch(page.next)
                 yield page

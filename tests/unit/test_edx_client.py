@@ -417,21 +417,6 @@ def test_throttled_when_edx_throttles_four_times(web: Mocker, edx: EdxSession, f
     assert fake_time.slept == [1, 1, 1]
 
 
-def test_no_page_is_asked_for_when_another_was_throttled(web: Mocker, edx: EdxSession) -> None:
-    def answer(request: requests.PreparedRequest, context: requests_mock.response._Context) -> object:
-        if "offset=0" in (request.url or ""):
-            return page(["a", "b"], 100, at(2))
-        context.status_code = 429
-        return None
-
-    web.get(COURSES, json=answer)
-    seen: list[list[object]] = []
-    with pytest.raises(EdxThrottled):
-        seen.extend(edx.courses(7))
-    assert len(seen) == 1
-    assert len(offsets(web)) <= 3  # the first, and at most as many as are in flight at once
-
-
 # The list of catalogs
 
 
@@ -556,7 +541,7 @@ def test_the_first_wins_and_the_pull_is_not_whole_when_a_course_comes_twice(
     )
     walk = edx.courses(7)
     assert list(walk) == [[EdxCourse(key="a"), EdxCourse(key="b", uuid="first")], [EdxCourse(key="c")]]
-    assert walk.problems == ["1 courses came twice", "3 distinct courses came of a count of 4"]
+    assert walk.problems == ["courses came more than once: 1", "3 distinct courses came of a count of 4"]
 
 
 def test_courses_without_a_key_are_yielded_and_distinct_when_they_are_junk(
@@ -928,11 +913,50 @@ def test_what_is_in_flight_is_cut_when_the_session_is_left() -> None:
         with EdxClient(server.settings).session(budget_s=60) as edx:
             pages = iter(edx.courses(7))
             next(pages)
-            threading.Timer(0.2, edx._end).start()  # the walk waits for its second page meanwhile
-            with pytest.raises(EdxUnavailable):
-                next(pages)
+            while len(server.asked) < 4:  # token, the first page, two ahead
+                time.sleep(0.01)
+        with pytest.raises(EdxUnavailable):
+            next(pages)
         assert time.monotonic() - began < 5
     assert not of_ours()
+
+
+def test_no_page_is_asked_for_when_another_was_throttled() -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if "offset=0" in handler.path:
+            courses_page(handler)
+        else:
+            send(handler, b"", 429, Retry_After="3600")
+
+    seen: list[list[object]] = []
+    with serving(answer) as server, EdxClient(server.settings).session(budget_s=20) as edx:
+        with pytest.raises(EdxThrottled):
+            seen.extend(edx.courses(7))
+        with pytest.raises(EdxThrottled):
+            edx.catalogs()
+    assert len(seen) == 1
+    assert len(server.asked) <= 4  # token, the first page, and at most as many as are in flight at once
+
+
+def test_nobody_asks_before_the_time_is_up_when_a_short_throttling_comes() -> None:
+    asked_at: list[float] = []
+    throttled_at: list[float] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked_at.append(time.monotonic())
+        if "offset=10" in handler.path and not throttled_at:
+            send(handler, b"", 429, Retry_After="1")
+            throttled_at.append(time.monotonic())
+        else:
+            courses_page(handler)
+
+    with serving(answer) as server, EdxClient(server.settings).session(budget_s=20) as edx:
+        walk = edx.courses(7)
+        walked(walk)
+    assert (walk.distinct, walk.problems) == (40, [])
+    waits = [moment - throttled_at[0] for moment in asked_at]
+    assert not [wait_s for wait_s in waits if 0.2 < wait_s < 0.95]
+    assert [wait_s for wait_s in waits if wait_s >= 0.95]
 
 
 def test_nothing_more_is_asked_when_the_walk_is_left() -> None:
