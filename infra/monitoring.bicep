@@ -92,7 +92,8 @@ resource syncFailed 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
     criteria: {
       allOf: [
         {
-          query: '${syncs}| where tostring(sync.outcome) == "failed"'
+          // The second half sees a timer that fails before there is a sync to log, for want of a setting say.
+          query: '${syncs}| where tostring(sync.outcome) == "failed" | union (AppRequests | where Name == "sync_course_runs" and Success == false)'
           timeAggregation: 'Count'
           operator: 'GreaterThan'
           threshold: 0
