@@ -207,7 +207,7 @@ class Syncer:
                 )
             self._sleep(wait.total_seconds())
         with self._edx.session(
-            budget_s=budget_s - max(0.0, wait.total_seconds()),
+            budget_s=max(0.0, budget_s - max(0.0, wait.total_seconds())),
             on_throttled=lambda moment: _quietly(
                 lambda: self._store.remember_throttled(client_id, moment), "remember edX's rate limit"
             ),
