@@ -68,6 +68,11 @@ class Child:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
+    @property
+    def pid(self) -> int:
+        """The process id of the child's session; the command and all that it starts are below it."""
+        return self._process.pid
+
     def wait_for(self, pattern: str, timeout_s: float, start: int = 0) -> re.Match[str]:
         """Return the first match of a regular expression in the output, from line `start` on.
 

@@ -112,8 +112,13 @@ def next_occurrence(schedule: str, after: datetime) -> datetime:
 
 def with_settings_file(file: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment and, for what it does not set, the values of a local.settings.json."""
-    values = json.loads(file.read_text("utf-8-sig"))["Values"] if file.is_file() else {}
-    return {**values, **environment}
+    if not file.is_file():
+        return dict(environment)
+    try:
+        values = dict(json.loads(file.read_text("utf-8-sig"))["Values"])
+    except (ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{file} cannot be read as local settings: {error!r}")
+    return {**{name: str(value) for name, value in values.items()}, **environment}
 
 
 class Host:

@@ -39,9 +39,13 @@ class _Live:
 def step(text: str, detail: Callable[[], str] = str) -> Iterator[None]:
     """Show that something is going on, with a detail that changes, and how long it took."""
     began_s = time.monotonic()
-    with console.status(_Live(text, detail)):
-        yield
-    console.print(f"[green]✓[/] {text} [dim]{time.monotonic() - began_s:.1f} s {escape(detail())}[/]")
+    mark = _MARKS["failed"]
+    try:
+        with console.status(_Live(text, detail)):
+            yield
+        mark = _MARKS["ok"]
+    finally:
+        console.print(f"{mark} {text} [dim]{time.monotonic() - began_s:.1f} s {escape(detail())}[/]")
 
 
 def show_reports(reports: Sequence[SyncReport]) -> None:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,12 +90,11 @@ def sync_real(settings: Mapping[str, str]) -> None:
     """Run the timer's sync of the real edX into the storage that the settings name."""
     console.print("[bold]Real run:[/] the edX and the storage of your settings. No HTTP call is made.")
     began = datetime.now(UTC)
+    store = table_store(connector_settings(settings).storage)
     with ExitStack() as stack:
         with step("Start the functions"):
             host = stack.enter_context(HostProcess({**settings, **_NEVER}))
-        store = table_store(connector_settings(settings).storage)
-        with step("Fire the timer, which syncs with edX"):
-            failure = _fire(host)
+        failure = _fire(host)
     reports = _report(store, began, failure)
     for catalog_id in {report.catalog_id for report in reports}:
         stored = (run.mapped for run in store.runs(catalog_id) if not run.withdrawn_at)
@@ -203,10 +202,11 @@ def _core_tools(func: str, port: int, settings: Mapping[str, str], azurite: Azur
     return host
 
 
-def _fire(host: HostProcess) -> FunctionFailed | None:
-    """Fire the timer and wait for its end; a failure comes after the reports."""
+def _fire(host: HostProcess, detail: Callable[[], str] = str) -> FunctionFailed | None:
+    """Fire the timer and wait for its end; a failure is returned, for the reports come first."""
     try:
-        host.fire(_TIMER)
+        with step("Fire the timer, which syncs with edX", detail):
+            host.fire(_TIMER)
     except FunctionFailed as failure:
         return failure
     return None

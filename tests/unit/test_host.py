@@ -335,6 +335,17 @@ def test_the_environment_wins_when_the_settings_file_sets_the_same(tmp_path: Pat
     assert with_settings_file(tmp_path / "missing.json", {"A": "environment"}) == {"A": "environment"}
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"Values": "secret"}'])
+def test_a_settings_file_is_named_when_it_cannot_be_read(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "local.settings.json"
+    file.write_text(text)
+
+    with pytest.raises(SystemExit) as stopped:
+        with_settings_file(file, {})
+    assert str(stopped.value).startswith(f"{file} cannot be read as local settings")
+    assert "secret" not in str(stopped.value)
+
+
 def test_the_host_runs_alone_on_its_settings(app_directory: Path) -> None:
     with HostProcess({"SCHEDULE": NEVER}, app_directory) as host:
         assert requests.get(f"{host.url}/Pre/status?code=200", timeout=10).status_code == 200
