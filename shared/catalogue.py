@@ -112,7 +112,7 @@ class Catalogue:
         deadline = time.monotonic() + TIMER_BUDGET_S
         ids: Sequence[int] = self._settings.edx.catalog_ids
         if not ids:
-            ids = self._list_catalogs(deadline, attach).result().catalog_ids
+            ids = self._list_catalogs(deadline, caller, attach).result().catalog_ids
         reports = []
         failures: dict[int, ConnectorError] = {}
         for catalog_id in ids:
@@ -145,7 +145,7 @@ class Catalogue:
         """
         deadline = time.monotonic() + self._settings.sync.time_budget_s
         fresh = question.freshness
-        ids = await self._ours(question, deadline, attach)
+        ids = await self._ours(question, deadline, caller, attach)
         heads = await asyncio.to_thread(self._heads, ids)
         if not fresh.only_if_cached:
             await self._refresh(question, heads, deadline, caller, attach)
@@ -161,7 +161,9 @@ class Catalogue:
                 heads = await asyncio.to_thread(self._heads, ids)
         raise AssertionError  # the loop returns or raises
 
-    async def _ours(self, question: Question, deadline: float, attach: Attach) -> Sequence[int]:
+    async def _ours(
+        self, question: Question, deadline: float, caller: Caller, attach: Attach
+    ) -> Sequence[int]:
         """Return the catalogs that a question is about."""
         wanted = question.catalog_id
         ids: Sequence[int] = self._settings.edx.catalog_ids
@@ -171,7 +173,7 @@ class Catalogue:
                 (wanted is None or wanted not in known.catalog_ids)
                 and not self._is_fresh(known.listed_at, question.freshness)
             ):
-                known = await self._listed_anew(question.freshness, known, deadline, attach)
+                known = await self._listed_anew(question.freshness, known, deadline, caller, attach)
             ids = known.catalog_ids
         if wanted is None:
             return ids
@@ -180,14 +182,19 @@ class Catalogue:
         return (wanted,)
 
     async def _listed_anew(
-        self, fresh: Freshness, known: CatalogList | None, deadline: float, attach: Attach
+        self,
+        fresh: Freshness,
+        known: CatalogList | None,
+        deadline: float,
+        caller: Caller,
+        attach: Attach,
     ) -> CatalogList:
         if fresh.only_if_cached:
             if known is None:
                 raise SyncUnfinished("Nothing has been synced yet")
             return known
         try:
-            listed: CatalogList = await self._wait(self._list_catalogs(deadline, attach), deadline)
+            listed: CatalogList = await self._wait(self._list_catalogs(deadline, caller, attach), deadline)
         except ConnectorError as error:
             if known is not None and self._may_be_stale(known.listed_at, fresh):
                 return known
@@ -250,12 +257,12 @@ class Catalogue:
             attach()
             return self._syncer.sync(catalog_id, _left_s(deadline), caller, rebuild=rebuild)
 
-        return self._flights.join(f"sync-{catalog_id}", work)
+        return self._flights.join(f"{'rebuild' if rebuild else 'sync'}-{catalog_id}", work)
 
-    def _list_catalogs(self, deadline: float, attach: Attach) -> Future[CatalogList]:
+    def _list_catalogs(self, deadline: float, caller: Caller, attach: Attach) -> Future[CatalogList]:
         def work() -> CatalogList:
             attach()
-            return self._syncer.list_catalogs(_left_s(deadline))
+            return self._syncer.list_catalogs(_left_s(deadline), caller)
 
         return self._flights.join("list-catalogs", work)
 

@@ -42,6 +42,8 @@ THROTTLED_AT_MOST = timedelta(hours=24)
 WITHDRAWALS_NEVER_SUSPICIOUS = 10
 REJECTIONS_KEPT = 50
 UNKNOWN_TRACKS_KEPT = 20
+ALL_CATALOGS = 0
+"""Stands in a report where a catalog's id would: the list of catalogs could not be had."""
 _UNREADABLE = b"\xff" * 16  # the digest of a stored run that cannot be read: whatever edX shows is a change
 
 Progress = Callable[[int, int | None], None]
@@ -185,12 +187,17 @@ class Syncer:
         self._now = now
         self._sleep = sleep
 
-    def list_catalogs(self, budget_s: float) -> CatalogList:
-        """Ask edX which catalogs it has for us, and remember the answer."""
-        with self.session(budget_s) as edx:
-            ids = tuple(sorted(catalog.id for catalog in edx.catalogs()))
-        catalogs = CatalogList(ids, self._now())
-        self._store.remember_catalogs(self._settings.edx.client_id, catalogs)
+    def list_catalogs(self, budget_s: float, caller: Caller) -> CatalogList:
+        """Ask edX which catalogs it has for us, and remember them; a failure is reported like a sync's."""
+        work = _Work(uuid4().hex, ALL_CATALOGS, caller, self._now(), self._settings.mapping)
+        try:
+            with self.session(budget_s) as edx:
+                ids = tuple(sorted(catalog.id for catalog in edx.catalogs()))
+            catalogs = CatalogList(ids, self._now())
+            self._store.remember_catalogs(self._settings.edx.client_id, catalogs)
+        except ConnectorError as error:
+            self._report(work, error)
+            raise
         return catalogs
 
     @contextmanager
@@ -243,10 +250,12 @@ class Syncer:
         """
         deadline = time.monotonic() + budget_s
         work = _Work(uuid4().hex, catalog_id, caller, self._now(), self._settings.mapping)
-        writer = self._store.acquire(catalog_id, work.sync_id, budget_s)
-        if isinstance(writer, FinishedSync):
-            _raise_error_of(writer)
-            return None
+        while isinstance(
+            writer := self._store.acquire(catalog_id, work.sync_id, deadline - time.monotonic()), FinishedSync
+        ):
+            if not (rebuild or allow_withdrawals):  # whose sync it was makes no difference otherwise
+                _raise_error_of(writer)
+                return None
         failure: BaseException | None = None
         try:
             with writer.kept_alive():
@@ -263,11 +272,15 @@ class Syncer:
             failure = error
             raise
         finally:
-            report = work.report(self._now(), failure)
             if failure is not None:
                 _quietly(lambda: writer.release(_finished(work.sync_id, failure)), "let go of the lease")
-            _quietly(lambda: self._store.add_report(report), "store the report")
-            logger.log(logging.INFO if failure is None else logging.ERROR, "%s", report.log_line())
+            report = self._report(work, failure)
+        return report
+
+    def _report(self, work: _Work, failure: BaseException | None) -> SyncReport:
+        report = work.report(self._now(), failure)
+        _quietly(lambda: self._store.add_report(report), "store the report")
+        logger.log(logging.INFO if failure is None else logging.ERROR, "%s", report.log_line())
         return report
 
     def preview(
@@ -474,7 +487,7 @@ class _Work:
             created=kinds["created"],
             changed=kinds["changed"],
             restored=kinds["restored"],
-            unchanged=comparison.runs - kinds.total(),
+            unchanged=len(comparison.shown.keys() - comparison.changes.keys()),
             withdrawn=comparison.withdrawn,
             rejected=len(comparison.rejections),
             rejections=tuple(comparison.rejections[:REJECTIONS_KEPT]),
