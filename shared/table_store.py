@@ -24,7 +24,7 @@ from uuid import UUID
 from azure.data.tables import TableServiceClient
 from pydantic import ValidationError
 
-from shared.course_run import CourseRun, MappedRun, Rejection, course_run_id
+from shared.course_run import CourseRun, MappedRun, Rejection, course_run_id, is_uuid
 from shared.errors import StorageError
 from shared.lease import FinishedSync, Lease, acquire
 from shared.published import Body, checksum, pack_digests, unpack_digests
@@ -161,15 +161,13 @@ class TableStore:
     def runs(self, catalog_id: int) -> Iterator[StoredRun]:
         """Read every stored course run of a catalog, withdrawn ones too."""
         for entity in self._runs.query(_RUNS, {"catalog": str(catalog_id)}):
-            with suppress(ValueError):  # a row key that is no UUID is none of ours
-                yield StoredRun(UUID(entity["RowKey"]).bytes, _run_from(entity), entity.get("withdrawnAt"))
+            if is_uuid(entity["RowKey"]):  # any other is none of ours
+                yield _stored_run(entity)
 
     def run(self, catalog_id: int, run_id: str) -> StoredRun | None:
         """Read one stored course run."""
         entity = self._runs.get(str(catalog_id), run_id)
-        if entity is None:
-            return None
-        return StoredRun(UUID(run_id).bytes, _run_from(entity), entity.get("withdrawnAt"))
+        return _stored_run(entity) if entity is not None else None
 
     # A sync's writing
 
@@ -264,7 +262,7 @@ class CatalogWriter:
         self._catalog = str(catalog_id)
         self._sync_id = sync_id
         self._lease = lease
-        self._pending: list[MappedRun] = []
+        self._pending: dict[str, MappedRun] = {}  # by id: a batch takes no row twice, and the later counts
         self._pending_bytes = 0
         self._marked = False
         self.refused: list[tuple[MappedRun, str]] = []
@@ -279,14 +277,15 @@ class CatalogWriter:
         """Write a course run, with others in one batch; `size` is that of its JSON in bytes."""
         if self._pending and self._pending_bytes + size > BATCH_BYTES:
             self.flush()
-        self._pending.append(mapped)
+        self._pending[mapped.run.id] = mapped
         self._pending_bytes += size
         if len(self._pending) == RUNS_A_BATCH:
             self.flush()
 
     def flush(self) -> None:
         """Write what `put` still holds back."""
-        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        pending = list(self._pending.values())
+        self._pending, self._pending_bytes = {}, 0
         while pending:
             try:
                 self._write([replacing(_entity_of(self._catalog, mapped)) for mapped in pending])
@@ -386,6 +385,13 @@ class CatalogWriter:
 def _entity_of(catalog: str, mapped: MappedRun) -> Entity:
     values = mapped.run.model_dump(by_alias=True, exclude_none=True, exclude={"id", "availability"})
     return {"PartitionKey": catalog, "RowKey": mapped.run.id, **values, "listed": mapped.listed}
+
+
+def _stored_run(entity: Entity) -> StoredRun:
+    withdrawn_at = entity.get("withdrawnAt")
+    return StoredRun(
+        UUID(entity["RowKey"]).bytes, _run_from(entity), None if withdrawn_at is None else str(withdrawn_at)
+    )
 
 
 def _run_from(entity: Entity) -> MappedRun | None:
