@@ -7,6 +7,8 @@ param location string
 param tags object
 
 @description('Makes names unique and the same at every deployment.')
+@minLength(13)
+@maxLength(13)
 param resourceToken string
 
 @description('The Application Insights component to report to.')

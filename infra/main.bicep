@@ -112,7 +112,7 @@ param alertHoursWithoutSync int = 4
 @description('Whether API Management holds the function key already (infra/hooks/postdeploy.sh says so).')
 param gatewayHasFunctionKey bool = false
 
-var resourceToken = toLower(uniqueString(subscription().id, environmentName, location))
+var resourceToken = uniqueString(subscription().id, environmentName, location)
 var tags = {
   'azd-env-name': environmentName
 }

@@ -7,6 +7,8 @@ param location string
 param tags object
 
 @description('Makes names unique and the same at every deployment.')
+@minLength(13)
+@maxLength(13)
 param resourceToken string
 
 @description('Who is told when a sync failed or none succeeded for too long.')
