@@ -96,7 +96,7 @@ def sync_real(settings: Mapping[str, str]) -> None:
             host = stack.enter_context(HostProcess({**settings, **_NEVER}))
         failure = _fire(host)
     reports = _report(store, began, failure)
-    for catalog_id in {report.catalog_id for report in reports}:
+    for catalog_id in sorted({report.catalog_id for report in reports}):
         stored = (run.mapped for run in store.runs(catalog_id) if not run.withdrawn_at)
         runs = (mapped.run.model_dump(by_alias=True, exclude_none=True) for mapped in stored if mapped)
         show_runs(runs, f"First course runs stored of catalog {catalog_id}")
@@ -115,8 +115,7 @@ def sync_sandbox(settings: Mapping[str, str], data: Path) -> None:
         with step("Start the functions"):
             settings = {**_on_sandbox(settings, sandbox, azurite), **_NEVER}
             host = stack.enter_context(HostProcess(settings))
-        with step("Fire the timer, which syncs with edX", lambda: f"{len(sandbox.requests)} requests to edX"):
-            failure = _fire(host)
+        failure = _fire(host, lambda: f"{len(sandbox.requests)} requests to the sandbox")
         _report(table_store(connector_settings(settings).storage), began, failure)
         with step(f"GET {_ROUTE} as an administrator"):
             runs = _call_as_admin(host.url, sandbox.mint())
