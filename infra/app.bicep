@@ -242,6 +242,7 @@ resource functionApp 'Microsoft.Web/sites@2024-11-01' = {
   // checkov:skip=CKV_AZURE_17: API Management shows the function's key instead of a certificate.
   // checkov:skip=CKV_AZURE_212: Flex Consumption scales from zero; there is no number of workers to set.
   // checkov:skip=CKV_AZURE_213: Flex Consumption has no health check path.
+  // checkov:skip=CKV_AZURE_78: Flex Consumption has no FTP and wants no ftpsState; FTP passwords are off below.
   name: 'func-${resourceToken}'
   location: location
   tags: union(tags, { 'azd-service-name': 'connector' })
@@ -257,7 +258,6 @@ resource functionApp 'Microsoft.Web/sites@2024-11-01' = {
     httpsOnly: true
     keyVaultReferenceIdentity: identity.id
     siteConfig: {
-      ftpsState: 'Disabled'
       http20Enabled: true
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
