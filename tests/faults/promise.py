@@ -1,0 +1,227 @@
+"""The promise that every fault is held to: storage and answers compared with what edX shows.
+
+The field rules are stated here once more, for the plain records that `shelf` makes, so that a mistake in the
+connector's own mapping cannot hide itself.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+from uuid import NAMESPACE_URL, uuid5
+
+import requests
+from azure.data.tables import TableServiceClient
+
+from local.sandbox_catalogs import Catalog
+from tests.builders import make_course, make_run, make_seat
+from tests.contract.schema import CONTRACT
+
+Runs = dict[str, dict[str, Any]]
+"""Run id → what is known of that course run."""
+
+BEGUN, AHEAD, ENDED, NEVER = (
+    "2020-01-06T00:00:00Z",
+    "2090-01-02T08:30:00Z",
+    "2021-06-30T23:59:59Z",
+    "2095-12-31T00:00:00Z",
+)
+
+_SECRETS = re.compile(
+    "sandbox-secret"
+    "|sandbox-[0-9a-f]{16}"  # an edX token
+    "|eyJ[A-Za-z0-9_-]{8}"  # a JWT
+    "|test-subscription-key"
+    "|Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq"  # Azurite's account key
+    "|SharedKey"
+)
+_STACK_TRACE = re.compile(r'Traceback|File "|line \d+, in | object at 0x')
+
+
+# What edX shows
+
+
+def make_shelf(catalog_id: int, courses: int = 12) -> Catalog:
+    """Make a catalog of plain courses with one run each: begun, ahead and ended in turn."""
+    return Catalog(catalog_id, f"Shelf {catalog_id}", [plain_course(catalog_id, n) for n in range(courses)])
+
+
+def plain_course(catalog_id: int, number: int, **fields: Any) -> dict[str, Any]:
+    """Make a course with one plain run, no two of them alike; `fields` are the run's."""
+    name = f"SHx+C{catalog_id}.{number:03d}"
+    start, end = ((BEGUN, NEVER), (AHEAD, NEVER), (BEGUN, ENDED))[number % 3]
+    run = make_run(
+        key=f"course-v1:{name}+R1",
+        start=start,
+        end=end,
+        min_effort=2 + number % 3,
+        max_effort=6 + number % 3,
+        weeks_to_complete=4 + number,
+        marketing_url=f"https://www.edx.org/course/{catalog_id}-{number}",
+        seats=[make_seat(price=f"{100 + number}.00")],
+    )
+    uuid = f"00000000-0000-4000-8000-{catalog_id:06d}{number:06d}"
+    return make_course(run | fields, key=name, uuid=uuid)
+
+
+def change(catalog: Catalog) -> None:
+    """Change a catalog in every way: altered at both ends, a course gone, a course and a run new."""
+    first, gone, last = (catalog.courses[position]["key"] for position in (0, 1, -1))
+    catalog.alter_run(f"course-v1:{first}+R1", weeks_to_complete=40)
+    catalog.alter_run(f"course-v1:{last}+R1", marketing_url="https://www.edx.org/course/altered")
+    catalog.remove(gone)
+    number = len(catalog) + 101
+    new = plain_course(catalog.id, number)
+    catalog.add(new)
+    catalog.add_run(new["key"], new["course_runs"][0] | {"key": f"course-v1:{new['key']}+R2"})
+
+
+def runs_of(*catalogs: Catalog) -> Runs:
+    """Return what the contract says of every run that catalogs show, ended ones too, without availability."""
+    return {
+        run_id(run["key"]): _contract_run(course, run)
+        for catalog in catalogs
+        for course in catalog.courses
+        for run in course["course_runs"]
+    }
+
+
+def run_id(run_key: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"https://courses.edx.org/courses/{run_key}"))
+
+
+def _contract_run(course: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    hours = run["weeks_to_complete"] * (run["min_effort"] + run["max_effort"]) / 2
+    return {
+        "courserunKey": run["key"],
+        "uuid": course["uuid"],
+        "startDate": run["start"],
+        "endDate": run["end"],
+        "enrollmentStart": run["enrollment_start"],
+        "enrollmentEnd": run["enrollment_end"],
+        "minEffort": run["min_effort"],
+        "maxEffort": run["max_effort"],
+        "pacingType": "instructor-paced",
+        "weeksToComplete": run["weeks_to_complete"],
+        "marketingUrl": run["marketing_url"],
+        "enrollmentUrl": f"https://courses.edx.org/course_modes/choose/{quote(run['key'], safe='')}/",
+        "price": run["seats"][0]["price"],
+        "type": "verified",
+        "modularCredit": int(hours // 30),
+    }
+
+
+def body_of(runs: Runs) -> list[dict[str, Any]]:
+    """Return the answer that shows these runs: no ended ones, by key."""
+    shown = [
+        {"id": identity, **run, "availability": "Current" if run["startDate"] == BEGUN else "Upcoming"}
+        for identity, run in runs.items()
+        if run["endDate"] != ENDED
+    ]
+    return sorted(shown, key=lambda run: str(run["courserunKey"]))
+
+
+# What is stored
+
+
+class Stored:
+    """The tables of one connector, read without any of its code."""
+
+    def __init__(self, connection_string: str, prefix: str) -> None:
+        self._service = TableServiceClient.from_connection_string(connection_string)
+        self._prefix = prefix
+
+    def runs(self, catalog_id: int) -> Runs:
+        """Return the course-run entities of a catalog, withdrawn ones too."""
+        table = self._service.get_table_client(f"{self._prefix}CourseRuns")
+        rows = table.query_entities("PartitionKey eq @catalog", parameters={"catalog": str(catalog_id)})
+        entities = {row["RowKey"]: dict(row) for row in rows if re.fullmatch("[0-9a-f-]{36}", row["RowKey"])}
+        for entity in entities.values():
+            del entity["PartitionKey"], entity["RowKey"]
+        return entities
+
+    def reports(self, catalog_id: int) -> list[dict[str, Any]]:
+        """Return the reports of the syncs of a catalog, newest first."""
+        table = self._service.get_table_client(f"{self._prefix}SyncReports")
+        rows = table.query_entities("PartitionKey eq @catalog", parameters={"catalog": str(catalog_id)})
+        return [dict(row) for row in rows]
+
+
+# The promise
+
+
+def ask(
+    host_url: str,
+    admin: requests.Session,
+    catalog_id: int | None = None,
+    cache_control: str = "no-cache",
+) -> requests.Response:
+    """Ask for the course runs as an administrator does; by default for a sync first."""
+    return admin.get(
+        f"{host_url}/ExternalLinks/edXCourseruns",
+        params={} if catalog_id is None else {"catalogId": str(catalog_id)},
+        headers={"Cache-Control": cache_control},
+        timeout=60,
+    )
+
+
+def assert_shows(answer: requests.Response, runs: Runs) -> None:
+    """Assert that an answer shows exactly these runs, as documented."""
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body == body_of(runs)
+    for run in body:
+        CONTRACT.validate(run)
+
+
+def assert_reached(answer: requests.Response, stored: Stored, catalog: Catalog) -> None:
+    """Assert that the answer and the storage of a catalog are exactly what edX shows now.
+
+    A run that edX does not show any more is still stored, marked as withdrawn and otherwise valid.
+    """
+    expected = runs_of(catalog)
+    assert_shows(answer, expected)
+    entities = stored.runs(catalog.id)
+    listed = {identity: run for identity, run in entities.items() if "withdrawnAt" not in run}
+    assert listed == {identity: {**run, "listed": True} for identity, run in expected.items()}
+    for withdrawn in entities.keys() - listed.keys():
+        _assert_valid(withdrawn, entities[withdrawn])
+        assert datetime.fromisoformat(entities[withdrawn]["withdrawnAt"]) <= datetime.now(UTC)
+
+
+def assert_kept(before: Runs, stored: Stored, catalog: Catalog) -> None:
+    """Assert that nothing was lost: each run is stored as before or as edX shows it now, none withdrawn."""
+    now = stored.runs(catalog.id)
+    shown = {identity: {**run, "listed": True} for identity, run in runs_of(catalog).items()}
+    for identity, run in before.items():
+        assert now.get(identity) in (run, shown.get(identity, run))
+    for identity in now.keys() - before.keys():
+        assert now[identity] == shown[identity]
+
+
+def assert_says(answer: requests.Response, status: int, *patterns: str) -> str:
+    """Assert that a failure is one JSON string that says what each pattern finds, and no more than it may."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"].startswith("application/json")
+    sentence = answer.json()
+    assert isinstance(sentence, str)
+    assert 0 < len(sentence) < 500
+    assert "\n" not in sentence
+    for pattern in patterns:
+        assert re.search(pattern, sentence), sentence
+    assert_discreet([sentence, *answer.headers.values()])
+    return sentence
+
+
+def assert_discreet(told: Iterable[str]) -> None:
+    """Assert that no text holds a secret, a token or a stack trace."""
+    for text in told:
+        assert not (found := _SECRETS.search(text)), found and text[max(0, found.start() - 200) :][:400]
+        assert not (found := _STACK_TRACE.search(text)), found and text[found.start() :][:400]
+
+
+def _assert_valid(identity: str, entity: Mapping[str, Any]) -> None:
+    run = {name: value for name, value in entity.items() if name not in {"listed", "withdrawnAt"}}
+    CONTRACT.validate({"id": identity, **run})
+    assert identity == run_id(entity["courserunKey"])
