@@ -1,0 +1,64 @@
+"""Work is done once however many ask for it, and anew for who asks after its end."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shared.flights import Flights
+
+SOON_S = 10
+
+
+class Work:
+    """Work that waits for a sign and counts how often it was begun."""
+
+    def __init__(self, failure: BaseException | None = None) -> None:
+        self.begun = 0
+        self.may_end = threading.Event()
+        self.failure = failure
+
+    def __call__(self) -> int:
+        self.begun += 1
+        begun = self.begun
+        assert self.may_end.wait(SOON_S)
+        if self.failure:
+            raise self.failure
+        return begun
+
+
+def test_work_is_done_once_when_many_ask_at_the_same_time() -> None:
+    flights, work = Flights(), Work()
+    with ThreadPoolExecutor(16) as callers:
+        futures = list(callers.map(lambda _: flights.join("sync-1", work), range(16)))
+    work.may_end.set()
+    assert [future.result(SOON_S) for future in futures] == [1] * 16
+    assert work.begun == 1
+
+
+def test_failure_is_shared_and_the_work_can_be_done_again() -> None:
+    flights, work = Flights(), Work(SystemExit("stopped"))
+    futures = [flights.join("sync-1", work) for _ in range(2)]
+    work.may_end.set()
+    for future in futures:
+        with pytest.raises(SystemExit, match="stopped"):
+            future.result(SOON_S)
+    work.failure = None
+    assert flights.join("sync-1", work).result(SOON_S) == 2
+
+
+def test_work_begins_anew_when_its_result_has_been_seen() -> None:
+    flights, work = Flights(), Work()
+    work.may_end.set()
+    # Asking again the moment that the result is there must never give the old one.
+    assert [flights.join("sync-1", work).result(SOON_S) for _ in range(200)] == list(range(1, 201))
+
+
+def test_work_runs_side_by_side_when_the_keys_differ() -> None:
+    flights, one, other = Flights(), Work(), Work()
+    first, second = flights.join("sync-1", one), flights.join("sync-2", other)
+    other.may_end.set()
+    assert second.result(SOON_S) == 1
+    assert not first.done()
+    one.may_end.set()
+    assert first.result(SOON_S) == 1

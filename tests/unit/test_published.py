@@ -1,0 +1,196 @@
+"""The published state: a body is rendered, packed, read back and rendered again without a difference."""
+
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.course_run import MappedRun, course_run_id, stored_json
+from shared.published import (
+    HOLDS_FOR_EVER,
+    WITHDRAWN,
+    ServedRun,
+    courserun_key_of,
+    digest,
+    line_of,
+    lines,
+    pack_digests,
+    render,
+    run_id_of,
+    served,
+    served_runs,
+    unpack,
+    unpack_digests,
+)
+from tests.integration.course_runs import make_mapped, make_served, mapped_runs
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+
+
+def shown(*runs: ServedRun, at: datetime = NOW) -> dict[str, str]:
+    """Return the availability of each run that the body shows."""
+    return {run["courserunKey"]: run["availability"] for run in json.loads(unpack(render(runs, at).packed))}
+
+
+# Rendering
+
+
+def test_body_is_one_sorted_array_with_a_run_on_each_line() -> None:
+    body = render([make_served("b"), make_served("B"), make_served("a", price="1.00")], NOW)
+    assert unpack(body.packed).decode() == (
+        '[{"id":"453bd8ce-5d48-5f34-9ad1-442a67223746","courserunKey":"B","availability":"Upcoming"},\n'
+        '{"id":"da4058d5-42c9-590b-a2cd-6b466422f770","courserunKey":"a","price":"1.00",'
+        '"availability":"Upcoming"},\n'
+        '{"id":"b037c108-f9dc-5703-9a17-0dc39c70d2d2","courserunKey":"b","availability":"Upcoming"}]'
+    )
+    assert body.runs == 3
+
+
+def test_body_is_an_empty_array_that_holds_for_ever_when_there_are_no_runs() -> None:
+    body = render([], NOW)
+    assert unpack(body.packed) == b"[]"
+    assert (body.runs, body.holds_until) == (0, "9999-12-31T23:59:59Z")
+    assert list(lines(b"[]")) == []
+    assert list(served_runs(b"[]")) == []
+
+
+def test_body_is_gzip_that_any_client_can_read() -> None:
+    assert gzip.decompress(render([], NOW).packed) == b"[]"
+
+
+def test_body_is_whole_when_it_is_longer_than_a_chunk() -> None:
+    keys = [f"NUSx/{number:03}/1" for number in range(513)]  # two chunks of 256 and one line
+    body_json = unpack(render(map(make_served, keys), NOW).packed)
+    assert [run["courserunKey"] for run in json.loads(body_json)] == keys
+    assert [courserun_key_of(line) for line in lines(body_json)] == keys
+    assert body_json.count(b"\n") == 512
+
+
+def test_run_begins_and_ends_at_the_exact_second() -> None:
+    run = make_served("a", start_date="2026-03-01T12:00:00Z", end_date="2026-03-01T12:00:02Z")
+    assert shown(run, at=NOW - SECOND) == {"a": "Upcoming"}
+    assert shown(run, at=NOW) == {"a": "Current"}
+    assert shown(run, at=NOW + 1.999 * SECOND) == {"a": "Current"}
+    assert shown(run, at=NOW + 2 * SECOND) == {}
+
+
+def test_run_that_edx_does_not_list_is_not_served() -> None:
+    mapped = make_mapped("a", listed=False)
+    assert served(mapped, stored_json(mapped.run)) is None
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        ([], HOLDS_FOR_EVER),
+        ([(None, None)], HOLDS_FOR_EVER),
+        ([("2026-03-01T12:00:01Z", None)], "2026-03-01T12:00:01Z"),
+        ([("2026-03-01T12:00:00Z", None)], HOLDS_FOR_EVER),
+        ([("2026-03-01T12:00:00Z", "2026-06-01T00:00:00Z")], "2026-06-01T00:00:00Z"),
+        ([("2026-01-01T00:00:00Z", "2026-03-01T12:00:00Z")], HOLDS_FOR_EVER),
+        ([("2026-05-01T00:00:00Z", "2026-04-01T00:00:00Z")], "2026-04-01T00:00:00Z"),
+        # The start of a run that has ended already changes nothing.
+        ([("2026-05-01T00:00:00Z", "2026-02-01T00:00:00Z")], HOLDS_FOR_EVER),
+        ([("2026-09-01T00:00:00Z", None), (None, "2026-08-01T00:00:00Z")], "2026-08-01T00:00:00Z"),
+    ],
+)
+def test_body_holds_until_a_run_begins_or_ends(
+    dates: list[tuple[str | None, str | None]], expected: str
+) -> None:
+    runs = [make_served(f"run{at}", start_date=start, end_date=end) for at, (start, end) in enumerate(dates)]
+    assert render(runs, NOW).holds_until == expected
+
+
+@given(st.lists(mapped_runs(), max_size=6, unique_by=lambda mapped: mapped.run.id), MOMENTS)
+def test_body_changes_at_holds_until_and_not_before(mapped: list[MappedRun], now: datetime) -> None:
+    runs = [run for each in mapped if (run := served(each, stored_json(each.run)))]
+    body = render(runs, now)
+    if body.holds_until != HOLDS_FOR_EVER:
+        until = datetime.fromisoformat(body.holds_until)
+        assert render(runs, max(now, until - SECOND)).tag == body.tag
+        assert render(runs, until).tag != body.tag
+
+
+@given(
+    st.lists(mapped_runs(), max_size=3, unique_by=lambda mapped: mapped.run.id),
+    st.lists(mapped_runs(), max_size=3, unique_by=lambda mapped: mapped.run.id),
+    MOMENTS,
+    MOMENTS,
+)
+def test_tags_are_equal_exactly_when_the_json_is(
+    some: list[MappedRun], others: list[MappedRun], now: datetime, later: datetime
+) -> None:
+    runs = [run for each in some if (run := served(each, stored_json(each.run)))]
+    other_runs = [run for each in others if (run := served(each, stored_json(each.run)))]
+    for one, other in [
+        (render(runs, now), render(other_runs, now)),
+        (render(runs, now), render(runs, later)),
+        (render(runs, now), render(reversed(runs), now)),
+    ]:
+        assert (one.tag == other.tag) == (unpack(one.packed) == unpack(other.packed))
+
+
+# Reading back
+
+
+@given(
+    st.lists(mapped_runs(), max_size=6, unique_by=lambda mapped: mapped.run.id),
+    MOMENTS,
+    st.timedeltas(timedelta(0)),
+)
+def test_body_read_back_and_rendered_later_is_as_rendered_from_scratch(
+    mapped: list[MappedRun], now: datetime, passed: timedelta
+) -> None:
+    later = now + min(passed, datetime.max.replace(tzinfo=UTC) - now)
+    runs = {UUID(each.run.id).bytes: run for each in mapped if (run := served(each, stored_json(each.run)))}
+    body_json = unpack(render(runs.values(), now).packed)
+    read = dict(served_runs(body_json))
+    assert read.items() <= runs.items()
+    assert render(read.values(), later) == render(runs.values(), later)
+    assert json.loads(unpack(render(read.values(), now).packed)) == json.loads(body_json)
+
+
+@pytest.mark.parametrize("key", ["a", "b", "c"])
+def test_line_of_a_run_is_its_object_bit_for_bit(key: str) -> None:
+    body_json = unpack(render([make_served(each, marketing_url="http://x/],") for each in "abc"], NOW).packed)
+    line = line_of(body_json, course_run_id(key))
+    assert line
+    assert line == body_json[1:-1].split(b",\n")["abc".index(key)]
+    assert json.loads(line)["courserunKey"] == key
+    assert run_id_of(line) == UUID(course_run_id(key)).bytes
+
+
+def test_line_of_a_run_is_none_when_only_a_text_of_another_run_names_it() -> None:
+    wanted = course_run_id("wanted")
+    other = make_served("other", uuid=wanted, marketing_url=f'http://x/{{"id":"{wanted}"')
+    assert line_of(unpack(render([other], NOW).packed), wanted) is None
+    assert line_of(b"[]", wanted) is None
+
+
+def test_availability_in_a_text_is_kept_when_a_body_is_read_back() -> None:
+    run = make_served("a", marketing_url='http://x/,"availability":"Current"')
+    assert list(served_runs(unpack(render([run], NOW).packed))) == [(UUID(course_run_id("a")).bytes, run)]
+
+
+# Digests
+
+
+@given(st.dictionaries(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16)))
+def test_digests_are_the_same_after_packing(digests: dict[bytes, bytes]) -> None:
+    packed = pack_digests(digests)
+    assert len(packed) == 32 * len(digests)
+    assert unpack_digests(packed) == digests
+
+
+def test_digest_differs_when_anything_stored_does() -> None:
+    plain, dearer, unlisted = make_mapped(), make_mapped(price="1.00"), make_mapped(listed=False)
+    digests = {digest(each, stored_json(each.run)) for each in (plain, dearer, unlisted)}
+    assert len(digests) == 3
+    assert WITHDRAWN not in digests
+    assert digest(plain, stored_json(plain.run)) in digests

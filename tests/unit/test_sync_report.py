@@ -1,0 +1,60 @@
+"""The line that a sync logs: one line of JSON that can be queried."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from shared.course_run import Rejection
+from shared.sync_report import SyncReport
+
+STARTED = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def test_log_line_is_one_line_of_json_with_all_that_a_query_needs() -> None:
+    report = SyncReport(
+        sync_id="5d2f",
+        catalog_id=31,
+        trigger="timer",
+        invocation_id="0a1b",
+        started=STARTED,
+        ended=STARTED + timedelta(seconds=7.25049),
+        outcome="failed",
+        courses=120,
+        runs=204,
+        created=1,
+        changed=2,
+        unchanged=198,
+        withdrawn=5,
+        restored=3,
+        rejected=1,
+        rejections=[Rejection("course-v1:NUSx+É+1", "start", "'soon' is no date")],
+        unknown_tracks={"masters": 4},
+        edx_requests=9,
+        throttled_until=STARTED + timedelta(hours=1),
+        error="edX's rate limit is used up\nuntil 13:00 é",
+    )
+    line = report.log_line()
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "event": "sync",
+        "sync_id": "5d2f",
+        "catalog": 31,
+        "trigger": "timer",
+        "invocation_id": "0a1b",
+        "started": "2026-03-01T12:00:00+00:00",
+        "ended": "2026-03-01T12:00:07.250490+00:00",
+        "seconds": 7.25,
+        "outcome": "failed",
+        "courses": 120,
+        "runs": 204,
+        "created": 1,
+        "changed": 2,
+        "unchanged": 198,
+        "withdrawn": 5,
+        "restored": 3,
+        "rejected": 1,
+        "unknown_tracks": {"masters": 4},
+        "incomplete": None,
+        "edx_requests": 9,
+        "throttled_until": "2026-03-01T13:00:00+00:00",
+        "error": "edX's rate limit is used up\nuntil 13:00 é",
+    }
