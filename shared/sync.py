@@ -166,7 +166,9 @@ class Comparison:
         self.withdrawn = len(gone)
         for run_id in gone:
             self.digests[run_id] = WITHDRAWN
-            self.shown.pop(run_id, None)  # a first pull that was not whole may have seen it
+            # A first pull that was not whole may have seen it.
+            self.shown.pop(run_id, None)
+            self.changes.pop(run_id, None)
 
 
 class Syncer:

@@ -192,13 +192,14 @@ class TableStore:
             select=["PartitionKey", "RowKey"],
         )
         batch: list[Operation] = []
-        for row in old:
-            batch.append(deleting(dict(row)))
-            if len(batch) == RUNS_A_BATCH:
+        with suppress(EntityRefused):  # rows that another sync's end removed meanwhile
+            for row in old:
+                batch.append(deleting(dict(row)))
+                if len(batch) == RUNS_A_BATCH:
+                    self._reports.commit(batch)
+                    batch = []
+            if batch:
                 self._reports.commit(batch)
-                batch = []
-        if batch:
-            self._reports.commit(batch)
 
     def reports(self, catalog_id: int | None = None, limit: int = 20) -> list[SyncReport]:
         """Return the newest reports, of one catalog or of all, newest first."""

@@ -106,9 +106,13 @@ class Table:
         Raises:
             ConditionFailed: an etag in the batch is out of date. After a lost answer this can also be the
                 batch's own success: whoever cares reads the guarding entity again.
-            EntityRefused: storage refuses one of the entities for its content.
+            EntityRefused: storage refuses one of the entities for its content, or because it is to be deleted
+                and is gone; after a lost answer by this very batch.
         """
-        results = self._creating_table(lambda: self._client.submit_transaction(operations))
+        try:
+            results = self._creating_table(lambda: self._client.submit_transaction(operations))
+        except TableTransactionError as error:  # not found, though there is a table: a row to delete is gone
+            raise EntityRefused(error.index, "ResourceNotFound") from None
         return str(results[-1]["etag"])
 
     def _creating_table(self, call: Callable[[], T]) -> T:
