@@ -31,6 +31,8 @@ from azure import functions
 from croniter import croniter
 
 from local.host_http import Request, Response, Server
+from shared.errors import ConfigurationError
+from shared.settings import with_settings_file
 
 _log = logging.getLogger("local.host")
 
@@ -108,17 +110,6 @@ def next_occurrence(schedule: str, after: datetime) -> datetime:
     occurrences = croniter(schedule, after, second_at_beginning=True, day_or=False)
     moment: datetime = occurrences.get_next(datetime)
     return moment
-
-
-def with_settings_file(file: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment and, for what it does not set, the values of a local.settings.json."""
-    if not file.is_file():
-        return dict(environment)
-    try:
-        values = dict(json.loads(file.read_text("utf-8-sig"))["Values"])
-    except (ValueError, KeyError, TypeError) as error:
-        sys.exit(f"{file} cannot be read as local settings: {error!r}")
-    return {**{name: str(value) for name, value in values.items()}, **environment}
 
 
 class Host:
@@ -314,7 +305,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     directory = Path.cwd()
-    os.environ.update(with_settings_file(arguments.settings))
+    try:
+        os.environ.update(with_settings_file(arguments.settings))
+    except ConfigurationError as error:
+        sys.exit(error.message)
     _log_to_stdout(directory)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -21,14 +21,13 @@ from rich.markup import escape
 
 from local.azurite import Azurite, ensure_installed
 from local.child import Child, ChildFailed
-from local.host import with_settings_file
 from local.host_process import FunctionFailed, HostProcess
 from local.sample_catalogue import sample_catalogs
 from local.sandbox import Sandbox
 from local.sandbox_tokens import ROLE
 from local.show import console, show_reports, show_runs, step
 from shared.errors import ConnectorError
-from shared.settings import connector_settings, is_loopback
+from shared.settings import connector_settings, is_loopback, with_settings_file
 from shared.sync_report import SyncReport
 from shared.table_store import TableStore
 from shared.wiring import table_store
@@ -61,10 +60,10 @@ def main() -> None:
         "--data", type=Path, default=_REPOSITORY / ".azurite", help="where Azurite keeps its data"
     )
     arguments = parser.parse_args()
-    settings = with_settings_file(arguments.settings)
     # Like Ctrl-C: what we started is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        settings = with_settings_file(arguments.settings)
         # Data apart, so that both can run at once.
         if arguments.command == "start":
             start(settings, arguments.data / "start")

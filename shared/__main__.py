@@ -26,7 +26,7 @@ from shared.access import fetch, signing_keys
 from shared.course_run import MappedRun, availability, rfc3339
 from shared.edx_models import EdxCatalog
 from shared.errors import ConfigurationError, ConnectorError
-from shared.settings import access_settings, settings_file
+from shared.settings import access_settings, with_settings_file
 from shared.sync import Caller, Preview, Progress
 from shared.sync_report import SyncReport
 from shared.table_store import StoredRun
@@ -56,8 +56,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs in
 @app.callback()
 def main() -> None:
     """Read local.settings.json and keep the log quiet: the command prints what matters itself."""
-    for name, value in settings_file(Path("local.settings.json")).items():
-        os.environ.setdefault(name, value)
+    os.environ.update(with_settings_file(Path("local.settings.json")))
     logging.getLogger("shared").setLevel(logging.CRITICAL)
 
 

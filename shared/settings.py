@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
@@ -276,9 +277,18 @@ def _load(group: type[SettingsGroup], environment: Mapping[str, str]) -> Setting
     raise ConfigurationError(name, f"{fault}: expected {expected}")
 
 
-def settings_file(path: Path) -> dict[str, str]:
-    """Return the values of a local.settings.json, which Core Tools add to the environment, if it exists."""
-    return dict(json.loads(path.read_text("utf-8-sig"))["Values"]) if path.is_file() else {}
+def with_settings_file(file: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment and, for what it does not set, the values of a local.settings.json, if any.
+
+    Raises:
+        ConfigurationError: the file is no local settings; the message names it.
+    """
+    if not file.is_file():
+        return dict(environment)
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        values = json.loads(file.read_text("utf-8-sig"))["Values"].items()
+        return {name: str(value) for name, value in values} | dict(environment)
+    raise ConfigurationError(f"file {file}", "is malformed: expected JSON with an object named Values")
 
 
 def access_settings(environment: Mapping[str, str] = os.environ) -> AccessSettings:

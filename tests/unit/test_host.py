@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from local.child import ChildFailed
-from local.host import Host, next_occurrence, with_settings_file
+from local.host import Host, next_occurrence
 from local.host_process import FunctionFailed, HostProcess
 
 APP = """
@@ -325,25 +325,6 @@ def test_ncrontab_is_read_seconds_first_in_utc(schedule: str, expected: str) -> 
     assert (
         next_occurrence(schedule, datetime(2026, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)).isoformat() == expected
     )
-
-
-def test_the_environment_wins_when_the_settings_file_sets_the_same(tmp_path: Path) -> None:
-    file = tmp_path / "local.settings.json"
-    file.write_text('{"IsEncrypted": false, "Values": {"A": "file", "B": "file"}}')
-
-    assert with_settings_file(file, {"A": "environment"}) == {"A": "environment", "B": "file"}
-    assert with_settings_file(tmp_path / "missing.json", {"A": "environment"}) == {"A": "environment"}
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"Values": "secret"}'])
-def test_a_settings_file_is_named_when_it_cannot_be_read(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "local.settings.json"
-    file.write_text(text)
-
-    with pytest.raises(SystemExit) as stopped:
-        with_settings_file(file, {})
-    assert str(stopped.value).startswith(f"{file} cannot be read as local settings")
-    assert "secret" not in str(stopped.value)
 
 
 def test_the_host_runs_alone_on_its_settings(app_directory: Path) -> None:

@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigurationError
-from shared.settings import SETTING_NAMES, access_settings, connector_settings, is_loopback
+from shared.settings import (
+    SETTING_NAMES,
+    access_settings,
+    connector_settings,
+    is_loopback,
+    with_settings_file,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "local.settings.example.json"
 ACCOUNT_KEY = "c2VjcmV0LWFjY291bnQta2V5"
@@ -229,3 +235,23 @@ def test_local_example_loads_and_holds_every_setting_when_read_as_it_is() -> Non
     assert is_loopback(settings.edx.api_url)
     assert settings.storage.endpoint is None
     assert access_settings(values).jwks_url == "http://127.0.0.1:8400/jwks"
+
+
+def test_the_environment_wins_when_the_settings_file_sets_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "local.settings.json"
+    file.write_text('{"IsEncrypted": false, "Values": {"A": "file", "B": "file"}}')
+
+    assert with_settings_file(file, {"A": "environment"}) == {"A": "environment", "B": "file"}
+    assert with_settings_file(tmp_path / "missing.json", {"A": "environment"}) == {"A": "environment"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"Values": "secret"}'])
+def test_a_settings_file_is_named_when_it_cannot_be_read(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "local.settings.json"
+    file.write_text(text)
+
+    with pytest.raises(ConfigurationError) as caught:
+        with_settings_file(file, {})
+    assert caught.value.message == (
+        f"The setting file {file} is malformed: expected JSON with an object named Values"
+    )
