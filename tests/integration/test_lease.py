@@ -1,0 +1,238 @@
+"""The sync lease on Azurite: one holder at a time, however it ended and whatever answers were lost."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
+
+import pytest
+from azure.data.tables import TableClient
+
+from shared.errors import LeaseLost, StorageError, SyncUnfinished
+from shared.lease import FinishedSync, Lease, acquire
+from shared.tables import EntityRefused, Table, replacing
+from tests.integration.conftest import Clock
+from tests.integration.tables_proxy import TablesProxy
+
+RUN = {"PartitionKey": "1", "RowKey": "a"}
+
+
+def take(table: Table, clock: Clock, sync_id: str, wait_s: float = 200) -> Lease:
+    held = acquire(table, "1", sync_id, wait_s, sleep=clock.sleep, monotonic=clock.monotonic)
+    assert isinstance(held, Lease)
+    return held
+
+
+def wait_while(
+    table: Table, clock: Clock, meanwhile: Callable[[int], object], wait_s: float = 200
+) -> Lease | FinishedSync:
+    """Wait for the lease as another sync; `meanwhile` is called with each poll's number."""
+    polls = 0
+
+    def pause(seconds: float) -> None:
+        nonlocal polls
+        clock.pass_s(seconds)
+        meanwhile(polls)
+        polls += 1
+
+    return acquire(table, "1", "waiter", wait_s, sleep=pause, monotonic=clock.monotonic)
+
+
+def stored(table: Table) -> dict[str, object]:
+    entity = table.get("1", "lease")
+    assert entity
+    return dict(entity)
+
+
+def test_lease_is_taken_at_once_when_nobody_holds_it(table: Table, clock: Clock) -> None:
+    lease = take(table, clock, "first")
+    assert stored(table)["owner"] == "first"
+    lease.commit([replacing(RUN)], FinishedSync("first"))
+    assert stored(table)["owner"] == ""
+    take(table, clock, "second").commit([])
+    assert clock.slept == []
+    assert table.get("1", "a")
+
+
+def test_only_one_gets_the_lease_when_many_want_it_at_once(table: Table, runs_client: TableClient) -> None:
+    def race(number: int) -> bool:
+        try:
+            return isinstance(acquire(Table(runs_client), "1", f"sync-{number}", 0), Lease)
+        except SyncUnfinished:
+            return False
+
+    with ThreadPoolExecutor(8) as racers:
+        assert sum(racers.map(race, range(8))) == 1
+    table.put({**stored(table), "owner": ""})
+    with ThreadPoolExecutor(8) as racers:
+        assert sum(racers.map(race, range(8, 16))) == 1
+
+
+def test_lease_is_taken_over_when_it_has_been_silent_for_30_seconds(table: Table, clock: Clock) -> None:
+    take(table, clock, "dead")
+    take(table, clock, "heir")
+    assert sum(clock.slept) == 30
+    assert stored(table)["owner"] == "heir"
+
+
+def test_lease_is_not_taken_over_when_its_holder_gives_signs_of_life(table: Table, clock: Clock) -> None:
+    holder = take(table, clock, "holder")
+
+    def renew(poll: int) -> None:
+        if poll % 58 == 0:  # every 29 seconds
+            holder.commit([])
+
+    with pytest.raises(SyncUnfinished):
+        wait_while(table, clock, renew, wait_s=90)
+    holder.commit([replacing(RUN)])
+
+
+def test_waiter_gives_up_when_its_own_time_is_over(table: Table, clock: Clock) -> None:
+    take(table, clock, "holder")
+    with pytest.raises(SyncUnfinished, match="another sync of it has been running for more than 5 s"):
+        take(table, clock, "waiter", wait_s=5)
+    assert sum(clock.slept) == 5
+    assert stored(table)["owner"] == "holder"
+
+
+def test_stopped_holder_writes_nothing_when_it_wakes_up(table: Table, clock: Clock) -> None:
+    sleeper = take(table, clock, "sleeper")
+    heir = take(table, clock, "heir")
+    for finished in (None, FinishedSync("sleeper")):
+        with pytest.raises(LeaseLost):
+            sleeper.commit([replacing(RUN)], finished)
+    assert table.get("1", "a") is None
+    heir.commit([], FinishedSync("heir"))
+    with pytest.raises(LeaseLost):
+        sleeper.commit([replacing(RUN)])
+    assert table.get("1", "a") is None
+    assert stored(table)["finished"] == "heir"
+
+
+def test_holder_writes_nothing_when_the_lease_is_deleted(
+    table: Table, clock: Clock, runs_client: TableClient
+) -> None:
+    lease = take(table, clock, "holder")
+    runs_client.delete_entity("1", "lease")
+    with pytest.raises(StorageError):
+        lease.commit([replacing(RUN)])
+    assert table.get("1", "a") is None
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        FinishedSync("holder"),
+        FinishedSync("holder", "edX is throttled", "EdxThrottled", "2026-03-01T13:00:00+00:00"),
+        FinishedSync("holder", "the catalog is not found", "NotFound"),
+    ],
+)
+def test_waiter_returns_how_the_sync_that_it_waited_for_ended(
+    table: Table, clock: Clock, outcome: FinishedSync
+) -> None:
+    take(table, clock, "earlier").commit([], FinishedSync("earlier"))
+    holder = take(table, clock, "holder")
+
+    def end(poll: int) -> None:
+        if poll == 3:
+            holder.commit([], outcome)
+
+    assert wait_while(table, clock, end) == outcome
+
+
+def test_waiter_returns_that_outcome_when_the_next_sync_holds_the_lease_already(
+    table: Table, clock: Clock
+) -> None:
+    holder = take(table, clock, "holder")
+
+    def meanwhile(poll: int) -> None:
+        if poll == 0:
+            holder.commit([], FinishedSync("holder", "no luck", "SyncError"))
+            take(table, clock, "next")
+
+    assert wait_while(table, clock, meanwhile) == FinishedSync("holder", "no luck", "SyncError")
+    assert stored(table)["owner"] == "next"
+
+
+def test_outcome_of_an_earlier_sync_is_nobodys_when_its_lease_is_free(table: Table, clock: Clock) -> None:
+    take(table, clock, "earlier").commit([], FinishedSync("earlier", "no luck", "SyncError"))
+    assert isinstance(wait_while(table, clock, lambda _poll: None), Lease)
+    assert clock.moment.second == 0
+
+
+def test_sequence_is_never_used_twice(table: Table, clock: Clock) -> None:
+    seen = []
+    for sync_id in ("one", "two"):
+        lease = take(table, clock, sync_id)
+        seen.append(stored(table)["sequence"])
+        for _ in range(2):
+            lease.commit([])
+            seen.append(stored(table)["sequence"])
+        with pytest.raises(EntityRefused):
+            lease.commit([replacing({**RUN, "text": "x" * 40_000})])
+        lease.commit([], FinishedSync(sync_id))
+        seen.append(stored(table)["sequence"])
+    assert seen == [1, 2, 3, 5, 6, 7, 8, 10]
+
+
+def test_lease_is_renewed_while_the_block_runs_and_not_when_it_has_been_let_go(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.lease.RENEW_EVERY_S", 0.01)
+    lease = take(table, clock, "holder")
+    with lease.kept_alive():
+        while stored(table)["sequence"] != 3:
+            sleep(0.005)
+        lease.commit([replacing(RUN)])  # side by side with the renewals
+        lease.commit([], FinishedSync("holder"))
+        let_go = stored(table)
+        sleep(0.1)
+        assert stored(table) == let_go
+        with pytest.raises(LeaseLost, match="let go"):
+            lease.commit([])
+    assert stored(table) == let_go
+
+
+# Lost answers
+
+
+def test_lease_is_held_when_the_answer_to_its_making_was_lost(
+    proxied_table: Table, proxy: TablesProxy, clock: Clock
+) -> None:
+    proxied_table.put(RUN)
+    proxy.lose_answer_once('"owner": "holder"')
+    take(proxied_table, clock, "holder").commit([])
+
+
+def test_lease_is_held_when_the_answer_to_its_taking_was_lost(
+    proxied_table: Table, proxy: TablesProxy, clock: Clock
+) -> None:
+    take(proxied_table, clock, "earlier").commit([], FinishedSync("earlier"))
+    proxy.lose_answer_once('"owner": "holder"')
+    take(proxied_table, clock, "holder").commit([])
+
+
+@pytest.mark.parametrize("finished", [None, FinishedSync("holder", "no luck", "SyncError")])
+def test_write_has_succeeded_when_only_its_answer_was_lost(
+    proxied_table: Table, proxy: TablesProxy, clock: Clock, finished: FinishedSync | None
+) -> None:
+    lease = take(proxied_table, clock, "holder")
+    proxy.lose_answer_once("RowKey='a'")
+    lease.commit([replacing(RUN)], finished)
+    assert proxied_table.get("1", "a")
+    assert stored(proxied_table)["owner"] == ("" if finished else "holder")
+    if not finished:
+        lease.commit([replacing({**RUN, "x": 1})])
+
+
+def test_holder_goes_on_when_a_write_took_effect_that_counted_as_failed(
+    proxied_table: Table, proxy: TablesProxy, clock: Clock
+) -> None:
+    lease = take(proxied_table, clock, "holder")
+    proxy.fate = lambda _request: "lose the answer"
+    with pytest.raises(StorageError):
+        lease.commit([replacing(RUN)])
+    proxy.fate = lambda _request: "pass"
+    lease.commit([replacing({**RUN, "x": 2})])
+    entity = proxied_table.get("1", "a")
+    assert entity
+    assert entity["x"] == 2
