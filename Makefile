@@ -11,13 +11,14 @@ PYTHON ?= $(shell for version in $(PYTHONS); do \
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
+LINT := .venv-lint
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help sync start test check lock clean
+.PHONY: help sync start test check lint-infra lock clean
 
 help: ## Show these commands
-	@sed -n 's/^\([a-z]*\):.* ## /\1  /p' $(MAKEFILE_LIST) | column -t -l 2
+	@sed -n 's/^\([a-z-]*\):.* ## /\1  /p' $(MAKEFILE_LIST) | column -t -l 2
 
 sync: $(STAMP) ## Sync the sandbox edX (or the real one, see README), then ask for the catalogue as an admin
 	@$(RUN) -m local.stack sync
@@ -34,11 +35,16 @@ check: $(STAMP) ## Check format, lint and types, then run every test
 	@$(RUN) -m mypy
 	@$(RUN) -m pytest
 
+lint-infra: $(LINT)/.installed ## Lint infra/ with checkov and shellcheck
+	@PATH="$(CURDIR)/$(LINT)/bin:$$PATH" infra/lint.sh
+
 lock: $(STAMP) ## Update the pinned requirements
 	@$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade \
 		pyproject.toml -o requirements.txt
 	@$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade \
 		pyproject.toml --group dev -o requirements-dev.txt
+	@$(RUN) -m uv pip compile --quiet --python-version 3.13 --no-header --upgrade \
+		infra/requirements-lint.in -o infra/requirements-lint.txt
 
 clean: ## Remove all that was installed or stored here
 	rm -rf .venv* node_modules .azurite .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
@@ -51,4 +57,10 @@ $(STAMP): requirements-dev.txt
 	@echo "Installing the pinned requirements into $(VENV) ..."
 	@# -qq: errors only; pip warns about each place that its own configuration tells it to ignore.
 	@$(RUN) -m pip install -qq --no-input --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(LINT)/.installed: infra/requirements-lint.txt
+	@echo "Installing the linters of infra/ into $(LINT) ..."
+	@"$(PYTHON)" -m venv $(LINT)
+	@$(LINT)/bin/python -m pip install -qq --no-input --disable-pip-version-check -r $<
 	@touch $@

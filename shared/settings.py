@@ -266,7 +266,12 @@ SettingsGroup = TypeVar("SettingsGroup", bound=_Settings)
 
 
 def _load(group: type[SettingsGroup], environment: Mapping[str, str]) -> SettingsGroup:
-    values = {name: value for name in _names(group) if (value := environment.get(name, "").strip())}
+    values = {
+        name: value
+        for name in _names(group)
+        # App settings keep the reference itself when Key Vault cannot be read: as a key it could be guessed.
+        if (value := environment.get(name, "").strip()) and not value.startswith("@Microsoft.KeyVault(")
+    }
     try:
         return group.model_validate(values)
     except ValidationError as error:

@@ -255,3 +255,12 @@ def test_a_settings_file_is_named_when_it_cannot_be_read(tmp_path: Path, text: s
     assert caught.value.message == (
         f"The setting file {file} is malformed: expected JSON with an object named Values"
     )
+
+
+def test_a_setting_is_missing_when_its_key_vault_reference_could_not_be_resolved() -> None:
+    reference = "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/apim-subscription-keys)"
+
+    with pytest.raises(ConfigurationError) as caught:
+        access_settings(ACCESS | {"APIM_SUBSCRIPTION_KEYS": reference})
+
+    assert caught.value.message.startswith("The setting APIM_SUBSCRIPTION_KEYS is missing")
