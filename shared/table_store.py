@@ -43,7 +43,9 @@ from shared.tables import (
 )
 
 RUNS_A_BATCH = 99  # a batch takes 100 operations, and the lease is one of them
-BATCH_BYTES = 2 * 2**20  # of JSON; the service takes 4 MiB with the multipart headers around each entity
+BATCH_BYTES = (
+    2**20
+)  # of UTF-8 JSON, which the SDK's escapes can treble; the service takes 4 MiB with all headers
 _PROPERTY_BYTES = 64 * 2**10
 _PART_BYTES = 10 * _PROPERTY_BYTES  # an entity takes 1 MiB, which Azurite counts in base64
 _HEAD = "published"
@@ -475,6 +477,8 @@ def _report_from(row: Entity) -> SyncReport:
     values = {each.name: row[each.name] for each in fields(SyncReport) if each.name in row}
     for name in ("started", "ended", "throttled_until"):
         values[name] = _moment(values.get(name))
+    if not values["started"] or not values["ended"]:
+        raise ValueError("a report without its times")
     values["rejections"] = tuple(Rejection(*each) for each in json.loads(values.get("rejections", "[]")))
     values["unknown_tracks"] = json.loads(values.get("unknown_tracks", "{}"))
     return SyncReport(**values)

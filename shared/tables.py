@@ -101,7 +101,7 @@ class Table:
         self._creating_table(lambda: self._client.upsert_entity(entity, mode=UpdateMode.REPLACE))
 
     def commit(self, operations: Sequence[Operation]) -> str:
-        """Write a batch of one partition, all or nothing; return the etag of its last entity.
+        """Write a batch of one partition, all or nothing; return its last entity's etag, if not deleted.
 
         Raises:
             ConditionFailed: an etag in the batch is out of date. After a lost answer this can also be the
@@ -113,7 +113,7 @@ class Table:
             results = self._creating_table(lambda: self._client.submit_transaction(operations))
         except TableTransactionError as error:  # not found, though there is a table: a row to delete is gone
             raise EntityRefused(error.index, "ResourceNotFound") from None
-        return str(results[-1]["etag"])
+        return str(results[-1].get("etag", ""))
 
     def _creating_table(self, call: Callable[[], T]) -> T:
         try:

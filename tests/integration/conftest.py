@@ -57,6 +57,14 @@ def proxy(azurite: Azurite) -> Iterator[TablesProxy]:
 
 
 @pytest.fixture
+def proxied_store(proxy: TablesProxy, tables_prefix: str) -> TableStore:
+    """The same tables through the proxy."""
+    return TableStore(
+        StorageSettings(connection_string=SecretStr(proxy.connection_string), prefix=tables_prefix)
+    )
+
+
+@pytest.fixture
 def runs_client(azurite: Azurite, tables_prefix: str) -> TableClient:
     """The table of course runs as the SDK sees it, for hands other than ours."""
     return TableClient.from_connection_string(azurite.connection_string, f"{tables_prefix}CourseRuns")
