@@ -75,13 +75,6 @@ class Answer(NamedTuple):
     packed: bytes | None
 
 
-class _Damaged(Exception):
-    def __init__(self, catalog_id: int, error: StateDamaged) -> None:
-        super().__init__(error.message)
-        self.catalog_id = catalog_id
-        self.error = error
-
-
 class Catalogue:
     """The use cases behind the triggers: `answer` a request, `sync_all` for the timer."""
 
@@ -103,8 +96,8 @@ class Catalogue:
 
     # The timer and the operator
 
-    def sync_all(self, caller: Caller, attach: Attach) -> list[SyncReport]:
-        """Sync every catalog of ours, however fresh, and return the reports of the syncs that were ours.
+    def sync_all(self, caller: Caller, attach: Attach) -> None:
+        """Sync every catalog of ours, however fresh.
 
         Raises:
             ConnectorError: what stopped one or more of them; the others have been synced all the same.
@@ -113,19 +106,14 @@ class Catalogue:
         ids: Sequence[int] = self._settings.edx.catalog_ids
         if not ids:
             ids = self._list_catalogs(deadline, caller, attach).result().catalog_ids
-        reports = []
         failures: dict[int, ConnectorError] = {}
         for catalog_id in ids:
             try:
-                report = self._sync(catalog_id, deadline, caller, attach).result()
+                self._sync(catalog_id, deadline, caller, attach).result()
             except ConnectorError as error:
                 failures[catalog_id] = error
-            else:
-                if report is not None:
-                    reports.append(report)
         if failures:
             raise _combined(failures, asked_for=None)
-        return reports
 
     # Requests
 
@@ -152,9 +140,9 @@ class Catalogue:
         for last_try in (False, True):
             try:
                 return await asyncio.to_thread(self._show, question, heads, has)
-            except _Damaged as damaged:
+            except StateDamaged as damaged:
                 if last_try or fresh.only_if_cached:
-                    raise damaged.error from None
+                    raise
                 await self._wait(
                     self._sync(damaged.catalog_id, deadline, caller, attach, rebuild=True), deadline
                 )
@@ -308,11 +296,11 @@ class Catalogue:
                 return known._replace(synced_at=synced_at)
             try:
                 packed = self._store.body(catalog_id, head)
-            except StateDamaged as error:
-                damage, generation = error, head.generation
+            except StateDamaged:
+                generation = head.generation
                 head = self._store.head(catalog_id)
                 if head and head.generation == generation:
-                    break
+                    raise
                 continue
             body = Body(packed, head.tag, head.holds_until, head.runs)
             if rfc3339(now) >= body.holds_until:  # a run has begun or ended since it was rendered
@@ -320,7 +308,7 @@ class Catalogue:
             edition = Edition(catalog_id, head.generation, synced_at, body)
             self._editions[catalog_id] = edition
             return edition
-        raise _Damaged(catalog_id, damage)
+        raise StateDamaged(catalog_id, "changes faster than it can be read")
 
     def _merged_body(self, editions: Sequence[Edition]) -> Body:
         """Return the runs of several catalogs as one body; of a run in several, the first edition's."""

@@ -60,6 +60,10 @@ _TEXT_MAX = 30_000  # characters; a text property takes 64 KiB of UTF-16
 class StateDamaged(StorageError):
     """A published state that cannot be read whole; a sync that rebuilds it heals it."""
 
+    def __init__(self, catalog_id: int, problem: str) -> None:
+        super().__init__(f"The published state of catalog {catalog_id} {problem}")
+        self.catalog_id = catalog_id
+
 
 @dataclass(frozen=True)
 class Head:
@@ -148,14 +152,14 @@ class TableStore:
         for number in range(count):
             entity = self._runs.get(str(catalog_id), _part_key(generation, kind, number))
             if entity is None:
-                raise StateDamaged(f"The published state of catalog {catalog_id} is not whole")
+                raise StateDamaged(catalog_id, "is not whole")
             parts.extend(entity[name] for name in sorted(entity) if name.startswith("data"))
         try:
             data = b"".join(parts)
         except TypeError:
             data = b""
         if checksum(data) != expected:
-            raise StateDamaged(f"The published state of catalog {catalog_id} is damaged")
+            raise StateDamaged(catalog_id, "is damaged")
         return data
 
     # Course runs
