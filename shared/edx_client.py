@@ -427,7 +427,7 @@ class CourseWalk:
         self._session = session
         self._path = f"catalogs/{catalog_id}/courses/"
         self._abandoned = threading.Event()
-        self._end_came_in = threading.Event()
+        self._ends_at: int | None = None  # the first position known to have nothing new behind it
         self._arrived: set[str | None] = set()  # keys, in the order of arrival
         self._arrived_lock = threading.Lock()
 
@@ -471,7 +471,7 @@ class CourseWalk:
         following: _Page | None = page
         try:
             while True:
-                if not self._end_came_in.is_set():
+                if self._ends_at is None:
                     room = 2 * self._session.concurrency - len(ahead)
                     ahead.extend(self._session.submit(self._fetch_ahead, at) for at in islice(planned, room))
                 if following is not None:
@@ -480,7 +480,7 @@ class CourseWalk:
                 if not ahead:
                     break
                 following = ahead.popleft().result()
-            while page.next is not None and not self._end_came_in.is_set():
+            while page.next is not None and self._ends_at is None:
                 page = self._fetch(page.next)
                 yield page
         finally:
@@ -489,7 +489,8 @@ class CourseWalk:
                 future.cancel()
 
     def _fetch_ahead(self, at: Cursor) -> _Page | None:
-        return None if self._end_came_in.is_set() else self._fetch(at)
+        # Pages do not come in order: the end may be known before a page in front of it has begun.
+        return self._fetch(at) if self._ends_at is None or at.position < self._ends_at else None
 
     def _fetch(self, at: Cursor) -> _Page:
         sent = parse(
@@ -501,7 +502,7 @@ class CourseWalk:
             # No count is followed alone: the list ends where edX has nothing further or nothing new.
             # Courses without a key cannot be told apart, so they count as new.
             if page.next is None or keys <= self._arrived:
-                self._end_came_in.set()
+                self._ends_at = min(at.position, self._ends_at or at.position)
             self._arrived |= keys - {None}
         return page
 

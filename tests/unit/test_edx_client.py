@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,7 @@ import requests_mock
 from requests_mock import Mocker
 
 from shared.edx_client import CourseWalk, EdxClient, EdxSession
-from shared.edx_models import EdxCatalog, EdxCourse, readable_key
+from shared.edx_models import Cursor, EdxCatalog, EdxCourse, readable_key
 from shared.errors import (
     EdxError,
     EdxProtocolError,
@@ -1016,6 +1017,35 @@ def test_pages_after_an_empty_one_are_yielded_when_they_were_in_flight() -> None
         walk = edx.courses(7)
         assert walked(walk) == [["a", "b"], [], ["e"]]
     assert walk.problems == ["an empty page came in mid-walk", "3 distinct courses came of a count of 5"]
+
+
+def test_no_page_is_skipped_when_the_last_one_comes_before_another_has_begun(
+    web: Mocker, edx: EdxSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(
+        web,
+        {0: page(["a", "b"], 5, at(2)), 2: page(["c", "d"], 5, at(4)), 4: page(["e"], 5)},
+    )
+    last_came = threading.Event()
+    submit = edx.submit
+
+    def late(work: Callable[[Cursor], object], cursor: Cursor) -> Future[object]:
+        def begin(cursor: Cursor) -> object:
+            if cursor.position == 2:
+                assert last_came.wait(10)
+            result = work(cursor)
+            if cursor.position == 4:
+                last_came.set()
+            return result
+
+        return submit(begin, cursor)
+
+    monkeypatch.setattr(edx, "submit", late)
+
+    walk = edx.courses(7)
+
+    assert walked(walk) == [["a", "b"], ["c", "d"], ["e"]]
+    assert walk.problems == []
 
 
 def test_requests_in_flight_are_bounded_when_sessions_pull_side_by_side() -> None:
