@@ -25,7 +25,8 @@ from pydantic import (
 
 from shared.errors import EdxProtocolError
 
-MAX_RETRY_AFTER_S = 24 * 60 * 60
+_DAY_S = 24 * 60 * 60
+MAX_RETRY_AFTER_S = _DAY_S
 """The longest time to wait that is believed, whatever Retry-After says."""
 
 _WHOLE_NUMBER = re.compile("[0-9]{1,15}")
@@ -123,9 +124,9 @@ class TokenAnswer(_Record):
 
     @property
     def lifetime_s(self) -> float:
-        """How long the token is good, in seconds; 60 when edX did not say, or said nonsense."""
+        """How long the token is good, in seconds, at most a day; 60 when edX did not say or said nonsense."""
         known = type(self.expires_in) in {int, float} and 0 < self.expires_in < math.inf  # type: ignore[operator]
-        return float(self.expires_in) if known else 60.0  # type: ignore[arg-type]
+        return float(min(self.expires_in, _DAY_S)) if known else 60.0  # type: ignore[call-overload]
 
 
 def parse(model: type[_Model], body: bytes, what: str) -> _Model:
@@ -171,7 +172,7 @@ def looks_cut_short(body: bytes, content_length: str | None) -> bool:
     """
     if not body:
         return content_length is None
-    return body[:64].lstrip().startswith(b"{") and not body[-64:].rstrip().endswith(b"}")
+    return body.lstrip().startswith(b"{") and not body.rstrip().endswith(b"}")
 
 
 def usable_count(count: object) -> int | None:

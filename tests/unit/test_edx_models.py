@@ -144,6 +144,8 @@ def test_an_entry_is_no_catalog_when_its_id_is_no_whole_number_above_0(catalog_i
         ('"180"', 60),
         ("null", 60),
         ("NaN", 60),
+        ("1e300", 86_400),
+        ("9" * 400, 86_400),
     ],
 )
 def test_a_tokens_lifetime_is_a_minute_when_edx_does_not_say(expires_in: str, lifetime_s: float) -> None:
@@ -165,6 +167,7 @@ def test_a_token_is_a_protocol_error_when_it_cannot_stand_in_a_header(token: str
         (b'{"id": 7', "8", True),
         (b' {"id": 7', None, True),
         (b'{"id": 7}\n', None, False),
+        (b'{"id": 7}' + b"\r\n" * 100, None, False),
         (b"<html>", None, False),
         (b"[1, 2", None, False),
     ],
