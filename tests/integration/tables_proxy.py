@@ -64,6 +64,9 @@ class TablesProxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Or each answer would wait 40 ms for an acknowledgement of its head.
+            disable_nagle_algorithm = True
+            wbufsize = -1
 
             def handle_one_request(self) -> None:
                 self.raw_requestline = self.rfile.readline(65537)
@@ -78,6 +81,7 @@ class TablesProxy:
                     self.send_response(503)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
+                    self.wfile.flush()
                     return
                 connection = HTTPConnection("127.0.0.1", target_port, timeout=30)
                 try:
@@ -101,6 +105,7 @@ class TablesProxy:
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+                self.wfile.flush()
 
             def log_message(self, *_: object) -> None:
                 """Stay silent."""
