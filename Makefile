@@ -12,10 +12,12 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
 LINT := .venv-lint
+BENCH := .venv-bench
 TESTS ?=
+OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help sync start test check lint-infra lock clean
+.PHONY: help sync start test check bench lint-infra lock clean
 
 help: ## Show these commands
 	@sed -n 's/^\([a-z-]*\):.* ## /\1  /p' $(MAKEFILE_LIST) | column -t -l 2
@@ -35,6 +37,9 @@ check: $(STAMP) ## Check format, lint and types, then run every test
 	@$(RUN) -m mypy
 	@$(RUN) -m pytest
 
+bench: $(BENCH)/.installed ## Measure the connector beside other ways to do it; OPTIONS=--sizes shows how cost grows
+	@$(BENCH)/bin/python -m bench $(OPTIONS)
+
 lint-infra: $(LINT)/.installed ## Lint infra/ with checkov and shellcheck
 	@PATH="$(CURDIR)/$(LINT)/bin:$$PATH" infra/lint.sh
 
@@ -45,6 +50,8 @@ lock: $(STAMP) ## Update the pinned requirements
 		pyproject.toml --group dev -o requirements-dev.txt
 	@$(RUN) -m uv pip compile --quiet --python-version 3.13 --no-header --upgrade \
 		infra/requirements-lint.in -o infra/requirements-lint.txt
+	@$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade \
+		bench/requirements.in -o bench/requirements.txt
 
 clean: ## Remove all that was installed or stored here
 	rm -rf .venv* node_modules .azurite .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
@@ -63,4 +70,10 @@ $(LINT)/.installed: infra/requirements-lint.txt
 	@echo "Installing the linters of infra/ into $(LINT) ..."
 	@"$(PYTHON)" -m venv $(LINT)
 	@$(LINT)/bin/python -m pip install -qq --no-input --disable-pip-version-check -r $<
+	@touch $@
+
+$(BENCH)/.installed: bench/requirements.txt requirements.txt
+	@echo "Installing what the benchmark needs into $(BENCH) ..."
+	@"$(PYTHON)" -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install -qq --no-input --disable-pip-version-check -r $<
 	@touch $@

@@ -1,0 +1,1 @@
+"""The benchmark: the connector beside its floors and its rivals. See docs/performance.md."""

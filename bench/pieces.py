@@ -1,0 +1,190 @@
+"""What is measured, each piece in a process of its own: `python -m bench.pieces NAME` prints what it took.
+
+Floors do a part of the work and nothing else; rivals do all of a first sync in another way. Everything reads
+the same sandbox and writes to the same Azurite, in a table of its own. Imports and settings do not count.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import requests
+from azure.data.tables import TableClient, UpdateMode
+
+from bench.app import App
+from shared.course_run import MappedRun
+from shared.edx_client import EdxClient
+from shared.edx_models import CoursesPage
+from shared.mapping import map_course
+from shared.settings import ConnectorSettings, connector_settings
+
+CATALOG = "1"
+BATCH = 100
+REPEATS = 15
+BUDGET_S = 540.0
+Entity = dict[str, Any]
+Seconds = dict[str, float]
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+# The connector
+
+
+def sync() -> Seconds:
+    """Fire the timer function once, on whatever is stored."""
+    app = App()
+    return {"sync": timed(app.sync)}
+
+
+def answers() -> Seconds:
+    """Ask a warm instance, beside bare point reads of what is published. Medians of some calls in turn."""
+    app = App()
+    table = _table("CourseRuns")
+    tag = app.ask().headers["ETag"]
+    taken: dict[str, list[float]] = {"read": [], "answer": [], "plain": [], "304": []}
+    for _ in range(REPEATS):
+        taken["read"].append(timed(lambda: _read_published(table)))
+        taken["answer"].append(timed(app.ask))
+        taken["plain"].append(timed(lambda: app.ask(accept_encoding="identity")))
+        taken["304"].append(timed(lambda: app.ask(if_none_match=tag)))
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+# Floors
+
+
+def pull() -> Seconds:
+    """Pull, parse and map, with our own client and mapping; nothing is compared or stored."""
+    settings = connector_settings()
+    return {"pull": timed(lambda: sum(1 for _ in _pulled(settings)))}
+
+
+def write() -> Seconds:
+    """Write ready entities with the SDK in batches of 100."""
+    entities = [_entity(mapped) for mapped in _pulled(connector_settings())]
+    table = _new_table("Floor")
+    return {"write": timed(lambda: _write(table, entities))}
+
+
+def _read_published(table: TableClient) -> None:
+    head = table.get_entity(CATALOG, "published")
+    for part in range(head["body_parts"]):
+        table.get_entity(CATALOG, f"published-{head['generation']}-body-{part:04d}")
+
+
+# Rivals
+
+
+def quick_script() -> Seconds:
+    """Do as one does in an afternoon: pages of 20, one after the other, an upsert a run."""
+    settings = connector_settings()
+    table = _new_table("Quick")
+
+    def run() -> None:
+        for page in _pages_in_turn(settings, page_size=20):
+            for entity in page:
+                table.upsert_entity(entity, mode=UpdateMode.REPLACE)
+
+    return {"quick script": timed(run)}
+
+
+def sequential() -> Seconds:
+    """Pull pages of 100, one after the other, then write batches of 100."""
+    settings = connector_settings()
+    table = _new_table("Sequential")
+
+    def run() -> None:
+        _write(table, [entity for page in _pages_in_turn(settings, page_size=100) for entity in page])
+
+    return {"sequential": timed(run)}
+
+
+def dlt() -> Seconds:
+    """Let dlt do it, with a destination that takes batches."""
+    from bench.with_dlt import pipeline  # noqa: PLC0415 - the tests run without dlt
+
+    settings = connector_settings()
+    table = _new_table("Dlt")
+    with pipeline(lambda entities: _write(table, entities)) as run:
+        return {"dlt": timed(lambda: run(_pages_in_turn(settings, page_size=100)))}
+
+
+# What they share
+
+
+def _pulled(settings: ConnectorSettings) -> Iterator[MappedRun]:
+    with EdxClient(settings.edx).session(budget_s=BUDGET_S) as edx:
+        for courses in edx.courses(int(CATALOG)):
+            yield from _mapped(courses, settings)
+
+
+def _pages_in_turn(settings: ConnectorSettings, page_size: int) -> Iterator[list[Entity]]:
+    with requests.Session() as http:
+        http.trust_env = False
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": settings.edx.client_id,
+            "client_secret": settings.edx.client_secret.get_secret_value(),
+            "token_type": "jwt",
+        }
+        token = http.post(settings.edx.token_url, form, timeout=30).json()["access_token"]
+        http.headers["Authorization"] = f"JWT {token}"
+        url = f"{settings.edx.api_url}catalogs/{CATALOG}/courses/"
+        offset = 0
+        while True:
+            answer = http.get(url, params={"limit": page_size, "offset": offset}, timeout=30)
+            answer.raise_for_status()
+            page = CoursesPage.model_validate_json(answer.content)
+            yield [_entity(mapped) for mapped in _mapped(page.results, settings)]
+            if not page.next:
+                return
+            offset += page_size
+
+
+def _mapped(courses: Iterable[object], settings: ConnectorSettings) -> Iterator[MappedRun]:
+    for course in courses:
+        for mapped in map_course(course, settings.mapping):
+            assert isinstance(mapped, MappedRun)
+            yield mapped
+
+
+def _entity(mapped: MappedRun) -> Entity:
+    values = mapped.run.model_dump(by_alias=True, exclude_none=True)
+    return {"PartitionKey": CATALOG, "RowKey": values.pop("id"), **values, "listed": mapped.listed}
+
+
+def _table(name: str) -> TableClient:
+    storage = connector_settings().storage
+    assert storage.connection_string
+    return TableClient.from_connection_string(
+        storage.connection_string.get_secret_value(), f"{storage.prefix}{name}"
+    )
+
+
+def _new_table(name: str) -> TableClient:
+    table = _table(name)
+    table.create_table()
+    return table
+
+
+def _write(table: TableClient, entities: Sequence[Entity]) -> None:
+    for start in range(0, len(entities), BATCH):
+        batch = entities[start : start + BATCH]
+        table.submit_transaction([("upsert", entity, {"mode": UpdateMode.REPLACE}) for entity in batch])
+
+
+PIECES = {piece.__name__: piece for piece in (sync, answers, pull, write, quick_script, sequential, dlt)}
+
+if __name__ == "__main__":
+    took = PIECES[sys.argv[1]]()
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": took, "peak_mb": peak_mb}))
