@@ -1,0 +1,432 @@
+"""Each row of the HTTP contract over real HTTP: the host stand-in, a sandbox edX and real tables."""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+
+from local.azurite import Azurite
+from local.host_process import HostProcess
+from local.sample_catalogue import make_course, make_run, make_seat
+from local.sandbox import Sandbox
+from local.sandbox_catalogs import Catalog
+from local.sandbox_faults import answer, slow, throttle
+from local.sandbox_tokens import SigningKey
+from tests.contract.schema import CONTRACT
+
+KEY = "contract-rows-key"
+FULL = "course-v1:NUSx+A1x+1T2026"
+OLD_STYLE = "NUSx/A2x/2T2026"
+ENDED = "course-v1:NUSx+A1x+1T2001"
+FULL_SERVED = {
+    "id": "83eb7785-71e3-553f-8561-1b57d929abb0",
+    "courserunKey": FULL,
+    "uuid": "11111111-1111-4111-8111-111111111111",
+    "startDate": "2001-01-01T00:00:00Z",
+    "endDate": "2999-12-31T00:00:00Z",
+    "enrollmentStart": "2000-12-01T00:00:00Z",
+    "enrollmentEnd": "2999-06-30T00:00:00Z",
+    "minEffort": 6,
+    "maxEffort": 9,
+    "pacingType": "self-paced",
+    "weeksToComplete": 8,
+    "availability": "Current",
+    "marketingUrl": "https://www.edx.org/course/a1x",
+    "enrollmentUrl": "https://courses.edx.org/course_modes/choose/course-v1%3ANUSx%2BA1x%2B1T2026/",
+    "price": "199.00",
+    "type": "verified",
+    "modularCredit": 2,
+}
+
+
+def catalogs() -> list[Catalog]:
+    full = make_run(
+        FULL,
+        start="2001-01-01T08:00:00.123456+08:00",
+        end="2999-12-31T00:00:00Z",
+        enrollment_start="2000-12-01T00:00:00Z",
+        enrollment_end="2999-06-30T00:00:00Z",
+        pacing_type="self_paced",
+        weeks_to_complete=8,
+        min_effort=6,
+        max_effort=9,
+        marketing_url="https://www.edx.org/course/a1x",
+        enrollment_url=None,
+        seats=[make_seat("audit", "0.00"), make_seat("verified", "199.00")],
+    )
+    ended = make_run(ENDED, start="2001-01-01T00:00:00Z", end="2001-12-31T00:00:00Z")
+    return [
+        Catalog(7, "Ours", [make_course("NUSx+A1x", [full, ended], uuid=FULL_SERVED["uuid"])]),
+        Catalog(8, "Ours too", [make_course("NUSx+A2x", [make_run(OLD_STYLE, start=None)])]),
+        Catalog(9, "Somebody else's", [make_course("NUSx+A3x")], viewers=["somebody-else"]),
+    ]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(catalogs()) as sandbox:
+        yield sandbox
+
+
+def start(sandbox: Sandbox, azurite: Azurite, prefix: str) -> HostProcess:
+    settings = {
+        **sandbox.settings(),
+        "TABLES_CONNECTION_STRING": azurite.connection_string,
+        "TABLES_PREFIX": prefix,
+        "APIM_SUBSCRIPTION_KEYS": f"another-key, {KEY}",
+        "SYNC_SCHEDULE": "0 0 0 1 1 *",
+    }
+    return HostProcess(settings)
+
+
+@pytest.fixture(scope="module")
+def host(sandbox: Sandbox, azurite: Azurite) -> Iterator[HostProcess]:
+    with start(sandbox, azurite, "ContractRows") as host:
+        yield host
+
+
+class Caller:
+    """An administrator; headers that are None are left out."""
+
+    def __init__(self, host: HostProcess, sandbox: Sandbox) -> None:
+        self.url = f"{host.url}/ExternalLinks/edXCourseruns"
+        self.token = f"Bearer {sandbox.mint()}"
+
+    def get(self, query: str = "", *, method: str = "GET", **headers: Any) -> requests.Response:
+        sent = {
+            "Ocp-Apim-Subscription-Key": KEY,
+            "Authorization": self.token,
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        with requests.Session() as session:
+            session.trust_env = False
+            session.headers["Accept-Encoding"] = "identity"
+            return session.request(method, f"{self.url}?{query}", headers=sent, timeout=30)
+
+    def keys(self, query: str = "") -> list[str]:
+        return [run["courserunKey"] for run in self.get(query).json()]
+
+
+@pytest.fixture
+def caller(host: HostProcess, sandbox: Sandbox) -> Iterator[Caller]:
+    caller = Caller(host, sandbox)
+    sandbox.forget_requests()
+    yield caller
+    sandbox.rules.clear()
+
+
+def error(response: requests.Response) -> str:
+    """Return the message of an error, whose body is a JSON string, as documented."""
+    assert response.headers["Content-Type"].startswith("application/json")
+    assert response.headers["Cache-Control"] == "no-store"
+    message = response.json()
+    assert isinstance(message, str)
+    assert message
+    return message
+
+
+# 200
+
+
+def test_catalogue_is_an_array_that_follows_the_schema_to_the_letter(caller: Caller) -> None:
+    response = caller.get()
+    assert response.status_code == 200
+    runs = response.json()
+    assert [run["courserunKey"] for run in runs] == [OLD_STYLE, FULL]  # sorted, the ended one left out
+    assert runs[1] == FULL_SERVED
+    for run in runs:
+        CONTRACT.validate(run)
+        assert None not in run.values()
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Cache-Control"] == "private, no-cache"
+    assert response.headers["Vary"] == "Accept-Encoding"
+    assert response.headers["ETag"].startswith('W/"')
+    assert int(response.headers["Age"]) >= 0
+    assert "Retry-After" not in response.headers
+
+
+def test_stored_catalogue_is_served_without_edx_when_it_is_fresh(caller: Caller, sandbox: Sandbox) -> None:
+    before = caller.get()
+    sandbox.forget_requests()
+    assert caller.get().content == before.content
+    assert sandbox.requests_to("/catalog/") == []
+
+
+def test_catalogue_is_synced_when_the_request_says_no_cache(caller: Caller, sandbox: Sandbox) -> None:
+    caller.get(Cache_Control="no-cache")
+    assert len(sandbox.requests_to("/7/courses/")) == len(sandbox.requests_to("/8/courses/")) == 1
+
+
+def test_body_is_the_same_in_gzip_when_the_caller_takes_it(caller: Caller) -> None:
+    plain, packed = caller.get(), caller.get(Accept_Encoding="br;q=1, gzip;q=0.5")
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    assert packed.content == plain.content
+    assert packed.headers["ETag"] == plain.headers["ETag"]
+
+
+def test_unknown_parameters_a_body_and_empty_parameters_are_ignored(caller: Caller) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        response = session.get(
+            f"{caller.url}?catalogId=&courserunKey=&x=1&x=2&CatalogId=0",
+            data="{body}",
+            headers={"Ocp-Apim-Subscription-Key": KEY, "Authorization": caller.token},
+            timeout=30,
+        )
+    assert [run["courserunKey"] for run in response.json()] == [OLD_STYLE, FULL]
+
+
+# catalogId
+
+
+def test_only_one_catalog_is_answered_when_it_is_named(caller: Caller) -> None:
+    assert caller.keys("catalogId=7") == [FULL]
+    assert caller.keys("catalogId=8") == [OLD_STYLE]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["catalogId=0", "catalogId=abc", "catalogId=-1", "catalogId=07", "catalogId=7.0", "catalogId=+7",
+     "catalogId=7&catalogId=7", "catalogId=7&catalogId=", f"catalogId={'9' * 5000}"],
+)  # fmt: skip
+def test_answer_is_400_when_the_catalog_id_is_malformed(caller: Caller, sandbox: Sandbox, query: str) -> None:
+    response = caller.get(query, Cache_Control="no-cache")
+    assert response.status_code == 400
+    assert "catalogId" in error(response)
+    assert sandbox.requests_to("/catalog/") == []
+
+
+@pytest.mark.parametrize("catalog_id", [9, 999, "9" * 100])
+def test_answer_is_404_when_the_catalog_is_not_ours(caller: Caller, catalog_id: object) -> None:
+    response = caller.get(f"catalogId={catalog_id}", Cache_Control="no-cache")
+    assert (response.status_code, error(response)) == (404, "the catalog is not found")
+
+
+@pytest.mark.parametrize("status", [404, 403])
+def test_answer_is_404_when_edx_says_so_of_the_catalog(caller: Caller, sandbox: Sandbox, status: int) -> None:
+    caller.get()
+    sandbox.on("/7/courses/", answer(status))
+    response = caller.get("catalogId=7", Cache_Control="no-cache, stale-if-error=600")
+    assert (response.status_code, error(response)) == (404, "the catalog is not found")
+
+
+# courserunKey
+
+
+@pytest.mark.parametrize(
+    "query", [FULL, "course-v1%3ANUSx%2BA1x%2B1T2026", "course-v1:NUSx%20A1x%201T2026", f"{FULL}&catalogId=7"]
+)
+def test_one_run_is_a_bare_object_when_its_key_is_given(caller: Caller, query: str) -> None:
+    response = caller.get(f"courserunKey={query}")
+    assert response.json() == FULL_SERVED
+    assert response.content in caller.get().content
+    assert response.headers["ETag"] != caller.get().headers["ETag"]
+
+
+def test_one_run_is_found_when_its_key_is_of_the_old_style(caller: Caller) -> None:
+    assert caller.get("courserunKey=NUSx/A2x/2T2026").json()["availability"] == "Upcoming"
+    assert caller.get("courserunKey=NUSx%2FA2x%2F2T2026").json()["courserunKey"] == OLD_STYLE
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["courserunKey=unknown", f"courserunKey={ENDED}", f"courserunKey={FULL}&catalogId=8",
+     f"courserunKey={FULL.lower()}", f"courserunKey={'x' * 255}"],
+)  # fmt: skip
+def test_answer_is_404_when_the_run_is_unknown_ended_or_elsewhere(caller: Caller, query: str) -> None:
+    response = caller.get(query, If_None_Match="*")
+    assert (response.status_code, error(response)) == (404, "the course run is not found")
+
+
+def test_answer_is_404_while_the_run_is_withdrawn(caller: Caller, sandbox: Sandbox) -> None:
+    before = caller.get(f"courserunKey={FULL}").json()
+    courses = sandbox.catalogs[7].courses
+    sandbox.catalogs[7].replace([make_course("NUSx+A4x")])
+    try:
+        response = caller.get(f"courserunKey={FULL}", Cache_Control="max-age=0")
+        assert (response.status_code, error(response)) == (404, "the course run is not found")
+    finally:
+        sandbox.catalogs[7].replace(courses)
+    assert caller.get(f"courserunKey={FULL}", Cache_Control="max-age=0").json() == before
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["courserunKey=a%00b", "courserunKey=a%0Ab", "courserunKey=a%C2%85b", f"courserunKey={'x' * 256}",
+     f"courserunKey={FULL}&courserunKey={FULL}"],
+)  # fmt: skip
+def test_answer_is_400_when_the_run_key_is_malformed(caller: Caller, query: str) -> None:
+    response = caller.get(query)
+    assert response.status_code == 400
+    assert "courserunKey" in error(response)
+
+
+# 304
+
+
+@pytest.mark.parametrize("query", ["", "catalogId=7", f"courserunKey={FULL}"])
+def test_answer_is_304_when_the_caller_has_the_json(caller: Caller, query: str) -> None:
+    tag = caller.get(query).headers["ETag"]
+    for condition in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
+        response = caller.get(query, If_None_Match=condition)
+        assert (response.status_code, response.content) == (304, b"")
+        assert response.headers["ETag"] == tag
+        assert response.headers["Cache-Control"] == "private, no-cache"
+        assert response.headers["Vary"] == "Accept-Encoding"
+        assert int(response.headers["Age"]) >= 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"If_None_Match": 'W/"other"'},
+        {"If_Modified_Since": "Fri, 31 Dec 2999 23:59:59 GMT"},
+        {"If_Match": '"x"'},
+    ],
+)
+def test_answer_is_200_when_the_condition_is_not_met_or_none_that_counts(
+    caller: Caller, headers: dict[str, str]
+) -> None:
+    assert caller.get(**headers).status_code == 200
+
+
+def test_tag_changes_exactly_when_the_json_does(caller: Caller, sandbox: Sandbox) -> None:
+    tag = caller.get().headers["ETag"]
+    assert caller.get(Cache_Control="no-cache").headers["ETag"] == tag
+    sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=1)
+    changed = caller.get(Cache_Control="no-cache", If_None_Match=tag)
+    sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=4)
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != tag
+    assert caller.get(Cache_Control="no-cache").headers["ETag"] == tag
+
+
+# 401, 403 and the order of the checks
+
+
+def forged(sandbox: Sandbox) -> str:
+    return f"Bearer {sandbox.mint(key=SigningKey(sandbox.signing_key.key_id))}"
+
+
+def expired(sandbox: Sandbox) -> str:
+    return f"Bearer {sandbox.mint(lifetime_s=-3600)}"
+
+
+def without_role(sandbox: Sandbox) -> str:
+    return f"Bearer {sandbox.mint(roles=['Student'])}"
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", KEY.upper(), f"another-key,{KEY}"])
+def test_answer_is_401_before_all_else_when_the_subscription_key_is_wrong(
+    caller: Caller, sandbox: Sandbox, key: str | None
+) -> None:
+    response = caller.get("catalogId=x", Ocp_Apim_Subscription_Key=key, Authorization=forged(sandbox))
+    assert response.status_code == 401
+    assert "WWW-Authenticate" not in response.headers
+    assert "subscription" in error(response)
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("token", [None, "", "Bearer", "Bearer x.y.z", "Basic eDp5", forged, expired])
+def test_answer_is_401_before_parameters_are_read_when_the_token_is_not_good(
+    caller: Caller, sandbox: Sandbox, token: Any
+) -> None:
+    sent = token(sandbox) if callable(token) else token
+    response = caller.get("catalogId=x", Authorization=sent)
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    error(response)
+    assert sandbox.requests_to("/catalog/") == []
+
+
+def test_answer_is_403_before_parameters_are_read_when_the_role_is_missing(
+    caller: Caller, sandbox: Sandbox
+) -> None:
+    response = caller.get("catalogId=x", Authorization=without_role(sandbox))
+    assert (response.status_code, error(response)) == (
+        403,
+        "Login user not authorized to perform this action",
+    )
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_answer_is_the_hosts_404_when_the_method_is_another(caller: Caller, method: str) -> None:
+    assert caller.get(method=method).status_code == 404
+
+
+# 500
+
+
+def test_answer_is_500_and_what_was_stored_is_served_on_wish_when_edx_fails(
+    caller: Caller, sandbox: Sandbox
+) -> None:
+    before = caller.get()
+    sandbox.on("/7/courses/", answer(200, "<html>secret page</html>"))
+    response = caller.get(Cache_Control="no-cache")
+    assert response.status_code == 500
+    message = error(response)
+    assert message.startswith("Catalog 7 could not be synced: ")
+    assert message.endswith("What was stored before is intact.")
+    assert not any(text in message for text in ("Traceback", "secret", sandbox.url))
+    assert "Retry-After" not in response.headers
+    assert caller.get(Cache_Control="no-cache, stale-if-error=600").content == before.content
+    assert caller.get(Cache_Control="only-if-cached").content == before.content
+    stale = caller.get(Cache_Control="no-cache, stale-if-error=600", If_None_Match=before.headers["ETag"])
+    assert stale.status_code == 304
+
+
+def test_answer_is_500_when_the_first_sync_has_not_finished_and_says_when_to_come_back(
+    sandbox: Sandbox, azurite: Azurite, tables_prefix: str
+) -> None:
+    with start(sandbox, azurite, tables_prefix) as host:
+        caller = Caller(host, sandbox)
+        never = caller.get(Cache_Control="only-if-cached")
+        sandbox.on("/8/courses/", throttle(3592))
+        throttled = caller.get()
+        sandbox.rules.clear()
+        sandbox.forget_requests()
+        remembered = caller.get(Cache_Control="no-cache")
+        partial = caller.get(Cache_Control="only-if-cached")
+        stored = caller.get("catalogId=7", Cache_Control="only-if-cached")
+    assert (never.status_code, error(never)) == (500, "Nothing has been synced yet")
+    assert throttled.status_code == remembered.status_code == 500
+    assert "Catalog 8" in error(throttled)
+    assert 3580 <= int(throttled.headers["Retry-After"]) <= 3592
+    assert 3570 <= int(remembered.headers["Retry-After"]) <= int(throttled.headers["Retry-After"])
+    assert sandbox.requests_to("/(catalog|oauth2)/") == []
+    assert partial.status_code == 500
+    assert "Retry-After" not in partial.headers
+    assert [run["courserunKey"] for run in stored.json()] == [FULL]
+
+
+# Time, and callers who come together
+
+
+def test_availability_and_age_follow_the_clock_without_a_sync(caller: Caller, sandbox: Sandbox) -> None:
+    begins = (datetime.now(UTC) + timedelta(seconds=2)).replace(microsecond=0)
+    sandbox.catalogs[8].alter_run(OLD_STYLE, start=begins.isoformat())
+    upcoming = caller.get("catalogId=8", Cache_Control="no-cache")
+    sandbox.forget_requests()
+    while datetime.now(UTC) < begins:
+        time.sleep(0.05)
+    current = caller.get("catalogId=8", Cache_Control="max-age=600", If_None_Match=upcoming.headers["ETag"])
+    sandbox.catalogs[8].alter_run(OLD_STYLE, start=None)
+    caller.get(Cache_Control="no-cache")
+    assert [run["availability"] for run in upcoming.json()] == ["Upcoming"]
+    assert [run["availability"] for run in current.json()] == ["Current"]
+    assert (upcoming.headers["Age"], current.headers["Age"] in {"1", "2"}) == ("0", True)
+
+
+def test_callers_share_one_pull_when_they_come_together(caller: Caller, sandbox: Sandbox) -> None:
+    sandbox.on("/7/courses/", slow(1), times=1)
+    with ThreadPoolExecutor(12) as callers:
+        answers = list(callers.map(lambda _: caller.get("catalogId=7", Cache_Control="no-cache"), range(12)))
+    assert {each.status_code for each in answers} == {200}
+    assert len({each.content for each in answers}) == 1
+    assert json.loads(answers[0].content) == [FULL_SERVED]
+    assert len(sandbox.requests_to("/7/courses/")) == 1
