@@ -4,6 +4,7 @@ One EdxClient serves a process: it holds what its sessions share (token, request
 A session has one deadline, which ends everything that it started.
 """
 
+import logging
 import random as random_module
 import socket
 import threading
@@ -59,6 +60,9 @@ THROTTLED_FOR_S = 15 * 60
 """How long a 429 counts that does not say how long."""
 MAX_ANSWER_MIB = 32
 _CHUNK_BYTES = 64 * 1024
+
+# Its warning about headers that break off quotes them, below a stack trace; our own error says enough.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 _Result = TypeVar("_Result")
 

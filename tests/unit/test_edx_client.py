@@ -871,6 +871,18 @@ def test_a_broken_exchange_is_tried_again_when_there_is_time(fault: Answer) -> N
             assert edx.requests == 3
 
 
+def test_nothing_that_edx_sent_is_logged_when_its_headers_break_off(caplog: pytest.LogCaptureFixture) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Private-Hea")
+        handler.close_connection = True
+
+    with serving(answer) as server:
+        client = EdxClient(server.settings, random=lambda: 0.0)
+        with client.session(budget_s=20) as edx, pytest.raises(EdxError):
+            edx.catalog(7)
+    assert caplog.text == ""
+
+
 def test_unavailable_when_nobody_listens() -> None:
     with serving(silence) as server:
         settings = server.settings
