@@ -218,7 +218,7 @@ def assert_discreet(told: Iterable[str]) -> None:
     """Assert that no text holds a secret, a token or a stack trace."""
     for text in told:
         assert not (found := _SECRETS.search(text)), found and text[max(0, found.start() - 200) :][:400]
-        assert not (found := _STACK_TRACE.search(text)), found and text[found.start() :][:400]
+        assert not (found := _STACK_TRACE.search(text)), found and text[found.start() :][:2000]
 
 
 def _assert_valid(identity: str, entity: Mapping[str, Any]) -> None:

@@ -1,0 +1,782 @@
+"""Faults of edX: each hits the pull of a changed catalog; afterwards the promise is checked, then healed."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
+from socket import SHUT_RDWR, create_server
+from threading import Thread
+from typing import Any, NamedTuple, cast
+from uuid import uuid4
+
+import pytest
+import requests
+
+from local.azurite import Azurite
+from local.host_process import FunctionFailed, HostProcess
+from local.sandbox import TOKEN_PATH, Sandbox
+from local.sandbox_catalogs import Catalog
+from local.sandbox_faults import (
+    MIB,
+    Action,
+    answer,
+    broken_gzip,
+    cut,
+    edit,
+    envelope,
+    huge,
+    no_results,
+    redirect,
+    repeat,
+    reset,
+    slow,
+    stuck,
+    throttle,
+    trickle,
+    without,
+)
+from local.sandbox_http import Exchange, Reply, text_reply
+from tests.conftest import SUBSCRIPTION_KEY
+from tests.contract.schema import CONTRACT
+from tests.faults.promise import (
+    Runs,
+    Stored,
+    ask,
+    assert_discreet,
+    assert_kept,
+    assert_reached,
+    assert_says,
+    assert_shows,
+    change,
+    make_shelf,
+    plain_course,
+    run_id,
+    runs_of,
+)
+
+SECOND_PAGE = "second page"  # of three; of the changed catalog
+FIRST_PAGE = "first page"
+EVERY_PAGE = "every page"
+LAST_PAGE = "last page"
+TOKEN = "token"
+OFFSETS = {FIRST_PAGE: 0, SECOND_PAGE: 5, LAST_PAGE: 10}
+
+HURRIED_S = 2
+
+
+class Fault(NamedTuple):
+    """What edX does instead of answering, where, and what the error is expected to say (a pattern)."""
+
+    name: str
+    action: Action
+    says: str = ""
+    where: str = SECOND_PAGE
+
+
+def _faults(*faults: Fault) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("fault", faults, ids=lambda fault: f"{fault.where}: {fault.name}")
+
+
+class Stage(NamedTuple):
+    """A connector on an edX and a storage of its own; each test takes a catalog of its own."""
+
+    edx: Sandbox
+    patient: HostProcess
+    hurried: HostProcess
+    stored: Stored
+    admin: requests.Session
+    ids: Iterator[int]
+
+    def synced_shelf(self) -> Catalog:
+        """Return a catalog that was synced and has changed since."""
+        shelf = make_shelf(next(self.ids))
+        self.edx.catalogs[shelf.id] = shelf
+        assert_reached(ask(self.patient.url, self.admin, shelf.id), self.stored, shelf)
+        change(shelf)
+        self.edx.forget_requests()
+        return shelf
+
+    def break_down(self, shelf: Catalog, fault: Fault, times: int | None = None) -> None:
+        if fault.where == TOKEN:
+            self.edx.expire_tokens()
+            self.edx.on(TOKEN_PATH, fault.action, times=times)
+        else:
+            path = f"/catalogs/{shelf.id}/courses/"
+            self.edx.on(path, fault.action, offset=OFFSETS.get(fault.where), times=times)
+
+    def last_report(self, shelf: Catalog, number: int = 2) -> dict[str, Any]:
+        """Return the newest of so many reports; the last may take a moment after the answer."""
+        while len(reports := self.stored.reports(shelf.id)) < number:
+            time.sleep(0.1)  # until the test's own timeout
+        return reports[0]
+
+    def log_line(self, sync_id: str) -> str:
+        """Return what either host logged about a sync."""
+        while True:
+            for line in (*self.patient.child.lines, *self.hurried.child.lines):
+                if sync_id in line:
+                    return line
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def stage(azurite: Azurite, edx: Sandbox, shared_admin: requests.Session) -> Iterator[Stage]:
+    prefix = f"T{uuid4().hex}"
+    settings = {
+        **edx.settings(),
+        "TABLES_CONNECTION_STRING": azurite.connection_string,
+        "TABLES_PREFIX": prefix,
+        "APIM_SUBSCRIPTION_KEYS": SUBSCRIPTION_KEY,
+        "SYNC_SCHEDULE": "0 0 0 1 1 *",
+        "EDX_CATALOG_IDS": ",".join(map(str, range(1, 400))),
+        "EDX_PAGE_SIZE": "5",
+    }
+    with (
+        HostProcess({**settings, "SYNC_TIME_BUDGET_SECONDS": "60"}) as patient,
+        HostProcess({**settings, "SYNC_TIME_BUDGET_SECONDS": str(HURRIED_S)}) as hurried,
+    ):
+        stored = Stored(azurite.connection_string, prefix)
+        yield Stage(edx, patient, hurried, stored, shared_admin, count(1))
+        for host in (patient, hurried):
+            assert_discreet([host.log])
+            assert "Unexpected" not in host.log
+
+
+@pytest.fixture(autouse=True)
+def healthy_afterwards(edx: Sandbox) -> Iterator[None]:
+    yield
+    edx.rules.clear()
+    edx.expires_in, edx.token_valid_s = 180, None
+
+
+def _raw(head: str, body: bytes | None = None) -> Action:
+    """Send these headers and this body, or the normal one as plain bytes, then close."""
+
+    def act(exchange: Exchange, reply: Reply) -> None:
+        sent = reply.body.raw() if body is None else body
+        exchange.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{head}\r\n\r\n".encode() + sent)
+
+    return act
+
+
+def _raw_half(exchange: Exchange, reply: Reply) -> None:
+    """Announce only half of the body, and send that."""
+    body = reply.body.raw()[: len(reply.body.raw()) // 2]
+    _raw(f"Content-Length: {len(body)}", body)(exchange, reply)
+
+
+def _rewritten(rewrite: Callable[[bytes], bytes]) -> Action:
+    """Answer the normal JSON with its bytes rewritten."""
+    return lambda _exchange, reply: text_reply(rewrite(reply.body.raw()), 200, "application/json")
+
+
+def _chunked(exchange: Exchange, reply: Reply) -> None:
+    body = reply.body.raw()
+    chunks = [b"%x;ext=1\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:])]
+    _raw("Transfer-Encoding: chunked", b"".join([*chunks, b"0\r\nX-Trailer: 1\r\n\r\n"]))(exchange, reply)
+
+
+def _page(change: Callable[[dict[str, Any], list[Any]], object]) -> Action:
+    """Alter a page in place, given it and its courses."""
+    return edit(lambda page: change(page, cast(list[Any], page["results"])))
+
+
+# Faults that another try heals
+
+
+TRANSIENT = (
+    *(Fault(f"status {n}", answer(n), f"answered {n}") for n in (500, 502, 503, 504, 599)),
+    Fault("500 with HTML", answer(500, "<h1>Server Error</h1>", content_type="text/html"), "answered 500"),
+    Fault("reset before the answer", reset("before"), "dropped the connection"),
+    Fault("reset in the headers", reset("headers"), "dropped the connection|sent a broken body"),
+    Fault("reset in the body", reset("body"), "dropped the connection|sent a broken body"),
+    Fault("body cut short", cut(), "sent a broken body"),
+    Fault("length announced too small", _raw_half, "sent a broken body"),
+    Fault("gzip that breaks", broken_gzip(), "sent a broken body"),
+    Fault("gzip that ends early", broken_gzip(truncated=True), "sent a broken body"),
+    Fault("gzip announced, plain sent", _raw("Content-Encoding: gzip"), "sent a broken body"),
+    Fault("chunk without a size", _raw("Transfer-Encoding: chunked", b"zz\r\n{"), "sent a broken body"),
+    Fault("chunks that end early", _raw("Transfer-Encoding: chunked", b"9\r\n{"), "sent a broken body"),
+    Fault("no HTTP", lambda exchange, _: exchange.write(b"220 mail.example ESMTP\r\n"), "the connection"),
+    Fault("first page 502", answer(502), "answered 502", FIRST_PAGE),
+)
+TRANSIENT_TOKENS = (
+    Fault("status 500", answer(500), "token endpoint answered 500", TOKEN),
+    Fault("reset", reset("before"), "token endpoint cannot be reached", TOKEN),
+    Fault("body cut short", cut(), "token endpoint sent a broken body", TOKEN),
+)
+
+
+@_faults(*TRANSIENT, *TRANSIENT_TOKENS, Fault("503 with a short Retry-After", throttle(1, status=503)))
+def test_the_sync_is_whole_when_edx_fails_once(stage: Stage, fault: Fault) -> None:
+    shelf = stage.synced_shelf()
+    stage.break_down(shelf, fault, times=1)
+
+    answered = ask(stage.patient.url, stage.admin, shelf.id)
+
+    assert stage.edx.rules[0].fired == 1
+    assert_reached(answered, stage.stored, shelf)
+
+
+# Faults that fail the sync
+
+
+def _page_faults(says: str, actions: dict[str, Action]) -> tuple[Fault, ...]:
+    return tuple(Fault(name, action, says) for name, action in actions.items())
+
+
+STATUSES = (201, 204, 206, 300, 304, 400, 405, 406, 408, 410, 414, 418, 425, 451)
+
+FATAL = (
+    *TRANSIENT_TOKENS[:2],
+    Fault("503 with a long Retry-After", throttle(3600, status=503), "unavailable.* answered 503"),
+    *(Fault(f"status {n}", answer(n, ""), f"edX answered {n} .* does not promise") for n in STATUSES),
+    *_page_faults(
+        "not what its API promises",
+        {
+            "HTML": answer(200, "<html>We are under maintenance</html>", content_type="text/html"),
+            "no JSON": answer(200, '{"count": }'),
+            "no body": answer(200, ""),
+            "not UTF-8": _raw("", b'{"count": 1, "next": null, "results": ["\xe9"]}'),
+            "number of 5,000 digits": answer(200, f'{{"count": {"9" * 5000}, "results": []}}'),
+            "unknown encoding": _raw("Content-Encoding: br", b"\x0b\x02\x80{}\x03"),
+            "a list": answer(200, []),
+            "a text": answer(200, '"results"'),
+            "null": answer(200, "null"),
+            "a number": answer(200, "5"),
+            "error object": answer(200, {"detail": "Internal error"}),
+            "no results": without("results"),
+            "results null": envelope(results=None),
+            "results an object": envelope(results={"0": {}}),
+            "results a text": envelope(results="none"),
+            "nested 100,000 deep": answer(200, '{"results": ' + "[" * 100_000 + "]" * 100_000 + "}"),
+        },
+    ),
+    *_page_faults(
+        "more than 32 MiB", {"gzip bomb": huge(64), "body far too large": _raw("", b" " * 33 * MIB)}
+    ),
+    *_page_faults(
+        "does not advance|usable cursor|no text",
+        {
+            "stuck cursor": stuck(),
+            "next goes back": envelope(next="?limit=5&offset=0"),
+            "next below 0": envelope(next="?limit=5&offset=-5"),
+            "next without a cursor": envelope(next="https://discovery.edx.org/api/v1/"),
+            "next a number": envelope(next=10),
+            "next a list": envelope(next=["?limit=5&offset=10"]),
+            "next false": envelope(next=False),
+            "next with two cursors": envelope(next="?offset=10&offset=11"),
+            "next with an endless number": envelope(next=f"?offset={'9' * 5000}"),
+        },
+    ),
+    Fault("no courses", no_results(), "no courses at all", FIRST_PAGE),
+    Fault("no courses, but a next", envelope(count=0, results=[]), "no courses at all", EVERY_PAGE),
+    *(
+        Fault(f"status {n}", answer(n), "refused our credentials.*EDX_CLIENT_ID", TOKEN)
+        for n in (400, 401, 403)
+    ),
+    *(
+        Fault(name, action, "answer to the token endpoint is not what", TOKEN)
+        for name, action in {
+            "HTML": answer(200, "<h1>Sign in</h1>", content_type="text/html"),
+            "no body": answer(200, ""),
+            "no access_token": without("access_token"),
+            "access_token null": envelope(access_token=None),
+            "access_token empty": envelope(access_token=""),
+            "access_token a number": envelope(access_token=7),
+            "access_token with a line feed": envelope(access_token="good\r\nX-Forged: 1"),
+            "access_token not ASCII": envelope(access_token="t\u00f6ken"),
+            "error object": answer(200, {"error": "server_error"}),
+            "a list": answer(200, [{"access_token": "good"}]),
+        }.items()
+    ),
+    Fault("status 404", answer(404), "answered 404", TOKEN),
+    Fault("gzip bomb", huge(33), "more than 32 MiB", TOKEN),
+)
+
+
+class Broken(NamedTuple):
+    """A sync that a fault has hit: the catalog, what was stored and served before, and the answer."""
+
+    shelf: Catalog
+    before: Runs
+    served: object
+    answered: requests.Response
+
+
+def _break_a_sync(stage: Stage, fault: Fault) -> Broken:
+    shelf = stage.synced_shelf()
+    before, served = stage.stored.runs(shelf.id), _served(stage, shelf)
+    stage.break_down(shelf, fault)
+    return Broken(shelf, before, served, ask(stage.patient.url, stage.admin, shelf.id))
+
+
+def _assert_promise(stage: Stage, broken: Broken, says: str) -> None:
+    _assert_failed(stage, broken.shelf, broken.answered, says)
+    assert_kept(broken.before, stage.stored, broken.shelf)
+    assert _served(stage, broken.shelf) == broken.served
+    _assert_heals(stage, broken.shelf)
+
+
+@pytest.fixture(scope="module")
+def persisting(stage: Stage) -> dict[str, Broken]:
+    """All faults of TRANSIENT that last, at one time: the backoff before an error takes seconds."""
+    with ThreadPoolExecutor(len(TRANSIENT)) as threads:
+        broken = threads.map(lambda fault: _break_a_sync(stage, fault), TRANSIENT)
+        return {fault.name: each for fault, each in zip(TRANSIENT, broken, strict=True)}
+
+
+@_faults(*TRANSIENT)
+def test_nothing_is_lost_and_the_next_sync_is_whole_when_edx_fails_at_every_try(
+    stage: Stage, persisting: dict[str, Broken], fault: Fault
+) -> None:
+    _assert_promise(stage, persisting[fault.name], fault.says)
+
+
+@_faults(*FATAL)
+def test_nothing_is_lost_and_the_next_sync_is_whole_when_edx_answers_what_no_try_heals(
+    stage: Stage, fault: Fault
+) -> None:
+    _assert_promise(stage, _break_a_sync(stage, fault), fault.says)
+
+
+SLOW = (
+    Fault("body that trickles", trickle("body", 0.1)),
+    Fault("headers that trickle", trickle("headers", 0.1)),
+    Fault("no answer", slow(30)),
+    Fault("body that trickles", trickle("body", 0.1), where=TOKEN),
+)
+
+
+@_faults(*SLOW)
+def test_the_time_budget_ends_the_sync_when_edx_does_not(stage: Stage, fault: Fault) -> None:
+    shelf = stage.synced_shelf()
+    before, served = stage.stored.runs(shelf.id), _served(stage, shelf)
+    _served(stage, shelf, stage.hurried)  # whatever a first request costs is paid
+    stage.break_down(shelf, fault)
+
+    began = time.monotonic()
+    answered = ask(stage.hurried.url, stage.admin, shelf.id)
+
+    assert HURRIED_S - 0.5 < time.monotonic() - began < HURRIED_S + 2
+    says = f"budget of .* ran out|did not end within {HURRIED_S} s|in time"
+    _assert_promise(stage, Broken(shelf, before, served, answered), says)
+
+
+def test_nothing_is_lost_when_edx_cannot_be_reached(stage: Stage) -> None:
+    shelf = stage.synced_shelf()
+    before, served = stage.stored.runs(shelf.id), _served(stage, shelf)
+
+    with stage.edx.unreachable():
+        answered = ask(stage.patient.url, stage.admin, shelf.id)
+
+    _assert_promise(stage, Broken(shelf, before, served, answered), "unavailable: .* cannot be reached")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_the_catalog_is_not_found_and_keeps_its_runs_when_edx_hides_it(stage: Stage, status: int) -> None:
+    shelf = stage.synced_shelf()
+    before = stage.stored.runs(shelf.id)
+    stage.break_down(shelf, Fault("hidden", answer(status), where=EVERY_PAGE))
+
+    answered = ask(stage.patient.url, stage.admin, shelf.id, "no-cache, stale-if-error=3600")
+
+    assert assert_says(answered, 404) == "the catalog is not found"
+    assert stage.last_report(shelf)["outcome"] == "failed"
+    assert stage.stored.runs(shelf.id) == before
+    _assert_heals(stage, shelf)
+
+
+# Addresses that edX names
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[tuple[str, list[object]]]:
+    """A server that is not edX: its address, and whoever has connected to it."""
+    callers: list[object] = []
+
+    def listen() -> None:
+        with suppress(OSError):  # it has been closed
+            while True:
+                connection, caller = listener.accept()
+                callers.append(caller)
+                connection.close()
+
+    with create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=listen, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}", callers
+        listener.shutdown(SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("where", [SECOND_PAGE, TOKEN])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_nobody_else_is_called_when_edx_redirects(
+    stage: Stage, elsewhere: tuple[str, list[object]], status: int, where: str
+) -> None:
+    shelf = stage.synced_shelf()
+    before = stage.stored.runs(shelf.id)
+    address, callers = elsewhere
+    location = f"http://{address}/catalog/v1/catalogs/{shelf.id}/courses/?limit=5&offset=5"
+    stage.break_down(shelf, Fault("redirect", redirect(location, status), where=where))
+
+    answered = ask(stage.patient.url, stage.admin, shelf.id)
+
+    _assert_failed(stage, shelf, answered, f"answered {status} .* does not promise")
+    assert_kept(before, stage.stored, shelf)
+    _assert_heals(stage, shelf)
+    assert callers == []
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "http://{elsewhere}/?limit=5&offset=5",
+        "https://{elsewhere}/catalog/v1/catalogs/1/courses/?limit=5&offset=5",
+        "//{elsewhere}/?limit=5&offset=5",
+        "http://sandbox-client:secret@{elsewhere}/?limit=5&offset=5",
+        "file:///etc/passwd?limit=5&offset=5",
+        "http://169.254.169.254/latest/meta-data/?limit=5&offset=5",
+        "gopher://[::1]/?limit=5&offset=5",
+        "/catalog/v1/catalogs/999/courses/?limit=5&offset=5",
+        "?limit=5&offset=5#@{elsewhere}",
+    ],
+)
+def test_pages_come_from_our_own_address_when_next_names_another(
+    stage: Stage, elsewhere: tuple[str, list[object]], link: str
+) -> None:
+    shelf = stage.synced_shelf()
+    address, callers = elsewhere
+    stage.break_down(shelf, Fault("next", envelope(next=link.format(elsewhere=address)), where=FIRST_PAGE))
+
+    answered = ask(stage.patient.url, stage.admin, shelf.id)
+
+    assert_reached(answered, stage.stored, shelf)
+    assert {request.path for request in stage.edx.requests} == {f"/catalog/v1/catalogs/{shelf.id}/courses/"}
+    assert callers == []
+
+
+# Tokens that run out
+
+
+def _expiring(edx: Sandbox) -> Action:
+    """Let all tokens expire the moment before the answer."""
+
+    def act(exchange: Exchange, _reply: Reply) -> Reply:
+        edx.expire_tokens()
+        return exchange.answer(exchange.request)
+
+    return act
+
+
+def test_the_sync_is_whole_when_the_token_expires_in_mid_pull(stage: Stage) -> None:
+    shelf = stage.synced_shelf()
+    stage.break_down(shelf, Fault("expired", _expiring(stage.edx)), times=1)
+
+    assert_reached(ask(stage.patient.url, stage.admin, shelf.id), stage.stored, shelf)
+
+    assert len(stage.edx.requests_to(TOKEN_PATH)) == 1
+
+
+def test_the_sync_fails_when_the_new_token_expires_at_once_too(stage: Stage) -> None:
+    shelf = stage.synced_shelf()
+    before = stage.stored.runs(shelf.id)
+    stage.break_down(shelf, Fault("expired", _expiring(stage.edx)), times=2)
+
+    answered = ask(stage.patient.url, stage.admin, shelf.id)
+
+    _assert_failed(stage, shelf, answered, "edX refused us: .* answered 401 to a valid token")
+    assert len(stage.edx.requests_to(TOKEN_PATH)) <= 2  # the last page may have met the second expiry too
+    assert_kept(before, stage.stored, shelf)
+    _assert_heals(stage, shelf)
+
+
+@pytest.mark.parametrize("expires_in", [0, -1, 1, 2.5, 1e300, 10**400, "180", "soon", None, [], True])
+def test_the_sync_is_whole_when_the_token_has_an_odd_lifetime(stage: Stage, expires_in: object) -> None:
+    stage.edx.expire_tokens()
+    stage.edx.expires_in, stage.edx.token_valid_s = expires_in, 180
+    shelf = stage.synced_shelf()
+
+    assert_reached(ask(stage.patient.url, stage.admin, shelf.id), stage.stored, shelf)
+
+
+# Odd answers that say all the same
+
+
+HARMLESS = (
+    Fault("byte order mark", _rewritten(lambda body: b"\xef\xbb\xbf" + body)),
+    Fault("white space around", _rewritten(lambda body: b"\r\n \t" + body + b"\n" * 100)),
+    Fault("another content type", _rewritten(lambda body: body), where=EVERY_PAGE),
+    Fault("chunked", _chunked),
+    Fault("no length, the end closes", _raw("Connection: close")),
+    Fault("large but compressed", huge(20)),
+    Fault("duplicate names", _rewritten(lambda body: b'{"results": null, "count": -1, ' + body[1:])),
+    Fault("NaN", edit(lambda page: page.update(took=float("nan"), score=float("-inf")))),
+    Fault("lone surrogate", _page(lambda _, courses: courses[0].update(full_description="\ud800 \udfff"))),
+    Fault("NUL in a text", _page(lambda _, courses: courses[0].update(full_description="a\0b"))),
+    Fault("nested 300 deep", edit(lambda page: page.update(aside=json.loads("[" * 300 + "]" * 300)))),
+    Fault("junk in unused fields", _page(lambda _, courses: courses[0].update(image=[], owners=7))),
+    Fault("next empty at the end", envelope(next=""), where=LAST_PAGE),
+    Fault("previous is nonsense", envelope(previous={"file": "///etc/passwd"}), where=EVERY_PAGE),
+    Fault("slow for a moment", slow(0.5), where=EVERY_PAGE),
+    Fault("token slow for a moment", slow(0.5), where=TOKEN),
+)
+
+
+@_faults(*HARMLESS)
+def test_the_sync_is_whole_when_an_answer_is_only_odd(stage: Stage, fault: Fault) -> None:
+    shelf = stage.synced_shelf()
+    stage.break_down(shelf, fault)
+
+    answered = ask(stage.patient.url, stage.admin, shelf.id)
+
+    assert stage.edx.rules[0].fired >= 1
+    assert_reached(answered, stage.stored, shelf)
+    assert stage.last_report(shelf)["outcome"] == "ok"
+
+
+# Pulls that are not whole
+
+
+INCOMPLETE = (
+    Fault("count changes", envelope(count=13), "the count changed from 12 to 13", LAST_PAGE),
+    Fault("count shrinks to 0", envelope(count=0), "the count changed from 12 to 0", LAST_PAGE),
+    Fault("count too high", envelope(count=13), "12 distinct courses came of a count of 13", EVERY_PAGE),
+    Fault("count too low", envelope(count=4), "12 distinct courses came of a count of 4", EVERY_PAGE),
+    Fault("count 0", envelope(count=0), "12 distinct courses came of a count of 0", EVERY_PAGE),
+    Fault("count of a quintillion", envelope(count=10**18), "12 distinct courses", EVERY_PAGE),
+    *(
+        Fault(f"count {text}", envelope(count=value), "no count", EVERY_PAGE)
+        for text, value in {
+            "a float": 12.5,
+            "a text": "12",
+            "below 0": -12,
+            "null": None,
+            "true": True,
+            "a list": [12],
+            "NaN": float("nan"),
+        }.items()
+    ),
+    Fault("no count", without("count"), "no count", EVERY_PAGE),
+    Fault("repeated page", repeat(0), "more than once"),
+    Fault("one course twice", _page(lambda _, courses: courses.append(courses[0])), "more than once"),
+    Fault("empty page", envelope(results=[]), "an empty page"),
+    Fault("broken search", no_results(), "an empty page|the count changed|distinct courses"),
+    Fault("list ends early", envelope(next=None), "distinct courses came of a count", FIRST_PAGE),
+    Fault("courses left out", _page(lambda _, courses: courses.pop()), "11 distinct courses"),
+    Fault("a null too many", _page(lambda _, courses: courses.insert(0, None)), "13 distinct courses"),
+    Fault("course a text", _page(lambda _, courses: courses.__setitem__(0, "x")), "without a readable key"),
+    Fault("no key", _page(lambda _, courses: courses[0]["course_runs"][0].pop("key")), "a readable key"),
+)
+
+
+@_faults(*INCOMPLETE)
+def test_what_came_is_stored_and_nothing_withdrawn_when_the_pull_is_not_whole(
+    stage: Stage, fault: Fault
+) -> None:
+    shelf = stage.synced_shelf()
+    before = stage.stored.runs(shelf.id)
+    stage.break_down(shelf, fault)
+
+    answered = ask(stage.patient.url, stage.admin, shelf.id)
+
+    assert_kept(before, stage.stored, shelf)
+    stored = stage.stored.runs(shelf.id)
+    first_run = next(iter(runs_of(shelf)))
+    assert stored[first_run]["weeksToComplete"] == 40
+    assert_shows(answered, {run_id: _contract(run) for run_id, run in stored.items()})
+    report = stage.last_report(shelf)
+    assert (report["outcome"], report["withdrawn"]) == ("incomplete", 0)
+    assert re.search(fault.says, report["incomplete"]), report["incomplete"]
+    assert len(stage.edx.requests_to("/courses/")) <= 2 * (3 + 2 * 4)  # pulls, pages, pages asked for ahead
+    _assert_heals(stage, shelf)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"start": "next spring"},
+        {"end": "2026-13-01T00:00:00Z"},
+        {"enrollment_end": 1767225600},
+        {"marketing_url": "https://www.edx.org/" + "x" * 40_000},
+        {"enrollment_start": "2026-01-01T00:00:00Z\ud800"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_one_run_is_rejected_and_kept_when_edx_spoils_it(stage: Stage, fields: dict[str, object]) -> None:
+    shelf = stage.synced_shelf()
+    spoilt = shelf.courses[5]["course_runs"][0]["key"]
+    before = stage.stored.runs(shelf.id)[run_id(spoilt)]
+    shelf.alter_run(spoilt, weeks_to_complete=30, **fields)
+
+    answered = ask(stage.patient.url, stage.admin, shelf.id)
+
+    report = stage.last_report(shelf)
+    assert (report["outcome"], report["rejected"], report["withdrawn"]) == ("ok", 1, 1)
+    assert spoilt in report["rejections"]
+    assert stage.stored.runs(shelf.id)[run_id(spoilt)] == before
+    assert_shows(answered, runs_of(shelf) | {run_id(spoilt): _contract(before)})
+    shelf.alter_run(spoilt, **(plain_course(shelf.id, 6)["course_runs"][0]))
+    _assert_heals(stage, shelf)
+
+
+@pytest.mark.parametrize(
+    "text", ["\ud800", "a\0b", "https://\ud83d", "javascript:alert(1)", 7, None, {"a": 1}, []], ids=repr
+)
+def test_a_field_is_left_out_or_its_run_rejected_when_its_text_is_no_text(stage: Stage, text: object) -> None:
+    shelf = stage.synced_shelf()
+    odd = shelf.courses[5]
+    before = stage.stored.runs(shelf.id)
+    shelf.alter(odd["key"], lambda course: course.update(marketing_url=None))
+    shelf.alter_run(odd["course_runs"][0]["key"], marketing_url=text)
+
+    answered = ask(stage.patient.url, stage.admin, shelf.id)
+
+    assert answered.status_code == 200
+    stored = stage.stored.runs(shelf.id)
+    assert before.keys() <= stored.keys()
+    for run in answered.json():
+        CONTRACT.validate(run)
+    others = runs_of(shelf).keys() - {run_id(odd["course_runs"][0]["key"])}
+    assert {each: _contract(stored[each]) for each in others} == {
+        each: runs_of(shelf)[each] for each in others
+    }
+
+
+def test_an_empty_catalog_is_an_empty_array_when_it_always_was(stage: Stage) -> None:
+    shelf = Catalog(next(stage.ids), "Empty")
+    stage.edx.catalogs[shelf.id] = shelf
+
+    assert ask(stage.patient.url, stage.admin, shelf.id).json() == []
+
+    assert stage.stored.runs(shelf.id) == {}
+
+
+# Several catalogs
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [(answer(503, headers={"Retry-After": "600"}), "answered 503"), (answer(200, "<p>"), "not what its API")],
+)
+def test_the_other_catalogs_are_synced_when_one_of_three_fails(  # noqa: PLR0917 - fixtures
+    sandbox: Sandbox,
+    settings: dict[str, str],
+    admin: requests.Session,
+    stored: Stored,
+    fault: Action,
+    says: str,
+) -> None:
+    shelves = [make_shelf(catalog_id) for catalog_id in (11, 12, 13)]
+    sandbox.catalogs = {shelf.id: shelf for shelf in shelves}
+    with HostProcess({**settings, "EDX_CATALOG_IDS": "11,12,13", "EDX_PAGE_SIZE": "5"}) as host:
+        assert_shows(ask(host.url, admin), runs_of(*shelves))
+        for shelf in shelves:
+            change(shelf)
+        before = stored.runs(12)
+        sandbox.on("/catalogs/12/courses/", fault)
+
+        answered = ask(host.url, admin)
+
+        assert_says(answered, 500, "Catalog 12 could not be synced", says, "stored before is intact")
+        assert not re.search("Catalog 1[13]", answered.text)
+        assert_kept(before, stored, shelves[1])
+        for shelf in (shelves[0], shelves[2]):
+            assert_reached(ask(host.url, admin, shelf.id, "only-if-cached"), stored, shelf)
+        with pytest.raises(FunctionFailed, match="Catalog 12 could not be synced"):
+            host.fire("sync_course_runs")
+        assert [stored.reports(shelf.id)[0]["outcome"] for shelf in shelves] == ["ok", "failed", "ok"]
+
+        sandbox.rules.clear()
+        assert_shows(ask(host.url, admin), runs_of(*shelves))
+        for shelf in shelves:
+            assert_reached(ask(host.url, admin, shelf.id, "only-if-cached"), stored, shelf)
+        assert_discreet(host.child.lines)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (answer(403), "edX refused us"),
+        (answer(404), "answered 404"),
+        (throttle(600, status=503), "unavailable"),
+        (answer(200, "<html>"), "not what its API promises"),
+        (envelope(count=3), "2 usable catalogs of the 3"),
+        (_page(lambda _, courses: courses.pop()), "1 usable catalogs of the 2"),
+        (_page(lambda _, catalogs: catalogs[0].update(id="11")), "1 usable catalogs of the 2"),
+        (envelope(results=[]), "0 usable catalogs of the 2"),
+        (without("count"), "without a count"),
+        (stuck(), "does not advance"),
+    ],
+)
+def test_no_catalog_leaves_the_answer_when_the_list_of_catalogs_fails(  # noqa: PLR0917 - fixtures
+    sandbox: Sandbox,
+    host: HostProcess,
+    admin: requests.Session,
+    stored: Stored,
+    fault: Action,
+    says: str,
+) -> None:
+    shelves = [make_shelf(11, 3), make_shelf(12, 3)]
+    sandbox.catalogs = {shelf.id: shelf for shelf in shelves}
+    assert_shows(ask(host.url, admin), runs_of(*shelves))
+    before = {shelf.id: stored.runs(shelf.id) for shelf in shelves}
+    sandbox.on("/catalogs/$", fault)
+
+    answered = ask(host.url, admin)
+
+    assert_says(answered, 500, "The list of catalogs could not be had from edX", says, "intact")
+    assert_shows(ask(host.url, admin, cache_control="no-cache, stale-if-error=60"), runs_of(*shelves))
+    assert_shows(ask(host.url, admin, cache_control="only-if-cached"), runs_of(*shelves))
+    with pytest.raises(FunctionFailed, match=says):
+        host.fire("sync_course_runs")
+    assert {shelf.id: stored.runs(shelf.id) for shelf in shelves} == before
+
+    sandbox.rules.clear()
+    assert_shows(ask(host.url, admin), runs_of(*shelves))
+    assert_discreet(host.child.lines)
+
+
+def test_a_catalog_leaves_the_answer_and_keeps_its_runs_when_edx_lists_it_no_longer(
+    sandbox: Sandbox, host: HostProcess, admin: requests.Session, stored: Stored
+) -> None:
+    shelves = [make_shelf(11, 3), make_shelf(12, 3)]
+    sandbox.catalogs = {shelf.id: shelf for shelf in shelves}
+    assert_shows(ask(host.url, admin), runs_of(*shelves))
+    before = stored.runs(12)
+
+    del sandbox.catalogs[12]
+
+    assert_shows(ask(host.url, admin), runs_of(shelves[0]))
+    assert assert_says(ask(host.url, admin, 12), 404) == "the catalog is not found"
+    assert stored.runs(12) == before
+    sandbox.catalogs[12] = shelves[1]
+    assert_shows(ask(host.url, admin), runs_of(*shelves))
+
+
+def _contract(entity: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entity.items() if name != "listed"}
+
+
+def _served(stage: Stage, shelf: Catalog, host: HostProcess | None = None) -> Any:
+    return ask((host or stage.patient).url, stage.admin, shelf.id, "only-if-cached").json()
+
+
+def _assert_failed(stage: Stage, shelf: Catalog, answered: requests.Response, says: str) -> None:
+    """Assert that answer, report and log say what failed."""
+    assert_says(answered, 500, f"Catalog {shelf.id} could not be synced", says, "stored before is intact")
+    report = stage.last_report(shelf)
+    assert report["outcome"] == "failed"
+    assert re.search(says, report["error"])
+    assert_discreet([report["error"]])
+    assert re.search(says, stage.log_line(report["sync_id"]))
+
+
+def _assert_heals(stage: Stage, shelf: Catalog) -> None:
+    """Assert that without the fault the next sync reaches exactly what edX shows."""
+    stage.edx.rules.clear()
+    assert_reached(ask(stage.patient.url, stage.admin, shelf.id), stage.stored, shelf)
