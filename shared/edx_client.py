@@ -301,11 +301,10 @@ class EdxSession:
 
     def _throttle(self, wait_s: float) -> datetime:
         client = self._client
-        until = self._in(wait_s)
         with client.changed:
             client.not_before = max(client.not_before, client.clock() + wait_s)
-            client.retry_at = max(client.retry_at, until)
-        return until
+            client.retry_at = max(client.retry_at, self._in(wait_s))
+            return client.retry_at
 
     def _send(self, method: str, url: str, **request: dict[str, str]) -> _Answer:
         left_s = max(self._left_s(), 0.001)  # a timeout of 0 would be a mistake to requests

@@ -235,7 +235,10 @@ class TableStore:
         return _moment(entity.get("until")) if entity is not None else None
 
     def remember_throttled(self, client_id: str, until: datetime) -> None:
-        """Remember that edX answers this client id nothing before a moment."""
+        """Remember that edX answers this client id nothing before a moment, the latest one that it named."""
+        known = self.throttled_until(client_id)
+        if known is not None and known > until:
+            return
         self._accounts.put(
             {"PartitionKey": _account_key(client_id), "RowKey": "throttled", "until": until.isoformat()}
         )

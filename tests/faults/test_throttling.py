@@ -1,0 +1,293 @@
+"""edX's rate limit: once it is known to be used up, no process calls edX before the time is up."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import requests
+
+from local.host import Host
+from local.host_process import FunctionFailed, HostProcess
+from local.sandbox import TOKEN_PATH, Sandbox
+from local.sandbox_catalogs import Catalog
+from local.sandbox_faults import Action, throttle
+from local.sandbox_http import Exchange, Reply
+from shared import wiring
+from tests.faults.promise import (
+    Stored,
+    ask,
+    assert_discreet,
+    assert_kept,
+    assert_reached,
+    assert_says,
+    assert_shows,
+    change,
+    make_shelf,
+    runs_of,
+)
+
+_REPOSITORY = Path(__file__).parents[2]
+_PAGES = "/courses/$"
+_UNTIL = r"rate limit.* is used up until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+
+
+@pytest.fixture
+def shelves(sandbox: Sandbox) -> list[Catalog]:
+    """Two catalogs, the only ones at edX."""
+    shelves = [make_shelf(11), make_shelf(12)]
+    sandbox.catalogs = {shelf.id: shelf for shelf in shelves}
+    return shelves
+
+
+@pytest.fixture
+def settings(settings: dict[str, str], shelves: list[Catalog]) -> dict[str, str]:
+    ids = ",".join(str(shelf.id) for shelf in shelves)
+    return {**settings, "EDX_CATALOG_IDS": ids, "EDX_PAGE_SIZE": "5"}
+
+
+@pytest.fixture
+def host_here(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """A host in this process, as fresh as a new one: it starts in no time."""
+    parts = (wiring.access, wiring.settings, wiring.store, wiring.edx, wiring.syncer, wiring.catalogue)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    for part in parts:
+        part.cache_clear()
+    with Host(_REPOSITORY) as host:
+        yield host
+    for part in parts:
+        part.cache_clear()
+
+
+def _ahead_s(moment: str) -> float:
+    return (datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds()
+
+
+def _assert_throttled(answer: requests.Response, for_s: float) -> None:
+    assert_says(answer, 500, _UNTIL, "stored before is intact")
+    assert for_s - 20 < int(answer.headers["Retry-After"]) <= for_s
+
+
+@pytest.mark.parametrize("path", [_PAGES, TOKEN_PATH])
+def test_no_process_calls_edx_and_stored_data_is_served_when_edx_has_throttled_one(  # noqa: PLR0917 - fixtures
+    sandbox: Sandbox,
+    settings: dict[str, str],
+    shelves: list[Catalog],
+    admin: requests.Session,
+    stored: Stored,
+    path: str,
+) -> None:
+    with HostProcess(settings) as other, HostProcess(settings) as host:
+        assert_shows(ask(host.url, admin), runs_of(*shelves))
+        before, served = [stored.runs(shelf.id) for shelf in shelves], runs_of(*shelves)
+        for shelf in shelves:
+            change(shelf)
+        sandbox.expire_tokens()
+        sandbox.on(path, throttle(3600))
+
+        _assert_throttled(ask(host.url, admin, 11), 3600)
+        report = stored.reports(11)[0]
+        assert report["outcome"] == "failed"
+        assert 3580 < _ahead_s(report["throttled_until"]) <= 3600
+
+        sandbox.rules.clear()
+        sandbox.forget_requests()
+        with HostProcess(settings) as restarted:
+            for each in (host, other, restarted):
+                _assert_throttled(ask(each.url, admin, 11), 3600)
+                _assert_throttled(ask(each.url, admin, 12), 3600)
+                _assert_throttled(ask(each.url, admin), 3600)
+                for allowed in ("only-if-cached", "max-age=600", "no-cache, stale-if-error=600"):
+                    assert_shows(ask(each.url, admin, cache_control=allowed), served)
+            with pytest.raises(FunctionFailed, match=_UNTIL):
+                restarted.fire("sync_course_runs")
+            assert_discreet([other.log, host.log, restarted.log])
+        operator = subprocess.run(
+            [sys.executable, "-m", "shared", "sync", "--catalog", "12", "--json"],
+            cwd=_REPOSITORY,
+            env={"PATH": os.environ["PATH"], **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert operator.returncode == 1
+        assert "used up until" in json.loads(operator.stdout)[0]["error"]
+        assert 3500 < _ahead_s(stored.reports(12)[0]["throttled_until"]) <= 3600
+        for shelf, runs in zip(shelves, before, strict=True):
+            assert_kept(runs, stored, shelf)
+        assert [request.path for request in sandbox.requests if request.path != "/jwks"] == []
+
+
+@pytest.mark.parametrize(
+    ("announced", "for_s"),
+    [
+        pytest.param(throttle(3600), 3600, id="an hour"),
+        pytest.param(throttle(3600, as_date=True), 3600, id="an HTTP date"),
+        pytest.param(throttle(None), 900, id="nothing"),
+        pytest.param(throttle("soon"), 900, id="no number"),
+        pytest.param(throttle(""), 900, id="empty"),
+        pytest.param(throttle(0), 900, id="0"),
+        pytest.param(throttle(-5), 900, id="below 0"),
+        pytest.param(throttle("1.5"), 900, id="a fraction"),
+        pytest.param(throttle("\xb2"), 900, id="another digit"),
+        pytest.param(throttle(-86_400, as_date=True), 900, id="a date in the past"),
+        pytest.param(throttle("Fri, 31 Dec 1 23:59:59 GMT"), 900, id="a date of old"),
+        pytest.param(throttle(864_000), 86_400, id="ten days"),
+        pytest.param(throttle("9" * 400), 86_400, id="400 digits"),
+        pytest.param(throttle("Fri, 31 Dec 9999 23:59:59 GMT"), 86_400, id="the last date"),
+    ],
+)
+def test_the_wait_is_what_edx_asks_for_within_bounds_when_it_throttles(  # noqa: PLR0917 - fixtures
+    sandbox: Sandbox,
+    host_here: Host,
+    admin: requests.Session,
+    stored: Stored,
+    announced: Action,
+    for_s: int,
+) -> None:
+    sandbox.on(_PAGES, announced)
+
+    _assert_throttled(ask(host_here.url, admin, 11), for_s)
+
+    assert for_s - 20 < _ahead_s(stored.reports(11)[0]["throttled_until"]) <= for_s
+    sandbox.forget_requests()
+    _assert_throttled(ask(host_here.url, admin, 12), for_s)
+    assert sandbox.requests_to("^/catalog/|^/oauth2/") == []
+
+
+def test_the_list_of_catalogs_is_throttled_like_any_call_when_edx_throttles(
+    sandbox: Sandbox, settings: dict[str, str], shelves: list[Catalog], admin: requests.Session
+) -> None:
+    with HostProcess({**settings, "EDX_CATALOG_IDS": ""}) as host:
+        assert_shows(ask(host.url, admin), runs_of(*shelves))
+        sandbox.on("/catalogs/$", throttle(3600))
+        _assert_throttled(ask(host.url, admin), 3600)
+        sandbox.forget_requests()
+
+        _assert_throttled(ask(host.url, admin), 3600)
+        _assert_throttled(ask(host.url, admin, 12), 3600)
+        assert_shows(ask(host.url, admin, cache_control="no-cache, stale-if-error=60"), runs_of(*shelves))
+
+        assert sandbox.requests_to("^/catalog/|^/oauth2/") == []
+
+
+def test_a_short_throttling_is_waited_for_when_it_fits_the_time_budget(
+    sandbox: Sandbox, host_here: Host, shelves: list[Catalog], admin: requests.Session, stored: Stored
+) -> None:
+    sandbox.on(_PAGES, throttle(1), offset=5, times=1)
+
+    answered = ask(host_here.url, admin, 11)
+
+    assert_reached(answered, stored, shelves[0])
+    refused_at = next(request.ended for request in sandbox.requests if request.status == 429)
+    assert refused_at
+    # A request may have been on its way when the refusal came; then nobody begins one for a second.
+    assert not [each for each in sandbox.requests if refused_at + 0.2 < each.started < refused_at + 0.95]
+
+
+def test_the_sync_works_again_when_the_time_is_up(
+    sandbox: Sandbox,
+    settings: dict[str, str],
+    shelves: list[Catalog],
+    admin: requests.Session,
+    stored: Stored,
+) -> None:
+    settings["SYNC_TIME_BUDGET_SECONDS"] = "2"
+    with HostProcess(settings) as other, HostProcess(settings) as host:
+        assert_shows(ask(host.url, admin), runs_of(*shelves))
+        change(shelves[0])
+        sandbox.on(_PAGES, throttle(5), times=1)
+        answered = ask(host.url, admin, 11)
+        assert_says(answered, 500, _UNTIL)
+        sandbox.forget_requests()
+        assert_says(ask(other.url, admin, 11), 500, _UNTIL)
+        assert sandbox.requests_to(_PAGES) == []
+
+        time.sleep(int(answered.headers["Retry-After"]))
+
+        assert_reached(ask(other.url, admin, 11), stored, shelves[0])
+        assert_reached(ask(host.url, admin, 11), stored, shelves[0])
+
+
+def test_no_page_is_asked_for_after_a_429_when_pages_are_pulled_side_by_side(
+    sandbox: Sandbox, host_here: Host, admin: requests.Session, stored: Stored
+) -> None:
+    large = make_shelf(11, 100)
+    sandbox.catalogs[11] = large
+    sandbox.latency_s = 0.1
+    sandbox.on(_PAGES, throttle(3600), offset=5)
+
+    _assert_throttled(ask(host_here.url, admin, 11), 3600)
+
+    refused = [request for request in sandbox.requests if request.status == 429]
+    refused_at = min(request.ended or 0 for request in refused)
+    assert not [request for request in sandbox.requests if request.started > refused_at + 0.05]
+    assert sandbox.max_in_flight <= 4
+    assert len(sandbox.requests_to(_PAGES)) <= 6
+    assert stored.reports(11)[0]["outcome"] == "failed"
+
+
+def _throttle_later(seconds: float) -> Action:
+    """Refuse for so many seconds, after a moment."""
+
+    def act(exchange: Exchange, reply: Reply) -> Reply | None:
+        exchange.wait(0.4)
+        return throttle(seconds)(exchange, reply)
+
+    return act
+
+
+def test_the_longest_throttling_counts_when_pages_side_by_side_are_told_different_ones(
+    sandbox: Sandbox, settings: dict[str, str], admin: requests.Session
+) -> None:
+    sandbox.on(_PAGES, _throttle_later(600), offset=5)
+    sandbox.on(_PAGES, throttle(3600), offset=10)
+    with HostProcess(settings) as host:
+        assert_says(ask(host.url, admin, 11), 500, _UNTIL)
+    with HostProcess(settings) as restarted:
+        _assert_throttled(ask(restarted.url, admin, 11), 3600)
+
+
+def test_the_longest_throttling_counts_when_processes_are_told_different_ones(
+    sandbox: Sandbox, settings: dict[str, str], admin: requests.Session
+) -> None:
+    sandbox.on("/catalogs/11/", throttle(3600))
+    sandbox.on("/catalogs/12/", _throttle_later(600))
+    with HostProcess(settings) as host, HostProcess(settings) as other, ThreadPoolExecutor() as threads:
+        later = threads.submit(ask, other.url, admin, 12)
+        while not sandbox.requests_to("/catalogs/12/"):
+            time.sleep(0.01)
+        _assert_throttled(ask(host.url, admin, 11), 3600)
+        assert_says(later.result(), 500, _UNTIL)
+    with HostProcess(settings) as restarted:
+        _assert_throttled(ask(restarted.url, admin, 12), 3600)
+
+
+def test_a_503_is_not_remembered_when_it_says_when_to_come_back(
+    sandbox: Sandbox, host_here: Host, shelves: list[Catalog], admin: requests.Session, stored: Stored
+) -> None:
+    sandbox.on(_PAGES, throttle(3600, status=503))
+
+    answered = ask(host_here.url, admin, 11)
+
+    assert_says(answered, 500, "edX is unavailable: .* answered 503")
+    assert 3580 < int(answered.headers["Retry-After"]) <= 3600
+    assert "throttled_until" not in stored.reports(11)[0]
+    sandbox.rules.clear()
+    assert_reached(ask(host_here.url, admin, 11), stored, shelves[0])
+
+
+def test_nobody_waits_for_more_than_a_day_when_what_is_remembered_says_so(
+    sandbox: Sandbox, host_here: Host, admin: requests.Session
+) -> None:
+    month = datetime.now(UTC) + timedelta(days=30)
+    wiring.store().remember_throttled(sandbox.client_id, month)
+
+    _assert_throttled(ask(host_here.url, admin, 11), 86_400)
