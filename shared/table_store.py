@@ -72,6 +72,8 @@ class Head:
     `synced_at` is the end of the last sync that counts. `writing` names a sync that began to write course
     runs and has not published since: the digests may be behind the entities. `unidentified` counts the
     records without a readable key that edX is known to send: none of them is a run that was stored.
+    `counted_runs` are the `runs` as of the last sync that counts: one that the guard against mass loss
+    stopped may not make the next withdrawal look small.
     """
 
     generation: str = ""
@@ -85,6 +87,7 @@ class Head:
     synced_at: datetime | None = None
     writing: str = ""
     unidentified: int = 0
+    counted_runs: int = 0
 
 
 class CatalogList(NamedTuple):
@@ -331,7 +334,9 @@ class CatalogWriter:
         unidentified: int,
         finished: FinishedSync | None = None,
     ) -> None:
-        """Publish a new state, its head swapped last; with `finished` let the lease go in the same step.
+        """Publish a new state, its head swapped last.
+
+        A sync that counts says so with `finished`, which lets the lease go in the same step.
 
         The previous generation stays, for readers who are in the middle of it; older ones are removed.
         """
@@ -352,12 +357,16 @@ class CatalogWriter:
             runs=body.runs,
             synced_at=synced_at,
             unidentified=unidentified,
+            counted_runs=body.runs if finished else previous.counted_runs if previous else 0,
         )
         self._swap(head, finished)
 
     def confirm(self, head: Head, synced_at: datetime, unidentified: int, finished: FinishedSync) -> None:
         """Say that the published state is that of a sync which ended now, and let the lease go."""
-        self._swap(dataclasses.replace(head, synced_at=synced_at, unidentified=unidentified), finished)
+        confirmed = dataclasses.replace(
+            head, synced_at=synced_at, unidentified=unidentified, counted_runs=head.runs
+        )
+        self._swap(confirmed, finished)
 
     def release(self, finished: FinishedSync) -> None:
         """Let the lease go without publishing anything."""
