@@ -43,9 +43,8 @@ from shared.tables import (
 )
 
 RUNS_A_BATCH = 99  # a batch takes 100 operations, and the lease is one of them
-BATCH_BYTES = (
-    2**20
-)  # of UTF-8 JSON, which the SDK's escapes can treble; the service takes 4 MiB with all headers
+# Of UTF-8 JSON, which the escapes of the SDK can treble; the service takes 4 MiB with all headers.
+BATCH_BYTES = 2**20
 _PROPERTY_BYTES = 64 * 2**10
 _PART_BYTES = 10 * _PROPERTY_BYTES  # an entity takes 1 MiB, which Azurite counts in base64
 _HEAD = "published"

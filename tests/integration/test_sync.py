@@ -471,7 +471,7 @@ def test_withdrawal_is_stopped_when_it_is_suspiciously_large(  # noqa: PLR0917 -
             [
                 make_run(
                     f"course-v1:NUSx+7x+{number:03}",
-                    end="2026-02-01T00:00:00Z" if number < ended else None,
+                    end="2026-03-01T12:00:30Z" if number < ended else None,
                 )
                 for number in numbers
             ],
