@@ -444,11 +444,14 @@ class Syncer:
         before = self._served_before(work)
         listed = {run_id for run_id, run in before.items() if run.end_date is None or run.end_date > moment}
         leaving = len(listed.intersection(gone))
+        counted = work.head.counted_runs if work.head else 0
+        # Runs that came in with syncs that failed since do not make a withdrawal any smaller.
+        total = max(leaving, min(counted or len(listed), len(listed)))
         percent = self._settings.sync.max_withdraw_percent
-        if leaving <= WITHDRAWALS_NEVER_SUSPICIOUS or leaving * 100 <= percent * len(listed):
+        if leaving <= WITHDRAWALS_NEVER_SUSPICIOUS or leaving * 100 <= percent * total:
             return None
         return MassWithdrawal(
-            f"edX no longer shows {leaving} of {len(listed)} open runs, more than the {percent} % that "
+            f"edX no longer shows {leaving} of {total} open runs, more than the {percent} % that "
             "SYNC_MAX_WITHDRAW_PERCENT allows. None was withdrawn. If edX is right, let it pass once: "
             f"python -m shared sync --catalog {work.catalog_id} --allow-withdrawals"
         )

@@ -333,9 +333,7 @@ class CatalogWriter:
         unidentified: int,
         finished: FinishedSync | None = None,
     ) -> None:
-        """Publish a new state, its head swapped last.
-
-        A sync that counts says so with `finished`, which lets the lease go in the same step.
+        """Publish a new state, its head swapped last; with `finished` let the lease go in the same step.
 
         The previous generation stays, for readers who are in the middle of it; older ones are removed.
         """
@@ -356,7 +354,7 @@ class CatalogWriter:
             runs=body.runs,
             synced_at=synced_at,
             unidentified=unidentified,
-            counted_runs=body.runs if finished else previous.counted_runs if previous else 0,
+            counted_runs=previous.counted_runs if previous and previous.synced_at == synced_at else body.runs,
         )
         self._swap(head, finished)
 
