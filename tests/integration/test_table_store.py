@@ -221,6 +221,7 @@ def test_published_state_is_read_as_it_was_written(store: TableStore) -> None:
         runs=1,
         synced_at=NOW,
         unidentified=2,
+        counted_runs=1,
     )
     assert store.body(1, head) == ONE_RUN.packed
     assert store.digests(1, head) == digests
