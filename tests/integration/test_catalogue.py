@@ -493,7 +493,7 @@ def test_answer_is_healed_by_a_rebuild_when_the_published_state_is_damaged(
 
 
 def test_reader_goes_on_with_the_next_generation_when_its_own_is_removed(
-    make_catalogue: MakeCatalogue, one: Catalog
+    make_catalogue: MakeCatalogue, one: Catalog, sandbox: Sandbox
 ) -> None:
     catalogue, other = make_catalogue("1"), make_catalogue("1")
     first = ask(other)
@@ -508,6 +508,7 @@ def test_reader_goes_on_with_the_next_generation_when_its_own_is_removed(
         return False
 
     assert ends(ask(catalogue, has=meanwhile))[ONE] == "2027-01-02"
+    assert pulls(sandbox) == ["1", "1", "1"]  # the first, and the two elsewhere
 
 
 # The timer
