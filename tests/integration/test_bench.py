@@ -1,0 +1,113 @@
+"""The benchmark runs; and what it times is also counted, which no noise can blur."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from local.host_process import HostProcess
+from tests.integration.tables_proxy import TablesProxy
+
+RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ASK = "/ExternalLinks/edXCourseruns?catalogId=1"
+
+
+@pytest.fixture
+def counted_settings(settings: dict[str, str], proxy: TablesProxy) -> dict[str, str]:
+    return {**settings, "EDX_CATALOG_IDS": "1", "TABLES_CONNECTION_STRING": proxy.connection_string}
+
+
+@pytest.fixture
+def host(counted_settings: dict[str, str]) -> Iterator[HostProcess]:
+    """The functions, with one catalog synced."""
+    with HostProcess(counted_settings) as host:
+        host.fire("sync_course_runs")
+        yield host
+
+
+def course_runs_touched(proxy: TablesProxy) -> list[str]:
+    return [row_key for row_key in proxy.entities() if RUN_ID.fullmatch(row_key)]
+
+
+def reads(proxy: TablesProxy) -> list[tuple[str, str]]:
+    """Return every request so far: its method, and the row key that it names less its generation."""
+    return [
+        (request.method, re.sub("[0-9a-f]{32}", "*", ",".join(request.row_keys)))
+        for request in proxy.requests
+    ]
+
+
+def test_no_course_run_is_read_or_written_when_a_sync_finds_nothing_changed(
+    host: HostProcess, proxy: TablesProxy
+) -> None:
+    assert len(course_runs_touched(proxy)) > 100  # the first sync, so that what is counted does count
+    proxy.requests.clear()
+
+    host.fire("sync_course_runs")
+
+    assert course_runs_touched(proxy) == []
+    assert [query for query in proxy.queries() if "SyncReports" not in query] == []
+
+
+def test_an_answer_reads_the_head_alone_when_the_instance_has_the_body(
+    host: HostProcess, proxy: TablesProxy, admin: requests.Session
+) -> None:
+    proxy.requests.clear()
+    first = admin.get(host.url + ASK)
+    assert (first.status_code, reads(proxy)) == (
+        200,
+        [("GET", "published"), ("GET", "published-*-body-0000")],
+    )
+    proxy.requests.clear()
+
+    answer = admin.get(host.url + ASK)
+
+    assert (answer.status_code, answer.content) == (200, first.content)
+    assert reads(proxy) == [("GET", "published")]
+
+
+def test_a_304_reads_the_head_alone_when_the_instance_is_new(
+    host: HostProcess, proxy: TablesProxy, admin: requests.Session, counted_settings: dict[str, str]
+) -> None:
+    etag = admin.get(host.url + ASK).headers["ETag"]
+    with HostProcess(counted_settings) as new:
+        proxy.requests.clear()
+
+        answer = admin.get(new.url + ASK, headers={"If-None-Match": etag})
+
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert reads(proxy) == [("GET", "published")]
+
+
+def test_the_benchmark_measures_every_piece_when_it_is_small() -> None:
+    options = ("--courses=40", "--latency-ms=0", "--rounds=1", "--no-rivals")
+    done = subprocess.run(  # noqa: S603 - our own module
+        [sys.executable, "-m", "bench", *options],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=200,
+    )
+
+    assert done.returncode == 0, done.stderr
+    took = dict(re.findall(r"^│ ([\w% ]+?) +│ ([\d.e-]+) +│", done.stdout, re.MULTILINE))
+    assert list(took) == [
+        "pull",
+        "write",
+        "first sync",
+        "unchanged sync",
+        "read",
+        "answer",
+        "plain",
+        "304",
+        "cold imports",
+        "cold answer",
+        "1 % changed",
+    ]
+    assert all(float(seconds) > 0 for seconds in took.values())
+    assert re.search(r"│ unchanged sync ÷ pull +│ [\d.]+ │ 1\.25 +│ (met|missed) +│", done.stdout)
