@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -95,12 +96,14 @@ def _attach(context: func.Context) -> Callable[[], None]:
 
 def _error(error: ConnectorError) -> func.HttpResponse:
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    if status == STATUSES[ConnectorError]:
+        logger.error("%s", error.message)
     headers = {"Cache-Control": "no-store"}
     if isinstance(error, Unauthenticated) and error.challenge:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, EdxUnavailable) and error.retry_at:
         seconds = (error.retry_at - datetime.now(UTC)).total_seconds()
-        headers["Retry-After"] = str(max(1, round(seconds)))
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     return func.HttpResponse(
         json.dumps(error.message, ensure_ascii=False),
         status_code=status,

@@ -30,7 +30,7 @@ from shared.errors import ConnectorError
 from shared.settings import connector_settings, is_loopback, with_settings_file
 from shared.sync_report import SyncReport
 from shared.table_store import TableStore
-from shared.wiring import table_store
+from shared.wiring import open_tables
 
 _REPOSITORY = Path(__file__).parents[1]
 _EXAMPLE = _REPOSITORY / "local.settings.example.json"
@@ -89,7 +89,7 @@ def sync_real(settings: Mapping[str, str]) -> None:
     """Run the timer's sync of the real edX into the storage that the settings name."""
     console.print("[bold]Real run:[/] the edX and the storage of your settings. No HTTP call is made.")
     began = datetime.now(UTC)
-    store = table_store(connector_settings(settings).storage)
+    store = open_tables(connector_settings(settings).storage)
     with ExitStack() as stack:
         with step("Start the functions"):
             host = stack.enter_context(HostProcess({**settings, **_NEVER}))
@@ -115,7 +115,7 @@ def sync_sandbox(settings: Mapping[str, str], data: Path) -> None:
             settings = {**_on_sandbox(settings, sandbox, azurite), **_NEVER}
             host = stack.enter_context(HostProcess(settings))
         failure = _fire(host, lambda: f"{len(sandbox.requests)} requests to the sandbox")
-        _report(table_store(connector_settings(settings).storage), began, failure)
+        _report(open_tables(connector_settings(settings).storage), began, failure)
         with step(f"GET {_ROUTE} as an administrator"):
             runs = _call_as_admin(host.url, sandbox.mint())
     show_runs(runs, f"First of the {len(runs)} course runs answered")

@@ -311,12 +311,12 @@ def _print_report(report: SyncReport) -> None:
         f"{report.rejected} rejected",
         highlight=False,
     )
+    _print_troubles(report)
+
+
+def _print_troubles(report: SyncReport) -> None:
     if report.incomplete:
-        out.print(f"  nothing was withdrawn: {escape(report.incomplete)}")
-    _print_rejections(report)
-
-
-def _print_rejections(report: SyncReport) -> None:
+        out.print(f"  incomplete, so nothing is withdrawn: {escape(report.incomplete)}", soft_wrap=True)
     for rejection in report.rejections:
         key = escape(rejection.run_key or "(no key)")
         out.print(f"  rejected {key}, {rejection.field}: {escape(rejection.reason)}", highlight=False)
@@ -332,7 +332,7 @@ def _print_preview(catalog_id: int, preview: Preview) -> None:
         out.print(f"withdrawn [bold]{escape(key)}[/]", highlight=False)
     if preview.stopped:
         out.print(f"[yellow]The guard would stop the withdrawals:[/] {escape(preview.stopped.message)}")
-    _print_rejections(preview.report)
+    _print_troubles(preview.report)
     out.print(
         f"Catalog {catalog_id}: {len(preview.changes)} runs would be written, {len(preview.gone)} withdrawn; "
         f"{preview.report.unchanged} are unchanged. Nothing was written."
@@ -370,6 +370,7 @@ def _preview_json(catalog_id: int, preview: Preview) -> dict[str, Any]:
             for stored, change in preview.changes
         ],
         "withdrawn": [stored.mapped.run.courserun_key for stored in preview.gone if stored.mapped],
+        "incomplete": preview.report.incomplete,
         "stopped": preview.stopped.message if preview.stopped else None,
     }
 

@@ -166,10 +166,10 @@ class Access:
         Raises:
             Unauthenticated: it is none of our keys.
         """
-        given = (header or "").encode("utf-8", "surrogatepass")
+        given = _as_bytes(header or "")
         # A list, not any(): every key is compared, so that the time tells nothing.
         matches = [
-            hmac.compare_digest(given, key.get_secret_value().encode())
+            hmac.compare_digest(given, _as_bytes(key.get_secret_value()))
             for key in self._settings.subscription_keys
         ]
         if not any(matches):
@@ -222,3 +222,8 @@ def _key_id(token: str) -> str | None:
     # `crit` lists extensions that must be understood, and we understand none.
     usable = header.get("alg") == "RS256" and "crit" not in header and isinstance(kid, str)
     return kid if usable else None
+
+
+def _as_bytes(text: str) -> bytes:
+    # compare_digest takes ASCII text only; half a character is none of UTF-8's but must not raise.
+    return text.encode("utf-8", "surrogatepass")

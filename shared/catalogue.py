@@ -107,7 +107,7 @@ class Catalogue:
         if not ids:
             ids = self._list_catalogs(deadline, caller, attach).result().catalog_ids
         failures: dict[int, ConnectorError] = {}
-        for catalog_id in ids:
+        for catalog_id in _oldest_first(self._heads(ids)):
             try:
                 self._sync(catalog_id, deadline, caller, attach).result()
             except ConnectorError as error:
@@ -141,11 +141,9 @@ class Catalogue:
             try:
                 return await asyncio.to_thread(self._show, question, heads, has)
             except StateDamaged as damaged:
-                if last_try or fresh.only_if_cached:
+                if last_try:
                     raise
-                await self._wait(
-                    self._sync(damaged.catalog_id, deadline, caller, attach, rebuild=True), deadline
-                )
+                await self._mend(question, damaged, deadline, caller, attach)
                 heads = await asyncio.to_thread(self._heads, ids)
         raise AssertionError  # the loop returns or raises
 
@@ -199,20 +197,19 @@ class Catalogue:
     ) -> None:
         """Sync the catalogs that are too old for the request, the oldest first, and update their heads."""
         fresh = question.freshness
-        stale = [
-            (synced_at, catalog_id)
+        stale = {
+            catalog_id: head
             for catalog_id, head in heads.items()
             if (synced_at := _synced_at(head)) is None or not self._is_fresh(synced_at, fresh)
-        ]
+        }
         failures: dict[int, ConnectorError] = {}
-        # The oldest first: what the time budget leaves undone now comes first next time.
-        for _, catalog_id in sorted(stale, key=lambda each: (each[0] is not None, each[0], each[1])):
+        for catalog_id in _oldest_first(stale):
             try:
                 await self._wait(self._sync(catalog_id, deadline, caller, attach), deadline)
             except ConnectorError as error:
                 failures[catalog_id] = error
         if stale:
-            heads |= await asyncio.to_thread(self._heads, [catalog_id for _, catalog_id in stale])
+            heads |= await asyncio.to_thread(self._heads, stale)
         for catalog_id in list(failures):
             synced_at = _synced_at(heads[catalog_id])
             # RFC 5861: an error is what would be answered 5xx. A catalog that is gone is none.
@@ -224,6 +221,25 @@ class Catalogue:
                 del failures[catalog_id]
         if failures:
             raise _combined(failures, question.catalog_id)
+
+    async def _mend(
+        self, question: Question, damaged: StateDamaged, deadline: float, caller: Caller, attach: Attach
+    ) -> None:
+        """Have a damaged published state rebuilt: from what is stored, or else by a sync."""
+        catalog_id = damaged.catalog_id
+
+        def work() -> bool:
+            attach()
+            return self._syncer.republish(catalog_id, _left_s(deadline))
+
+        try:
+            if await self._wait(self._flights.join(f"republish-{catalog_id}", work), deadline):
+                return
+            if question.freshness.only_if_cached:
+                raise damaged
+            await self._wait(self._sync(catalog_id, deadline, caller, attach), deadline)
+        except ConnectorError as error:
+            raise _combined({catalog_id: error}, question.catalog_id) from None
 
     def _is_fresh(self, at: datetime, fresh: Freshness) -> bool:
         limit = self._settings.sync.fresh_for_s if fresh.max_age_s is None else fresh.max_age_s
@@ -239,13 +255,13 @@ class Catalogue:
     # Work that callers share
 
     def _sync(
-        self, catalog_id: int, deadline: float, caller: Caller, attach: Attach, *, rebuild: bool = False
+        self, catalog_id: int, deadline: float, caller: Caller, attach: Attach
     ) -> Future[SyncReport | None]:
         def work() -> SyncReport | None:
             attach()
-            return self._syncer.sync(catalog_id, _left_s(deadline), caller, rebuild=rebuild)
+            return self._syncer.sync(catalog_id, _left_s(deadline), caller)
 
-        return self._flights.join(f"{'rebuild' if rebuild else 'sync'}-{catalog_id}", work)
+        return self._flights.join(f"sync-{catalog_id}", work)
 
     def _list_catalogs(self, deadline: float, caller: Caller, attach: Attach) -> Future[CatalogList]:
         def work() -> CatalogList:
@@ -337,6 +353,12 @@ def _one_run(
                 tag, _age_s(edition.synced_at, now), None if has(tag) else gzip.compress(line, mtime=0)
             )
     raise NotFound(_RUN_NOT_FOUND)
+
+
+def _oldest_first(heads: dict[int, Head | None]) -> list[int]:
+    """Return the order to sync catalogs in: what time or rate limit leave undone comes first next time."""
+    never = datetime.min.replace(tzinfo=UTC)
+    return sorted(heads, key=lambda catalog_id: (_synced_at(heads[catalog_id]) or never, catalog_id))
 
 
 def _synced_at(head: Head | None) -> datetime | None:

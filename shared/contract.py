@@ -11,10 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header, parse_etags
 
+from shared.course_run import RUN_KEY_MAX
 from shared.errors import BadRequest
-
-RUN_KEY_MAX = 255
-"""Characters; the longest course run key that the edX server itself takes."""
 
 _CATALOG_ID = re.compile("[1-9][0-9]*", re.ASCII)
 _CATALOG_ID_DIGITS_MAX = (

@@ -14,6 +14,9 @@ from pydantic.alias_generators import to_camel
 
 INT32_MAX = 2**31 - 1
 
+RUN_KEY_MAX = 255
+"""Characters; the longest course run key that the edX server itself takes."""
+
 Int32 = Annotated[int, Field(ge=-(2**31), le=INT32_MAX, json_schema_extra={"format": "int32"})]
 """A whole number as the contract's `format: int32` has it."""
 

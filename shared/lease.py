@@ -13,7 +13,7 @@ from typing import NamedTuple
 from azure.data.tables import TableEntity
 
 from shared.errors import LeaseLost, StorageError, SyncUnfinished
-from shared.tables import ConditionFailed, Entity, Operation, Table, replacing_unchanged
+from shared.tables import ConditionFailed, Entity, EntityRefused, Operation, Table, replacing_unchanged
 
 LEASE_S = 30.0
 """How long a lease holds without a sign of life, by the waiters' own monotonic clocks."""
@@ -40,6 +40,8 @@ class Lease:
         self._entity = entity
         self._etag = etag
         self._sequence: int = entity["sequence"]
+        self.previous = _finished(entity)
+        """How the sync before this one ended."""
         self._lock = threading.Lock()  # the sync's thread and the one that renews take turns
 
     def commit(self, operations: Sequence[Operation], finished: FinishedSync | None = None) -> None:
@@ -67,6 +69,10 @@ class Lease:
                 self._etag = self._table.commit([*operations, replacing_unchanged(entity, self._etag)])
             except ConditionFailed:
                 self._etag = self._settle(operations, entity)
+            except EntityRefused as refusal:
+                if refusal.index < len(operations):
+                    raise
+                raise LeaseLost(_LOST) from None  # what was refused is the lease: it is there no more
             self._entity = entity
 
     def _settle(self, operations: Sequence[Operation], entity: Entity) -> str:
@@ -74,6 +80,8 @@ class Lease:
         stored = self._table.get(entity["PartitionKey"], ROW_KEY)
         if stored is not None and stored.get("sequence") == self._sequence and _same_sync(stored, entity):
             return _etag(stored)
+        if stored is not None and stored.get("finished") == self._entity["owner"]:
+            return _etag(stored)  # we had let go, and somebody has taken the lease since
         if stored is not None and stored.get("owner") == self._entity["owner"]:  # an earlier write of ours
             with suppress(ConditionFailed):
                 return self._table.commit([*operations, replacing_unchanged(entity, _etag(stored))])
@@ -130,9 +138,7 @@ def acquire(
         if stored.get("owner") == sync_id:  # our own write, whose answer was lost
             return Lease(table, dict(stored), _etag(stored))
         if finished_before is not None and str(stored.get("finished", "")) != finished_before:
-            return FinishedSync(
-                *(str(stored.get(name, "")) for name in ("finished", "error", "errorClass", "retryAt"))
-            )
+            return _finished(stored)
         if _etag(stored) != seen_etag:
             seen_etag, seen_at = _etag(stored), monotonic()
         if not stored.get("owner") or monotonic() - seen_at >= LEASE_S:
@@ -154,6 +160,12 @@ def _taken(entity: Entity, sync_id: str) -> Entity:
         "sequence": sequence + 1 if isinstance(sequence, int) else 1,
         "finished": str(entity.get("finished", "")),
     }
+
+
+def _finished(stored: Entity) -> FinishedSync:
+    return FinishedSync(
+        *(str(stored.get(name, "")) for name in ("finished", "error", "errorClass", "retryAt"))
+    )
 
 
 def _same_sync(stored: Entity, entity: Entity) -> bool:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from shared.course_run import (
     INT32_MAX,
+    RUN_KEY_MAX,
     CourseRun,
     MappedRun,
     Rejection,
@@ -24,9 +25,6 @@ from shared.course_run import (
 from shared.edx_models import EdxCourse, EdxCourseRun, EdxSeat
 from shared.settings import MappingSettings
 
-KEY_MAX_CHARACTERS = 255
-"""The length of a key in edX's own database."""
-
 TEXT_MAX_UTF16_UNITS = 32 * 1024
 """What a text property of Table Storage holds: 64 KiB of UTF-16."""
 
@@ -36,9 +34,8 @@ TRACK_MAX_CHARACTERS = 64
 SHOWN_MAX_CHARACTERS = 60
 """As much of a value as the reason of a rejection shows."""
 
-_UNUSABLE_IN_KEY = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]")
-"""Control characters, the space (it is read as `+` in a query, so the run could never be asked for), and
-halves of surrogate pairs, which are no Unicode text."""
+_UNUSABLE_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of surrogate pairs, which are no Unicode text."""
 
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d"
@@ -166,10 +163,10 @@ def _key(value: object) -> str:
 def _key_problem(key: str) -> str | None:
     if not key:
         return "is an empty key"
-    if len(key) > KEY_MAX_CHARACTERS:
-        return f"is longer than {KEY_MAX_CHARACTERS} characters"
+    if len(key) > RUN_KEY_MAX:
+        return f"is longer than {RUN_KEY_MAX} characters"
     if _UNUSABLE_IN_KEY.search(key):
-        return "holds a space, a control character or half a character"
+        return "holds a control character or half a character"
     return None
 
 

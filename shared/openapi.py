@@ -7,10 +7,10 @@ import json
 import sys
 from typing import Any
 
-from shared.contract import RUN_KEY_MAX
-from shared.course_run import CourseRun
+from shared.course_run import RUN_KEY_MAX, CourseRun
 
 _JSON = "application/json"
+_HEADER_TEXT = {"type": "string", "pattern": "^[ -~]*$"}
 
 
 def document() -> dict[str, Any]:
@@ -55,10 +55,10 @@ def _operation() -> dict[str, Any]:
             _parameter(
                 "header",
                 "Cache-Control",
-                {"type": "string"},
+                _HEADER_TEXT,
                 "Freshness by RFC 9111 and RFC 5861: max-age, no-cache, only-if-cached, stale-if-error.",
             ),
-            _parameter("header", "If-None-Match", {"type": "string"}, "The ETag of an earlier answer."),
+            _parameter("header", "If-None-Match", _HEADER_TEXT, "The ETag of an earlier answer."),
         ],
         "responses": {
             "200": {

@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from shared.course_run import INT32_MAX
 from shared.errors import ConfigurationError
 
 # Stricter than any URL parser, so that no two of them can read a different host out of one value. There is
@@ -117,7 +118,7 @@ def _catalog_id(value: object) -> object:
 Text = Annotated[str, Field(min_length=1)]
 Url = Annotated[str, AfterValidator(_url)]
 WholeNumber = Annotated[int, BeforeValidator(_digits)]
-CatalogId = Annotated[WholeNumber, BeforeValidator(_catalog_id), Field(ge=1)]
+CatalogId = Annotated[WholeNumber, BeforeValidator(_catalog_id), Field(ge=1, le=INT32_MAX)]
 
 
 class _Settings(BaseModel):

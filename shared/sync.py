@@ -24,7 +24,6 @@ from shared.errors import (
     EdxUnavailable,
     MassWithdrawal,
     NotFound,
-    StorageError,
     SyncError,
     log_unexpected,
 )
@@ -191,15 +190,18 @@ class Syncer:
 
     def list_catalogs(self, budget_s: float, caller: Caller) -> CatalogList:
         """Ask edX which catalogs it has for us, and remember them; a failure is reported like a sync's."""
+        client_id = self._settings.edx.client_id
         work = _Work(uuid4().hex, ALL_CATALOGS, caller, self._now(), self._settings.mapping)
-        try:
-            with self.session(budget_s) as edx:
+        with self._reporting_failure(work):
+            with self._counting(work, budget_s) as edx:
                 ids = tuple(sorted(catalog.id for catalog in edx.catalogs()))
+            known = self._store.catalog_list(client_id)
+            if known and known.catalog_ids and not ids:
+                raise EdxProtocolError(
+                    "edX lists no catalogs at all, which is not believed while it had some"
+                )
             catalogs = CatalogList(ids, self._now())
-            self._store.remember_catalogs(self._settings.edx.client_id, catalogs)
-        except ConnectorError as error:
-            self._report(work, error)
-            raise
+            self._store.remember_catalogs(client_id, catalogs)
         return catalogs
 
     @contextmanager
@@ -252,38 +254,46 @@ class Syncer:
         """
         deadline = time.monotonic() + budget_s
         work = _Work(uuid4().hex, catalog_id, caller, self._now(), self._settings.mapping)
-        while isinstance(
-            writer := self._store.acquire(catalog_id, work.sync_id, deadline - time.monotonic()), FinishedSync
-        ):
-            if not (rebuild or allow_withdrawals):  # whose sync it was makes no difference otherwise
-                _raise_error_of(writer)
-                return None
-        failure: BaseException | None = None
-        try:
-            with writer.kept_alive():
+        with self._reporting_failure(work):
+            writer = self._store.acquire(catalog_id, work.sync_id, budget_s)
+            while isinstance(writer, FinishedSync):
+                if not (rebuild or allow_withdrawals):  # else it matters whose sync it was
+                    work.is_ours = False
+                    _raise_error_of(writer)
+                    return None
+                writer = self._store.acquire(catalog_id, work.sync_id, deadline - time.monotonic())
+            with _holding(writer, work.sync_id):
                 self._sync(
                     work, writer, deadline, on_progress, rebuild=rebuild, allow_withdrawals=allow_withdrawals
                 )
-        except Exception as error:
-            failure = error
-            if isinstance(error, ConnectorError):
-                raise
-            log_unexpected(logger, error)
-            raise SyncError(_text_of(error)) from None
-        except BaseException as error:  # Ctrl-C at the operator's command line
-            failure = error
-            raise
-        finally:
-            if failure is not None:
-                _quietly(lambda: writer.release(_finished(work.sync_id, failure)), "let go of the lease")
-            report = self._report(work, failure)
-        return report
+        return self._report(work, None)
 
-    def _report(self, work: _Work, failure: BaseException | None) -> SyncReport:
-        report = work.report(self._now(), failure)
-        _quietly(lambda: self._store.add_report(report), "store the report")
-        logger.log(logging.INFO if failure is None else logging.ERROR, "%s", report.log_line())
-        return report
+    def republish(self, catalog_id: int, wait_s: float) -> bool:
+        """Rebuild a damaged published state from the course runs, without asking edX.
+
+        Returns:
+            False when only a sync can rebuild it: one crashed in the midst of writing, so that the runs are
+            partly its and partly those of the sync before.
+        """
+        sync_id = uuid4().hex
+        writer = self._store.acquire(catalog_id, sync_id, wait_s)
+        if isinstance(writer, FinishedSync):
+            return True
+        with _holding(writer, sync_id):
+            head = self._store.head(catalog_id)
+            if head is None or head.synced_at is None or head.writing:
+                writer.release(writer.previous)
+                return False
+            digests, runs = self._read_runs(catalog_id)
+            writer.publish(
+                head,
+                render(runs.values(), self._now()),
+                digests,
+                synced_at=head.synced_at,
+                unidentified=head.unidentified,
+                finished=writer.previous,
+            )
+        return True
 
     def preview(
         self, catalog_id: int, budget_s: float, *, on_progress: Progress = lambda _done, _total: None
@@ -331,31 +341,28 @@ class Syncer:
         work.known_unidentified = work.head.unidentified if work.head else 0
         digests = None if rebuild else self._published_digests(work.catalog_id, work.head)
         work.rebuilt = digests is None
-        work.comparison = Comparison(
-            self._stored_digests(work.catalog_id) if digests is None else digests, self._settings.mapping
-        )
+        if digests is None:
+            digests, work.served_before = self._read_runs(work.catalog_id)
+        work.comparison = Comparison(digests, self._settings.mapping)
 
     def _pull(
         self, work: _Work, deadline: float, write: Callable[[Change], None], on_progress: Progress
     ) -> None:
         """Pull the catalog, once more if it does not come whole, and write what differs as it comes in."""
         some_stored = bool(work.comparison.digests)
-        with self.session(deadline - time.monotonic()) as edx:
-            try:
-                for _ in range(PULLS):
-                    work.comparison.begin_pull()
-                    work.courses = 0
-                    walk = edx.courses(work.catalog_id)
-                    for courses in walk:
-                        work.courses += len(courses)
-                        for change in work.comparison.courses(courses):
-                            write(change)
-                        on_progress(work.courses, walk.count)
-                    work.incomplete = "; ".join(walk.problems) or None
-                    if not work.incomplete:
-                        break
-            finally:
-                work.edx_requests = edx.requests
+        with self._counting(work, deadline - time.monotonic()) as edx:
+            for _ in range(PULLS):
+                work.comparison.begin_pull()
+                work.courses = 0
+                walk = edx.courses(work.catalog_id)
+                for courses in walk:
+                    work.courses += len(courses)
+                    for change in work.comparison.courses(courses):
+                        write(change)
+                    on_progress(work.courses, walk.count)
+                work.incomplete = "; ".join(walk.problems) or None
+                if not work.incomplete:
+                    break
         if some_stored and work.courses == 0:
             raise EdxProtocolError(
                 "edX answered no courses at all, which is not believed while runs are stored"
@@ -370,7 +377,8 @@ class Syncer:
         if gone and unidentified > 0 and not allow_withdrawals:
             work.incomplete = (
                 f"{unidentified} new records without a readable key could be among the {len(gone)} runs "
-                "that are missing"
+                "that are missing. If none of them is, withdraw the runs once: "
+                f"python -m shared sync --catalog {work.catalog_id} --allow-withdrawals"
             )
             return []
         work.known_unidentified = work.comparison.unidentified
@@ -402,6 +410,37 @@ class Syncer:
             finished=finished,
         )
 
+    @contextmanager
+    def _counting(self, work: _Work, budget_s: float) -> Iterator[EdxSession]:
+        with self.session(budget_s) as edx:
+            try:
+                yield edx
+            finally:
+                work.edx_requests = edx.requests
+
+    @contextmanager
+    def _reporting_failure(self, work: _Work) -> Iterator[None]:
+        """Report what stops the block, and make an error of ours of what nobody expected."""
+        try:
+            yield
+        except ConnectorError as error:
+            self._report(work, error)
+            raise
+        except Exception as error:  # noqa: BLE001 - it has to be reported, whatever it is
+            log_unexpected(logger, error)
+            self._report(work, error)
+            raise SyncError(_text_of(error)) from None
+        except BaseException as error:  # Ctrl-C at the operator's command line
+            self._report(work, error)
+            raise
+
+    def _report(self, work: _Work, failure: BaseException | None) -> SyncReport:
+        report = work.report(self._now(), failure)
+        if work.is_ours:  # a sync that was only waited for is reported where it ran
+            _quietly(lambda: self._store.add_report(report), "store the report")
+            logger.log(logging.INFO if failure is None else logging.ERROR, "%s", report.log_line())
+        return report
+
     def _published_digests(self, catalog_id: int, head: Head | None) -> dict[bytes, bytes] | None:
         """Return the digests of the published state, None when they cannot be trusted."""
         if head is None or not head.generation or head.writing:
@@ -411,30 +450,32 @@ class Syncer:
         except StateDamaged:
             return None
 
-    def _stored_digests(self, catalog_id: int) -> dict[bytes, bytes]:
-        """Work the digests out of the stored course runs."""
+    def _read_runs(self, catalog_id: int) -> tuple[dict[bytes, bytes], dict[bytes, ServedRun]]:
+        """Work out what the published state would hold of the stored runs: digests, and runs to serve."""
         digests = {}
+        runs = {}
         for stored in self._store.runs(catalog_id):
             if stored.withdrawn_at is not None:
                 digests[stored.run_id] = WITHDRAWN
             elif stored.mapped is None:
                 digests[stored.run_id] = _UNREADABLE
             else:
-                digests[stored.run_id] = digest(stored.mapped, stored_json(stored.mapped.run))
-        return digests
+                run_json = stored_json(stored.mapped.run)
+                digests[stored.run_id] = digest(stored.mapped, run_json)
+                run = served(stored.mapped, run_json)
+                if run:
+                    runs[stored.run_id] = run
+        return digests, runs
 
     def _served_before(self, work: _Work) -> dict[bytes, ServedRun]:
         """Return what was served before this sync; a damaged published state is read from the runs."""
-        if work.head and not work.rebuilt:
+        if work.served_before is None and work.head:
             with suppress(StateDamaged):
-                return dict(served_runs(unpack(self._store.body(work.catalog_id, work.head))))
-        runs = {}
-        for stored in self._store.runs(work.catalog_id):
-            if stored.mapped is not None and stored.withdrawn_at is None:
-                run = served(stored.mapped, stored_json(stored.mapped.run))
-                if run:
-                    runs[stored.run_id] = run
-        return runs
+                body = self._store.body(work.catalog_id, work.head)
+                work.served_before = dict(served_runs(unpack(body)))
+        if work.served_before is None:
+            _, work.served_before = self._read_runs(work.catalog_id)
+        return work.served_before
 
     def _mass_withdrawal(self, work: _Work, gone: list[bytes]) -> MassWithdrawal | None:
         """Return the error that stops a suspicious withdrawal, None when this one may pass."""
@@ -467,8 +508,10 @@ class _Work:
         self.catalog_id = catalog_id
         self.caller = caller
         self.started = started
+        self.is_ours = True
         self.head: Head | None = None
         self.rebuilt = False
+        self.served_before: dict[bytes, ServedRun] | None = None
         self.comparison = Comparison({}, rules)
         """Not yet loaded: what is stored, then what the pull means for it."""
         self.known_unidentified = 0
@@ -511,6 +554,18 @@ def _text_of(failure: BaseException) -> str:
     return f"the sync was stopped by {type(failure).__name__}"
 
 
+@contextmanager
+def _holding(writer: CatalogWriter, sync_id: str) -> Iterator[None]:
+    """Keep the lease while the block runs, and let it go when the block fails."""
+    try:
+        with writer.kept_alive():
+            yield
+    except BaseException as failure:
+        finished = _finished(sync_id, failure)
+        _quietly(lambda: writer.release(finished), "let go of the lease")
+        raise
+
+
 def _finished(sync_id: str, failure: BaseException) -> FinishedSync:
     retry_at = failure.retry_at if isinstance(failure, EdxUnavailable) else None
     return FinishedSync(
@@ -533,5 +588,7 @@ def _quietly(action: Callable[[], None], what: str) -> None:
     """Do what must not change how a sync ends."""
     try:
         action()
-    except StorageError as error:
+    except ConnectorError as error:
         logger.warning("Could not %s: %s", what, error.message)
+    except Exception as error:  # noqa: BLE001 - the same, whatever it is
+        log_unexpected(logger, error)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -281,9 +281,13 @@ class CatalogWriter:
         """Course runs that storage refused for their content, with its reason; the others were written."""
 
     @property
-    def kept_alive(self) -> Callable[[], AbstractContextManager[None]]:
+    def previous(self) -> FinishedSync:
+        """How the sync before this one ended; to let the lease go as if nothing had been."""
+        return self._lease.previous
+
+    def kept_alive(self) -> AbstractContextManager[None]:
         """Renew the lease while a block runs."""
-        return self._lease.kept_alive
+        return self._lease.kept_alive()
 
     def put(self, mapped: MappedRun, size: int) -> None:
         """Write a course run, with others in one batch; `size` is that of its JSON in bytes."""
@@ -458,11 +462,14 @@ def _report_key(moment: datetime) -> str:
 
 
 def _moment(value: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+    """Read a moment; None when it is none, or has no offset."""
+    if not isinstance(value, str):
         return None
-    return moment.astimezone(UTC) if moment and moment.tzinfo else None
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _property(value: object) -> object:

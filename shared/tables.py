@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from azure.core import MatchConditions
 from azure.core.exceptions import (
     AzureError,
+    ClientAuthenticationError,
     HttpResponseError,
     ResourceExistsError,
     ResourceModifiedError,
@@ -29,6 +30,8 @@ Operation = tuple[str, Entity, dict[str, Any]]
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 10
 TRIES = 6
+RETRY_WITHIN_S = 15.0
+"""No try begins later than this after the first: with the last one's timeout, half a minute in all."""
 BACKOFF_S = 0.25
 BACKOFF_MAX_S = 5.0
 _RETRIABLE = {408, 429, 500, 502, 503, 504}
@@ -133,16 +136,20 @@ class Table:
             return
 
     def _retry(self, call: Callable[[], T]) -> T:
+        began = time.monotonic()
         for attempt in range(TRIES):
             try:
                 return call()
             except (ResourceNotFoundError, ResourceExistsError):
                 raise
-            except AzureError as error:
-                if attempt == TRIES - 1 or not _is_retriable(error):
+            except Exception as error:  # noqa: BLE001 - an answer that breaks off makes the SDK raise anything
+                if not _is_retriable(error):
                     _raise_ours(error)
-                pause_s = min(BACKOFF_MAX_S, BACKOFF_S * 2**attempt)
-                self._sleep(max(pause_s * (1 + self._jitter()) / 2, _retry_after_s(error)))
+                pause_s = min(BACKOFF_MAX_S, BACKOFF_S * 2**attempt) * (1 + self._jitter()) / 2
+                pause_s = max(pause_s, _retry_after_s(error))
+                if attempt == TRIES - 1 or time.monotonic() - began + pause_s > RETRY_WITHIN_S:
+                    _raise_ours(error)
+                self._sleep(pause_s)
         raise AssertionError  # the loop returns or raises
 
 
@@ -170,19 +177,21 @@ def replacing_unchanged(entity: Entity, etag: str) -> Operation:
     )
 
 
-def _is_retriable(error: AzureError) -> bool:
+def _is_retriable(error: Exception) -> bool:
+    if isinstance(error, ClientAuthenticationError):
+        return False
     if isinstance(error, HttpResponseError) and error.status_code is not None:
         return error.status_code in _RETRIABLE
     return True  # a connection that failed, or an answer that was cut short
 
 
-def _retry_after_s(error: AzureError) -> float:
+def _retry_after_s(error: Exception) -> float:
     response = getattr(error, "response", None)
     value = response.headers.get("Retry-After", "") if response is not None else ""
     return min(float(value), BACKOFF_MAX_S) if value.isascii() and value.isdigit() else 0.0
 
 
-def _raise_ours(error: AzureError) -> NoReturn:
+def _raise_ours(error: Exception) -> NoReturn:
     """Turn the SDK's error into ours. Its text is left out: it can hold addresses and signatures."""
     status = getattr(error, "status_code", None)
     code = getattr(error, "error_code", None)
@@ -193,10 +202,12 @@ def _raise_ours(error: AzureError) -> NoReturn:
         raise ConditionFailed("an entity in Table Storage has been changed meanwhile") from None
     if isinstance(error, TableTransactionError) and status in {400, 413}:
         raise EntityRefused(error.index, str(code_text)) from None
-    if status in {401, 403}:
+    if status in {401, 403} or isinstance(error, ClientAuthenticationError):
         raise StorageError(
             f"Table Storage refused our credentials ({code_text}): check TABLES_CONNECTION_STRING, "
             "or the role assignment behind TABLES_ENDPOINT"
         ) from None
+    if not isinstance(error, AzureError):
+        raise StorageError("Table Storage's answer cannot be read") from None
     problem = f"HTTP {status}, {code_text}" if status else str(code_text)
-    raise StorageError(f"Table Storage failed ({problem}), {TRIES} tries") from None
+    raise StorageError(f"Table Storage failed ({problem})") from None

@@ -4,7 +4,9 @@ The access check has settings of its own and is built first: nobody learns of an
 missing before the request has passed it.
 """
 
-from functools import cache
+from collections.abc import Callable
+from threading import RLock
+from typing import Generic, TypeVar
 
 from shared.access import Access, SigningKeys
 from shared.catalogue import Catalogue
@@ -13,45 +15,67 @@ from shared.settings import ConnectorSettings, StorageSettings, access_settings,
 from shared.sync import Syncer
 from shared.table_store import TableStore
 
+T = TypeVar("T")
 
-@cache
+
+class Once(Generic[T]):
+    """Calls a function once and keeps what it returns; unlike `functools.cache` also when threads race."""
+
+    _lock = RLock()  # one for all: what is built builds others
+
+    def __init__(self, build: Callable[[], T]) -> None:
+        self._build = build
+        self._built: list[T] = []
+
+    def __call__(self) -> T:
+        with self._lock:
+            if not self._built:
+                self._built.append(self._build())
+            return self._built[0]
+
+    def cache_clear(self) -> None:
+        """Forget what was returned, so that a test can begin anew."""
+        self._built.clear()
+
+
+@Once
 def access() -> Access:
     """Return the access check. Raises ConfigurationError when a setting of its own is missing."""
     settings = access_settings()
     return Access(settings, SigningKeys(settings.jwks_url))
 
 
-@cache
+@Once
 def settings() -> ConnectorSettings:
     """Return all other settings. Raises ConfigurationError when one is missing."""
     return connector_settings()
 
 
-@cache
+@Once
 def store() -> TableStore:
     """Return the tables."""
-    return table_store(settings().storage)
+    return open_tables(settings().storage)
 
 
-@cache
+@Once
 def edx() -> EdxClient:
     """Return the edX client."""
     return EdxClient(settings().edx)
 
 
-@cache
+@Once
 def syncer() -> Syncer:
     """Return the use case of syncing one catalog."""
     return Syncer(store(), edx(), settings())
 
 
-@cache
+@Once
 def catalogue() -> Catalogue:
     """Return the use cases behind the triggers."""
     return Catalogue(store(), syncer(), settings())
 
 
-def table_store(storage: StorageSettings) -> TableStore:
+def open_tables(storage: StorageSettings) -> TableStore:
     """Return the tables that settings name; managed identity is imported only where it is used."""
     if storage.connection_string:
         return TableStore(storage)

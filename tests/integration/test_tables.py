@@ -149,7 +149,7 @@ def test_operation_fails_with_a_plain_sentence_when_storage_stays_busy(
     proxied_table: Table, busy_times: list[int], clock: Clock
 ) -> None:
     busy_times[0] = 100
-    with pytest.raises(StorageError, match=r"^Table Storage failed \(HTTP 503, .*\), 6 tries$") as failure:
+    with pytest.raises(StorageError, match=r"^Table Storage failed \(HTTP 503, .*\)$") as failure:
         proxied_table.get("1", "a")
     assert clock.slept == [0.25, 0.5, 1.0, 2.0, 4.0]
     assert failure.value.__cause__ is None
