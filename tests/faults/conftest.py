@@ -1,14 +1,19 @@
 """What the fault suites share; how a fault is judged stands in promise.py."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 
 from local.azurite import Azurite
+from local.host import Host
 from local.sandbox import Sandbox
+from shared import wiring
 from tests.conftest import SUBSCRIPTION_KEY
 from tests.faults.promise import Stored
+
+_REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -32,3 +37,17 @@ def shared_admin(edx: Sandbox) -> Iterator[requests.Session]:
         session.headers["Ocp-Apim-Subscription-Key"] = SUBSCRIPTION_KEY
         session.headers["Authorization"] = f"Bearer {edx.mint()}"
         yield session
+
+
+@pytest.fixture
+def host_here(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """The functions over HTTP in this process, as fresh as in a new one: they start in no time."""
+    parts = (wiring.access, wiring.settings, wiring.store, wiring.edx, wiring.syncer, wiring.catalogue)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    for part in parts:
+        part.cache_clear()
+    with Host(_REPOSITORY) as host:
+        yield host
+    for part in parts:
+        part.cache_clear()

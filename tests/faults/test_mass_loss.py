@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from local.host import Host
 from local.host_process import FunctionFailed, HostProcess
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
@@ -30,6 +31,17 @@ from tests.faults.promise import (
 )
 
 _REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def settings(settings: dict[str, str], percent: str) -> dict[str, str]:
+    return {**settings, "SYNC_MAX_WITHDRAW_PERCENT": percent}
+
+
+@pytest.fixture
+def percent() -> str:
+    """The default, unless a test has others."""
+    return ""
 
 
 @pytest.fixture
@@ -64,7 +76,6 @@ def test_nothing_is_withdrawn_until_an_operator_says_so_when_too_much_is_gone(
     stored: Stored,
     percent: str,
 ) -> None:
-    settings["SYNC_MAX_WITHDRAW_PERCENT"] = percent
     with HostProcess(settings) as host:
         assert_reached(ask(host.url, admin), stored, shelf)
         before, served = stored.runs(7), runs_of(shelf)
@@ -122,74 +133,72 @@ def test_nothing_is_withdrawn_until_an_operator_says_so_when_too_much_is_gone(
 )
 def test_runs_that_are_gone_are_withdrawn_when_they_are_few_enough(  # noqa: PLR0917 - fixtures
     sandbox: Sandbox,
-    settings: dict[str, str],
+    host_here: Host,
     admin: requests.Session,
     stored: Stored,
-    percent: str,
     runs: int,
     open_gone: int,
     ended_gone: int,
 ) -> None:
     shelf = make_shelf(7, runs)
     sandbox.catalogs = {7: shelf}
-    with HostProcess({**settings, "SYNC_MAX_WITHDRAW_PERCENT": percent}) as host:
-        assert_reached(ask(host.url, admin), stored, shelf)
-        _remove(shelf, open_gone)
-        _remove(shelf, ended_gone, ENDED)
+    assert_reached(ask(host_here.url, admin), stored, shelf)
+    _remove(shelf, open_gone)
+    _remove(shelf, ended_gone, ENDED)
 
-        assert_reached(ask(host.url, admin), stored, shelf)
+    assert_reached(ask(host_here.url, admin), stored, shelf)
 
-        assert stored.reports(7)[0]["withdrawn"] == open_gone + ended_gone
+    assert stored.reports(7)[0]["withdrawn"] == open_gone + ended_gone
 
 
 def test_the_guard_counts_nothing_twice_when_runs_left_and_came_back(
-    host: HostProcess, shelf: Catalog, admin: requests.Session, stored: Stored
+    host_here: Host, shelf: Catalog, admin: requests.Session, stored: Stored
 ) -> None:
     courses = shelf.courses
-    assert_reached(ask(host.url, admin), stored, shelf)
+    assert_reached(ask(host_here.url, admin), stored, shelf)
     _remove(shelf, 8)
-    assert_reached(ask(host.url, admin), stored, shelf)
+    assert_reached(ask(host_here.url, admin), stored, shelf)
     shelf.replace(courses)
-    assert_reached(ask(host.url, admin), stored, shelf)
+    assert_reached(ask(host_here.url, admin), stored, shelf)
     assert stored.reports(7)[0]["restored"] == 8
     _remove(shelf, 8)
 
-    assert_reached(ask(host.url, admin), stored, shelf)
+    assert_reached(ask(host_here.url, admin), stored, shelf)
 
     _remove(shelf, 11)
-    assert_says(ask(host.url, admin), 500, "11 of 32 open runs")
+    assert_says(ask(host_here.url, admin), 500, "11 of 32 open runs")
 
 
 def test_the_next_sync_is_whole_when_what_was_gone_comes_back(
-    host: HostProcess, shelf: Catalog, admin: requests.Session, stored: Stored
+    host_here: Host, shelf: Catalog, admin: requests.Session, stored: Stored
 ) -> None:
     courses = shelf.courses
-    assert_reached(ask(host.url, admin), stored, shelf)
+    assert_reached(ask(host_here.url, admin), stored, shelf)
     _remove(shelf, 30)
-    assert_says(ask(host.url, admin), 500, "30 of 40 open runs")
+    assert_says(ask(host_here.url, admin), 500, "30 of 40 open runs")
 
     shelf.replace(courses)
 
-    assert_reached(ask(host.url, admin), stored, shelf)
+    assert_reached(ask(host_here.url, admin), stored, shelf)
     assert all("withdrawnAt" not in run for run in stored.runs(7).values())
 
 
 def test_the_guard_holds_at_every_try_when_the_catalog_was_replaced_by_a_larger_one(
-    host: HostProcess,
+    host_here: Host,
     settings: dict[str, str],
     shelf: Catalog,
     admin: requests.Session,
     stored: Stored,
 ) -> None:
-    assert_reached(ask(host.url, admin), stored, shelf)
+    assert_reached(ask(host_here.url, admin), stored, shelf)
     shelf.replace(plain_course(7, number) for number in range(100, 400))
 
     for _ in range(3):
-        assert_says(ask(host.url, admin), 500, "40 of 40 open runs")
+        assert_says(ask(host_here.url, admin), 500, "40 of 40 open runs")
 
     assert not [run for run in stored.runs(7).values() if "withdrawnAt" in run]
     operator = _operator(settings, ["-m", "shared", "sync", "--catalog", "7", "--allow-withdrawals"])
     assert operator.returncode == 0, operator.stderr
-    assert_reached(ask(host.url, admin), stored, shelf)
+    assert_reached(ask(host_here.url, admin), stored, shelf)
     _remove(shelf, 40)
-    assert_reached(ask(host.url, admin), stored, shelf)
+    assert_reached(ask(host_here.url, admin), stored, shelf)

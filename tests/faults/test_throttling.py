@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,20 +49,6 @@ def shelves(sandbox: Sandbox) -> list[Catalog]:
 def settings(settings: dict[str, str], shelves: list[Catalog]) -> dict[str, str]:
     ids = ",".join(str(shelf.id) for shelf in shelves)
     return {**settings, "EDX_CATALOG_IDS": ids, "EDX_PAGE_SIZE": "5"}
-
-
-@pytest.fixture
-def host_here(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    """A host in this process, as fresh as a new one: it starts in no time."""
-    parts = (wiring.access, wiring.settings, wiring.store, wiring.edx, wiring.syncer, wiring.catalogue)
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    for part in parts:
-        part.cache_clear()
-    with Host(_REPOSITORY) as host:
-        yield host
-    for part in parts:
-        part.cache_clear()
 
 
 def _ahead_s(moment: str) -> float:
