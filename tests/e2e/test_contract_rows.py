@@ -408,7 +408,7 @@ def test_answer_is_500_when_the_first_sync_has_not_finished_and_says_when_to_com
 
 
 def test_availability_and_age_follow_the_clock_without_a_sync(caller: Caller, sandbox: Sandbox) -> None:
-    begins = (datetime.now(UTC) + timedelta(seconds=2)).replace(microsecond=0)
+    begins = (datetime.now(UTC) + timedelta(seconds=4)).replace(microsecond=0)
     sandbox.catalogs[8].alter_run(OLD_STYLE, start=begins.isoformat())
     upcoming = caller.get("catalogId=8", Cache_Control="no-cache")
     sandbox.forget_requests()
@@ -419,7 +419,8 @@ def test_availability_and_age_follow_the_clock_without_a_sync(caller: Caller, sa
     caller.get(Cache_Control="no-cache")
     assert [run["availability"] for run in upcoming.json()] == ["Upcoming"]
     assert [run["availability"] for run in current.json()] == ["Current"]
-    assert (upcoming.headers["Age"], current.headers["Age"] in {"1", "2"}) == ("0", True)
+    assert upcoming.headers["Age"] == "0"
+    assert 1 <= int(current.headers["Age"]) <= 5
 
 
 def test_callers_share_one_pull_when_they_come_together(caller: Caller, sandbox: Sandbox) -> None:
