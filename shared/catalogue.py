@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from shared.contract import Freshness, Question
 from shared.course_run import course_run_id, rfc3339
+from shared.entities import Head
 from shared.errors import (
     ConnectorError,
     EdxUnavailable,
@@ -40,7 +41,7 @@ from shared.published import (
 from shared.settings import ConnectorSettings
 from shared.sync import Caller, Syncer
 from shared.sync_report import SyncReport
-from shared.table_store import CatalogList, Head, StateDamaged, TableStore
+from shared.table_store import CatalogList, StateDamaged, TableStore
 
 TIMER_BUDGET_S = 540.0
 """The timer's sync ends cleanly before the function timeout of ten minutes in host.json."""

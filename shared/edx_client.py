@@ -9,26 +9,22 @@ import random as random_module
 import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import NamedTuple, TypeVar
 from weakref import WeakSet
 
 import requests
 from pydantic import SecretStr
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
+from shared.course_walk import CourseWalk
+from shared.edx_http import cut, http_session
 from shared.edx_models import (
     Asked,
     CatalogsPage,
-    CoursesPage,
     Cursor,
     EdxCatalog,
     TokenAnswer,
@@ -36,7 +32,6 @@ from shared.edx_models import (
     looks_cut_short,
     next_cursor,
     parse,
-    readable_key,
     retry_after_s,
     usable_count,
     verdict,
@@ -72,12 +67,6 @@ class _Answer(NamedTuple):
     body: bytes = b""  # of a 200 alone
     retry_after_s: float | None = None
     failure: str = ""
-
-
-class _Page(NamedTuple):
-    courses: list[object]
-    announced: int | None
-    next: Cursor | None
 
 
 class EdxClient:
@@ -153,7 +142,7 @@ class EdxSession:
         self._ended = threading.Event()
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._sockets_lock = threading.Lock()
-        self._http = _http_session(self._watch, self.concurrency)
+        self._http = http_session(self._watch, self.concurrency)
         self._workers = ThreadPoolExecutor(self.concurrency, "edx-pages")
         self._watchdog = threading.Timer(budget_s, self._end)
         self._watchdog.daemon = True
@@ -188,7 +177,7 @@ class EdxSession:
         path = f"catalogs/{catalog_id}/"
         return parse(EdxCatalog, self.get(path, {}, Asked.CATALOG), path)
 
-    def courses(self, catalog_id: int) -> "CourseWalk":
+    def courses(self, catalog_id: int) -> CourseWalk:
         """Return the courses of a catalog, to be walked page by page; nothing is asked before that."""
         return CourseWalk(self, catalog_id)
 
@@ -399,125 +388,16 @@ class EdxSession:
         with self._sockets_lock:
             self._sockets.add(sock)
             if self._ended.is_set():
-                _cut(sock)
+                cut(sock)
 
     def _end(self) -> None:
         """Let nothing begin any more, and cut what is under way: a trickle would outlive any timeout."""
         with self._sockets_lock:
             self._ended.set()
             for sock in self._sockets:
-                _cut(sock)
+                cut(sock)
         with self._client.changed:
             self._client.changed.notify_all()
-
-
-class CourseWalk:
-    """The courses of a catalog, page by page in edX's order, each course once. Iterate it once.
-
-    A page is a list of EdxCourse, or of whatever junk stood in a course's place. An error on a page is
-    raised after the pages before it. Whoever stops iterating cancels what is under way.
-
-    Attributes:
-        count: how many courses edX announces; known from the first page on, None when it does not say.
-        distinct: how many courses came so far.
-        problems: after the last page: why the pull is not whole; empty when it is.
-    """
-
-    def __init__(self, session: EdxSession, catalog_id: int) -> None:
-        self.count: int | None = None
-        self.distinct = 0
-        self.problems: list[str] = []
-        self._session = session
-        self._path = f"catalogs/{catalog_id}/courses/"
-        self._abandoned = threading.Event()
-        self._ends_at: int | None = None  # the first position known to have nothing new behind it
-        self._arrived: set[str | None] = set()  # keys, in the order of arrival
-        self._arrived_lock = threading.Lock()
-
-    def __iter__(self) -> Iterator[list[object]]:
-        seen: set[str] = set()
-        repeated = 0
-        empty_before = False
-        with closing(self._pages()) as pages:
-            for page in pages:
-                fresh = [course for course in page.courses if _is_new(course, seen)]
-                self.distinct += len(fresh)
-                repeated += len(page.courses) - len(fresh)
-                if page.courses and not fresh:
-                    self._note("a page brought only courses that had come before")
-                if empty_before if page.courses else page.next:
-                    self._note("an empty page came in mid-walk")
-                empty_before |= not page.courses
-                yield fresh
-        if repeated:
-            self._note(f"courses came more than once: {repeated}")
-        if self.count is None:
-            self._note("edX sent no count")
-            return
-        if page.announced != self.count:
-            self._note(f"the count changed from {self.count} to {page.announced}")
-        if self.distinct != self.count:
-            self._note(f"{self.distinct} distinct courses came of a count of {self.count}")
-
-    def _note(self, problem: str) -> None:
-        if problem not in self.problems:
-            self.problems.append(problem)
-
-    def _pages(self) -> Generator[_Page]:
-        """Yield the pages in order: the first, those that the count lets us plan, the rest by `next`."""
-        page = self._fetch(Cursor("offset", 0, self._session.page_size))
-        self.count = page.announced
-        planned: Iterator[Cursor] = iter(())
-        if page.next is not None and self.count is not None:
-            planned = page.next.up_to(self.count, len(page.courses))
-        ahead: deque[Future[_Page | None]] = deque()
-        following: _Page | None = page
-        try:
-            while True:
-                if self._ends_at is None:
-                    room = 2 * self._session.concurrency - len(ahead)
-                    ahead.extend(self._session.submit(self._fetch_ahead, at) for at in islice(planned, room))
-                if following is not None:
-                    page = following
-                    yield page
-                if not ahead:
-                    break
-                following = ahead.popleft().result()
-            while page.next is not None and self._ends_at is None:
-                page = self._fetch(page.next)
-                yield page
-        finally:
-            self._abandoned.set()
-            for future in ahead:
-                future.cancel()
-
-    def _fetch_ahead(self, at: Cursor) -> _Page | None:
-        # Pages do not come in order: the end may be known before a page in front of it has begun.
-        return self._fetch(at) if self._ends_at is None or at.position < self._ends_at else None
-
-    def _fetch(self, at: Cursor) -> _Page:
-        sent = parse(
-            CoursesPage, self._session.get(self._path, at.query, Asked.CATALOG, self._abandoned), self._path
-        )
-        page = _Page(sent.results, usable_count(sent.count), next_cursor(sent.next, at))
-        keys = {readable_key(course) for course in page.courses}
-        with self._arrived_lock:
-            # No count is followed alone: the list ends where edX has nothing further or nothing new.
-            # Courses without a key cannot be told apart, so they count as new.
-            if page.next is None or keys <= self._arrived:
-                self._ends_at = min(at.position, self._ends_at or at.position)
-            self._arrived |= keys - {None}
-        return page
-
-
-def _is_new(course: object, seen: set[str]) -> bool:
-    """Tell whether a course has not been seen, and note that it has been now."""
-    key = readable_key(course)
-    if key is None:
-        return True
-    is_new = key not in seen
-    seen.add(key)
-    return is_new
 
 
 _TOKEN = ("the token endpoint", Asked.TOKEN)
@@ -542,51 +422,3 @@ def _final_error(meaning: Verdict, status: int, what: str, asked: Asked) -> EdxE
     if meaning is Verdict.REFUSED:
         return EdxRefused(f"edX refused us: {what} answered {status} to a valid token")
     return EdxProtocolError(f"edX answered {status} for {what}, which its API does not promise")
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Look at no redirect: requests would read its whole body first, even when it does not follow."""
-        del resp
-
-
-def _http_session(watch: Callable[[socket.socket], None], concurrency: int) -> requests.Session:
-    """Make a session that trusts nothing in the environment and shows every socket that it opens."""
-
-    class Plain(HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            watch(self.sock)
-
-    class Tls(HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            watch(self.sock)
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = Tls
-
-    adapter = HTTPAdapter(pool_maxsize=concurrency)
-    adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
-    session = _Session()
-    session.trust_env = False
-    session.headers.update(
-        {
-            "Accept": "application/json",
-            "Accept-Language": "en",  # level_type and others are localised
-            "Accept-Encoding": "gzip",
-            "User-Agent": "luminus-edx-connector",
-        }
-    )
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
-
-
-def _cut(sock: socket.socket) -> None:
-    with suppress(OSError):
-        # The method of the plain socket, for TLS too: it wakes the reader and leaves the TLS object alone.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 from shared.course_run import MappedRun, Rejection, course_run_id, rfc3339, stored_json
 from shared.edx_client import EdxClient, EdxSession
+from shared.entities import Head, StoredRun
 from shared.errors import (
     ConnectorError,
     EdxProtocolError,
@@ -32,7 +33,7 @@ from shared.mapping import map_course
 from shared.published import WITHDRAWN, ServedRun, digest, render, served, served_runs, unpack
 from shared.settings import ConnectorSettings, MappingSettings
 from shared.sync_report import SyncReport
-from shared.table_store import CatalogList, CatalogWriter, Head, StateDamaged, StoredRun, TableStore
+from shared.table_store import CatalogList, CatalogWriter, StateDamaged, TableStore
 
 logger = logging.getLogger(__name__)
 

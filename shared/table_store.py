@@ -12,19 +12,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from azure.data.tables import TableServiceClient
-from pydantic import ValidationError
 
-from shared.course_run import CourseRun, MappedRun, Rejection, course_run_id, is_uuid
+from shared.course_run import MappedRun, is_uuid
+from shared.entities import (
+    Entity,
+    Head,
+    StoredRun,
+    head_from,
+    head_properties,
+    moment_from,
+    report_entity,
+    report_from,
+    report_key,
+    run_entity,
+    stored_run,
+)
 from shared.errors import StorageError
 from shared.lease import FinishedSync, Lease, acquire
 from shared.published import Body, checksum, pack_digests, unpack_digests
@@ -33,7 +43,6 @@ from shared.sync_report import SyncReport
 from shared.tables import (
     CONNECT_TIMEOUT_S,
     READ_TIMEOUT_S,
-    Entity,
     EntityRefused,
     Operation,
     Table,
@@ -48,12 +57,9 @@ BATCH_BYTES = 2**20
 _PROPERTY_BYTES = 64 * 2**10
 _PART_BYTES = 10 * _PROPERTY_BYTES  # an entity takes 1 MiB, which Azurite counts in base64
 _HEAD = "published"
-_HEAD_FORMAT = 1
 _RUNS = "PartitionKey eq @catalog and RowKey lt 'g'"  # run ids are hexadecimal, the other row keys are words
 _PARTS = "PartitionKey eq @catalog and RowKey gt 'published-' and RowKey lt 'published.'"
 REPORTS_KEPT = timedelta(days=90)
-_REPORT_KEY_MAX_MS = 10**14
-_TEXT_MAX = 30_000  # characters; a text property takes 64 KiB of UTF-16
 
 
 class StateDamaged(StorageError):
@@ -64,44 +70,11 @@ class StateDamaged(StorageError):
         self.catalog_id = catalog_id
 
 
-@dataclass(frozen=True)
-class Head:
-    """The head of a catalog's published state: small, read for every answer, swapped last.
-
-    `synced_at` is the end of the last sync that counts. `writing` names a sync that began to write course
-    runs and has not published since: the digests may be behind the entities. `unidentified` counts the
-    records without a readable key that edX is known to send: none of them is a run that was stored.
-    `counted_runs` are the `runs` as of the last sync that counts: one that the guard against mass loss
-    stopped may not make the next withdrawal look small.
-    """
-
-    generation: str = ""
-    body_parts: int = 0
-    body_checksum: str = ""
-    digest_parts: int = 0
-    digest_checksum: str = ""
-    tag: str = ""
-    holds_until: str = ""
-    runs: int = 0
-    synced_at: datetime | None = None
-    writing: str = ""
-    unidentified: int = 0
-    counted_runs: int = 0
-
-
 class CatalogList(NamedTuple):
     """The catalogs that edX listed for us, and when."""
 
     catalog_ids: tuple[int, ...]
     listed_at: datetime
-
-
-class StoredRun(NamedTuple):
-    """A course run as stored; `mapped` is None when its properties are not those of a course run."""
-
-    run_id: bytes
-    mapped: MappedRun | None
-    withdrawn_at: str | None
 
 
 class TableStore:
@@ -129,7 +102,7 @@ class TableStore:
     def head(self, catalog_id: int) -> Head | None:
         """Return the head of a catalog's published state; None when there is none that can be read."""
         entity = self._runs.get(str(catalog_id), _HEAD)
-        return _head_from(entity) if entity is not None else None
+        return head_from(entity) if entity is not None else None
 
     def body(self, catalog_id: int, head: Head) -> bytes:
         """Return the packed body that a head names.
@@ -170,12 +143,12 @@ class TableStore:
         """Read every stored course run of a catalog, withdrawn ones too."""
         for entity in self._runs.query(_RUNS, {"catalog": str(catalog_id)}):
             if is_uuid(entity["RowKey"]):  # any other is none of ours
-                yield _stored_run(entity)
+                yield stored_run(entity)
 
     def run(self, catalog_id: int, run_id: str) -> StoredRun | None:
         """Read one stored course run."""
         entity = self._runs.get(str(catalog_id), run_id)
-        return _stored_run(entity) if entity is not None else None
+        return stored_run(entity) if entity is not None else None
 
     # A sync's writing
 
@@ -191,12 +164,10 @@ class TableStore:
     def add_report(self, report: SyncReport) -> None:
         """Keep a report, and drop those of its catalog that are older than 90 days."""
         catalog = str(report.catalog_id)
-        entity = {name: _property(value) for name, value in asdict(report).items() if value is not None}
-        entity |= {"PartitionKey": catalog, "RowKey": f"{_report_key(report.ended)}-{report.sync_id}"}
-        self._reports.put(entity)
+        self._reports.put(report_entity(report))
         old = self._reports.query(
             "PartitionKey eq @catalog and RowKey gt @oldest",
-            {"catalog": catalog, "oldest": _report_key(report.ended - REPORTS_KEPT)},
+            {"catalog": catalog, "oldest": report_key(report.ended - REPORTS_KEPT)},
             select=["PartitionKey", "RowKey"],
         )
         batch: list[Operation] = []
@@ -218,7 +189,7 @@ class TableStore:
         found: list[SyncReport] = []
         for row in rows:
             with suppress(KeyError, TypeError, ValueError):  # written by another version, or by hand
-                found.append(_report_from(row))
+                found.append(report_from(row))
             if catalog_id is not None and len(found) == limit:
                 break
         return sorted(found, key=lambda report: report.ended, reverse=True)[:limit]
@@ -234,7 +205,7 @@ class TableStore:
     def throttled_until(self, client_id: str) -> datetime | None:
         """Return the moment before which edX answers this client id nothing, if one is remembered."""
         entity = self._accounts.get(_account_key(client_id), "throttled")
-        return _moment(entity.get("until")) if entity is not None else None
+        return moment_from(entity.get("until")) if entity is not None else None
 
     def remember_throttled(self, client_id: str, until: datetime) -> None:
         """Remember that edX answers this client id nothing before a moment, the latest one that it named."""
@@ -248,7 +219,7 @@ class TableStore:
     def catalog_list(self, client_id: str) -> CatalogList | None:
         """Return the catalogs that edX listed last for this client id."""
         entity = self._accounts.get(_account_key(client_id), "catalogs")
-        listed_at = _moment(entity.get("listedAt")) if entity is not None else None
+        listed_at = moment_from(entity.get("listedAt")) if entity is not None else None
         if entity is None or listed_at is None:
             return None
         ids = str(entity.get("catalogIds", "")).split(",")
@@ -304,7 +275,7 @@ class CatalogWriter:
         self._pending, self._pending_bytes = {}, 0
         while pending:
             try:
-                self._write([replacing(_entity_of(self._catalog, mapped)) for mapped in pending])
+                self._write([replacing(run_entity(self._catalog, mapped)) for mapped in pending])
             except EntityRefused as refusal:
                 if refusal.index >= len(pending):
                     raise
@@ -374,12 +345,7 @@ class CatalogWriter:
         self._lease.commit([], finished)
 
     def _swap(self, head: Head, finished: FinishedSync | None) -> None:
-        entity = {
-            **self._key(_HEAD),
-            "format": _HEAD_FORMAT,
-            **{name: _property(value) for name, value in asdict(head).items() if value is not None},
-        }
-        self._lease.commit([replacing(entity)], finished)
+        self._lease.commit([replacing(self._key(_HEAD) | head_properties(head))], finished)
 
     def _write_parts(self, kind: str, data: bytes) -> int:
         count = 0
@@ -402,103 +368,9 @@ class CatalogWriter:
         return {"PartitionKey": self._catalog, "RowKey": row_key}
 
 
-def _entity_of(catalog: str, mapped: MappedRun) -> Entity:
-    values = mapped.run.model_dump(by_alias=True, exclude_none=True, exclude={"id", "availability"})
-    return {"PartitionKey": catalog, "RowKey": mapped.run.id, **values, "listed": mapped.listed}
-
-
-def _stored_run(entity: Entity) -> StoredRun:
-    withdrawn_at = entity.get("withdrawnAt")
-    return StoredRun(
-        UUID(entity["RowKey"]).bytes, _run_from(entity), None if withdrawn_at is None else str(withdrawn_at)
-    )
-
-
-def _run_from(entity: Entity) -> MappedRun | None:
-    """Read a course run back, None when what is stored is not exactly what we would have written."""
-    values = {name: entity[name] for name in _RUN_PROPERTIES if name in entity}
-    listed = entity.get("listed")
-    try:
-        run = CourseRun.model_validate({"id": entity["RowKey"], **values}, strict=True)
-    except ValidationError:
-        return None
-    if not isinstance(listed, bool) or run.id != course_run_id(run.courserun_key):
-        return None
-    return MappedRun(run, listed)
-
-
-_RUN_PROPERTIES = [
-    info.alias or name for name, info in CourseRun.model_fields.items() if name not in {"id", "availability"}
-]
-
-
-def _head_from(entity: Entity) -> Head:
-    """Read a head; one that another version or hand wrote is as good as a sync that never published."""
-    values = {each.name: entity[each.name] for each in fields(Head) if each.name in entity}
-    if not values.get("generation"):
-        return Head(writing=str(values.get("writing", "unknown")))
-    head = Head(**values | {"synced_at": _moment(values.get("synced_at"))})
-    types_fit = all(
-        isinstance(getattr(head, each.name), type(each.default))
-        for each in fields(Head)
-        if each.name != "synced_at"
-    )
-    if entity.get("format") != _HEAD_FORMAT or not types_fit:
-        return Head(writing="unknown")
-    return head
-
-
 def _part_key(generation: str, kind: str, number: int) -> str:
     return f"published-{generation}-{kind}-{number:04d}"
 
 
 def _account_key(client_id: str) -> str:
     return sha256(client_id.encode()).hexdigest()  # a client id may hold what a key may not
-
-
-def _report_key(moment: datetime) -> str:
-    """Return a key that sorts newest first."""
-    return f"{_REPORT_KEY_MAX_MS - int(moment.timestamp() * 1000):014d}"
-
-
-def _moment(value: object) -> datetime | None:
-    """Read a moment; None when it is none, or has no offset."""
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _property(value: object) -> object:
-    """Return a value as a table property: moments as ISO 8601 text, collections as JSON, cut to what fits."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, str):
-        return value[:_TEXT_MAX]
-    if isinstance(value, (Mapping, Sequence)):
-        return _json_that_fits(value)
-    return value
-
-
-def _json_that_fits(value: Mapping[str, object] | Sequence[object]) -> str:
-    """Return JSON that fits a property; of a longer collection, its beginning."""
-    items = list(value.items()) if isinstance(value, Mapping) else list(value)
-    while True:
-        text = json.dumps(dict(items) if isinstance(value, Mapping) else items)  # type: ignore[arg-type]
-        if len(text) <= _TEXT_MAX:
-            return text
-        items = items[: len(items) // 2]
-
-
-def _report_from(row: Entity) -> SyncReport:
-    values = {each.name: row[each.name] for each in fields(SyncReport) if each.name in row}
-    for name in ("started", "ended", "throttled_until"):
-        values[name] = _moment(values.get(name))
-    if not values["started"] or not values["ended"]:
-        raise ValueError("a report without its times")
-    values["rejections"] = tuple(Rejection(*each) for each in json.loads(values.get("rejections", "[]")))
-    values["unknown_tracks"] = json.loads(values.get("unknown_tracks", "{}"))
-    return SyncReport(**values)

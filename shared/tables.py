@@ -21,10 +21,10 @@ from azure.core.exceptions import (
 )
 from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
 
+from shared.entities import Entity
 from shared.errors import StorageError
 
 T = TypeVar("T")
-Entity = dict[str, Any]
 Operation = tuple[str, Entity, dict[str, Any]]
 
 CONNECT_TIMEOUT_S = 5

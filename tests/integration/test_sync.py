@@ -17,6 +17,7 @@ from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
 from shared.course_run import course_run_id
 from shared.edx_client import EdxClient
+from shared.entities import Head
 from shared.errors import (
     EdxProtocolError,
     EdxThrottled,
@@ -31,7 +32,7 @@ from shared.published import unpack
 from shared.settings import connector_settings
 from shared.sync import Caller, Syncer
 from shared.sync_report import SyncReport
-from shared.table_store import CatalogWriter, Head, TableStore
+from shared.table_store import CatalogWriter, TableStore
 from shared.tables import Table
 from tests.integration.conftest import Clock
 from tests.integration.tables_proxy import TablesProxy

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from local.azurite import Azurite
 from shared.course_run import MappedRun, Rejection, course_run_id, stored_json
+from shared.entities import Head, StoredRun
 from shared.errors import LeaseLost
 from shared.lease import FinishedSync, acquire
 from shared.published import Body, checksum, render
 from shared.settings import StorageSettings
 from shared.sync_report import SyncReport
-from shared.table_store import CatalogList, CatalogWriter, Head, StateDamaged, StoredRun, TableStore
+from shared.table_store import CatalogList, CatalogWriter, StateDamaged, TableStore
 from shared.tables import Table
 from tests.integration.conftest import Clock
 from tests.integration.course_runs import KEY, OLD_STYLE_KEY, make_mapped, make_served, mapped_runs

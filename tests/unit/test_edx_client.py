@@ -20,7 +20,8 @@ import requests
 import requests_mock
 from requests_mock import Mocker
 
-from shared.edx_client import CourseWalk, EdxClient, EdxSession
+from shared.course_walk import CourseWalk
+from shared.edx_client import EdxClient, EdxSession
 from shared.edx_models import Cursor, EdxCatalog, EdxCourse, readable_key
 from shared.errors import (
     EdxError,

@@ -1,0 +1,174 @@
+"""Entities of Table Storage and what they mean: course runs, heads of published states, reports. Pure.
+
+What is read may have been written by another version, or by hand: each reader says what it makes of that.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from shared.course_run import CourseRun, MappedRun, Rejection, course_run_id
+from shared.sync_report import SyncReport
+
+Entity = dict[str, Any]
+
+_HEAD_FORMAT = 1
+_REPORT_KEY_MAX_MS = 10**14
+_TEXT_MAX = 30_000  # characters; a text property takes 64 KiB of UTF-16
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a catalog's published state: small, read for every answer, swapped last.
+
+    `synced_at` is the end of the last sync that counts. `writing` names a sync that began to write course
+    runs and has not published since: the digests may be behind the entities. `unidentified` counts the
+    records without a readable key that edX is known to send: none of them is a run that was stored.
+    `counted_runs` are the `runs` as of the last sync that counts: one that the guard against mass loss
+    stopped may not make the next withdrawal look small.
+    """
+
+    generation: str = ""
+    body_parts: int = 0
+    body_checksum: str = ""
+    digest_parts: int = 0
+    digest_checksum: str = ""
+    tag: str = ""
+    holds_until: str = ""
+    runs: int = 0
+    synced_at: datetime | None = None
+    writing: str = ""
+    unidentified: int = 0
+    counted_runs: int = 0
+
+
+class StoredRun(NamedTuple):
+    """A course run as stored; `mapped` is None when its properties are not those of a course run."""
+
+    run_id: bytes
+    mapped: MappedRun | None
+    withdrawn_at: str | None
+
+
+def run_entity(catalog: str, mapped: MappedRun) -> Entity:
+    """Return a course run as it is stored: the contract's fields, less what changes with the clock."""
+    values = mapped.run.model_dump(by_alias=True, exclude_none=True, exclude={"id", "availability"})
+    return {"PartitionKey": catalog, "RowKey": mapped.run.id, **values, "listed": mapped.listed}
+
+
+def stored_run(entity: Entity) -> StoredRun:
+    """Read a course run, whose row key must be a UUID."""
+    withdrawn_at = entity.get("withdrawnAt")
+    return StoredRun(
+        UUID(entity["RowKey"]).bytes, _run_from(entity), None if withdrawn_at is None else str(withdrawn_at)
+    )
+
+
+def _run_from(entity: Entity) -> MappedRun | None:
+    """Read a course run back, None when what is stored is not exactly what we would have written."""
+    values = {name: entity[name] for name in _RUN_PROPERTIES if name in entity}
+    listed = entity.get("listed")
+    try:
+        run = CourseRun.model_validate({"id": entity["RowKey"], **values}, strict=True)
+    except ValidationError:
+        return None
+    if not isinstance(listed, bool) or run.id != course_run_id(run.courserun_key):
+        return None
+    return MappedRun(run, listed)
+
+
+_RUN_PROPERTIES = [
+    info.alias or name for name, info in CourseRun.model_fields.items() if name not in {"id", "availability"}
+]
+
+
+def head_properties(head: Head) -> Entity:
+    """Return the properties of a head."""
+    return {"format": _HEAD_FORMAT, **_properties(head)}
+
+
+def head_from(entity: Entity) -> Head:
+    """Read a head; one that another version or hand wrote is as good as a sync that never published."""
+    values = {each.name: entity[each.name] for each in fields(Head) if each.name in entity}
+    if not values.get("generation"):
+        return Head(writing=str(values.get("writing", "unknown")))
+    head = Head(**values | {"synced_at": moment_from(values.get("synced_at"))})
+    types_fit = all(
+        isinstance(getattr(head, each.name), type(each.default))
+        for each in fields(Head)
+        if each.name != "synced_at"
+    )
+    if entity.get("format") != _HEAD_FORMAT or not types_fit:
+        return Head(writing="unknown")
+    return head
+
+
+def report_entity(report: SyncReport) -> Entity:
+    """Return a report as it is stored."""
+    return {
+        "PartitionKey": str(report.catalog_id),
+        "RowKey": f"{report_key(report.ended)}-{report.sync_id}",
+        **_properties(report),
+    }
+
+
+def report_from(row: Entity) -> SyncReport:
+    """Read a report.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none of this version's.
+    """
+    values = {each.name: row[each.name] for each in fields(SyncReport) if each.name in row}
+    for name in ("started", "ended", "throttled_until"):
+        values[name] = moment_from(values.get(name))
+    if not values["started"] or not values["ended"]:
+        raise ValueError("a report without its times")
+    values["rejections"] = tuple(Rejection(*each) for each in json.loads(values.get("rejections", "[]")))
+    values["unknown_tracks"] = json.loads(values.get("unknown_tracks", "{}"))
+    return SyncReport(**values)
+
+
+def report_key(moment: datetime) -> str:
+    """Return a key that sorts newest first."""
+    return f"{_REPORT_KEY_MAX_MS - int(moment.timestamp() * 1000):014d}"
+
+
+def moment_from(value: object) -> datetime | None:
+    """Read a moment; None when it is none, or has no offset."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _properties(value: Head | SyncReport) -> Entity:
+    return {name: _property(each) for name, each in asdict(value).items() if each is not None}
+
+
+def _property(value: object) -> object:
+    """Return a value as a table property: moments as ISO 8601 text, collections as JSON, cut to what fits."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str):
+        return value[:_TEXT_MAX]
+    if isinstance(value, (Mapping, Sequence)):
+        return _json_that_fits(value)
+    return value
+
+
+def _json_that_fits(value: Mapping[str, object] | Sequence[object]) -> str:
+    """Return JSON that fits a property; of a longer collection, its beginning."""
+    items = list(value.items()) if isinstance(value, Mapping) else list(value)
+    while True:
+        text = json.dumps(dict(items) if isinstance(value, Mapping) else items)  # type: ignore[arg-type]
+        if len(text) <= _TEXT_MAX:
+            return text
+        items = items[: len(items) // 2]
