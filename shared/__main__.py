@@ -398,7 +398,7 @@ def _state(mapped: MappedRun, withdrawn_at: str | None) -> str:
 
 
 def _outcome(report: SyncReport) -> str:
-    colour = {"ok": "green", "incomplete": "yellow", "failed": "red"}[report.outcome]
+    colour = {"ok": "green", "incomplete": "yellow"}.get(report.outcome, "red")
     return f"[{colour}]{report.outcome}[/]"
 
 

@@ -258,6 +258,9 @@ class Catalogue:
     def _sync(
         self, catalog_id: int, deadline: float, caller: Caller, attach: Attach
     ) -> Future[SyncReport | None]:
+        if not _left_s(deadline):
+            raise SyncUnfinished("no time was left for it; ask again")
+
         def work() -> SyncReport | None:
             attach()
             return self._syncer.sync(catalog_id, _left_s(deadline), caller)

@@ -300,13 +300,17 @@ class Syncer:
         self, catalog_id: int, budget_s: float, *, on_progress: Progress = lambda _done, _total: None
     ) -> Preview:
         """Pull a catalog and return what a sync would do now, writing nothing to the catalog."""
-        changes: list[Change] = []
+        changes: dict[str, Change] = {}
         work = _Work(uuid4().hex, catalog_id, Caller("preview"), self._now(), self._settings.mapping)
         self._load(work, rebuild=False)
-        self._pull(work, time.monotonic() + budget_s, changes.append, on_progress)
+
+        def note(change: Change) -> None:
+            changes[change.mapped.run.id] = change
+
+        self._pull(work, time.monotonic() + budget_s, note, on_progress)
         gone = self._gone(work, allow_withdrawals=False)
         return Preview(
-            [(self._store.run(catalog_id, change.mapped.run.id), change) for change in changes],
+            [(self._store.run(catalog_id, run_id), change) for run_id, change in changes.items()],
             [stored for run_id in gone if (stored := self._store.run(catalog_id, str(UUID(bytes=run_id))))],
             self._mass_withdrawal(work, gone),
             work.report(self._now(), None),

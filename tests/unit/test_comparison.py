@@ -106,7 +106,9 @@ def test_no_earlier_version_is_kept_when_a_rejected_run_was_never_served(compari
 
 def test_records_without_a_readable_key_are_counted(comparison: Comparison) -> None:
     taken(
-        comparison, "no course", course(make_run(key=None), 7, make_run(key="a\x00b"), make_run(key="d", end=1))
+        comparison,
+        "no course",
+        course(make_run(key=None), 7, make_run(key="a\x00b"), make_run(key="d", end=1)),
     )
     assert comparison.unidentified == 4
     assert len(comparison.rejections) == 5
