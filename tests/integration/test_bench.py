@@ -110,4 +110,4 @@ def test_the_benchmark_measures_every_piece_when_it_is_small() -> None:
         "1 % changed",
     ]
     assert all(float(seconds) > 0 for seconds in took.values())
-    assert re.search(r"│ unchanged sync ÷ pull +│ [\d.]+ │ 1\.25 +│ (met|missed) +│", done.stdout)
+    assert re.search(r"│ unchanged sync ÷ pull +│ [\d.]+ +│ [\d.]+ +│ 1\.25 +│ (met|missed) +│", done.stdout)
