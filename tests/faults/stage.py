@@ -1,0 +1,153 @@
+"""A stage for faults of storage and of our own: one edX, one storage, many catalogs, and a reader who watches.
+
+The watching reader asks a healthy process for what is stored, all the time: every answer must be exactly one
+of the states that edX showed, and never an older one than the answer before.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from local.host_process import HostProcess
+from local.sandbox import Sandbox
+from local.sandbox_catalogs import Catalog
+from tests.conftest import SUBSCRIPTION_KEY
+from tests.faults.promise import Stored, ask, assert_discreet, assert_reached, body_of, make_shelf, plain_course, runs_of
+
+CATALOGS = range(1, 400)
+CALLERS_AT_ONCE = 64
+
+
+class Stage:
+    """Catalogs of one edX in one storage, and the calls that are under way.
+
+    Args:
+        edx: shows the catalogs.
+        admin: calls.
+        connection_string: of the storage itself.
+        prefix: of its tables.
+    """
+
+    def __init__(self, edx: Sandbox, admin: requests.Session, connection_string: str, prefix: str) -> None:
+        self.edx = edx
+        self.admin = admin
+        admin.mount("http://", HTTPAdapter(pool_maxsize=CALLERS_AT_ONCE))
+        self.stored = Stored(connection_string, prefix)
+        self.settings = {
+            **edx.settings(),
+            "TABLES_CONNECTION_STRING": connection_string,
+            "TABLES_PREFIX": prefix,
+            "APIM_SUBSCRIPTION_KEYS": SUBSCRIPTION_KEY,
+            "SYNC_SCHEDULE": "0 0 0 1 1 *",
+            "EDX_CATALOG_IDS": ",".join(map(str, CATALOGS)),
+            "EDX_PAGE_SIZE": "5",
+        }
+        self.states: dict[int, list[Any]] = defaultdict(list)
+        """Catalog → the bodies of the states that edX showed, in order."""
+        self._ids = iter(CATALOGS)
+        self._callers = ThreadPoolExecutor(CALLERS_AT_ONCE)
+
+    @contextmanager
+    def host(self, **settings: str) -> Iterator[HostProcess]:
+        """Run a connector; its log may hold no secret and nothing unexpected."""
+        with HostProcess({**self.settings, **settings}) as host:
+            yield host
+        assert_discreet([host.log])
+        assert "Unexpected" not in host.log, host.log
+
+    def new_shelf(self) -> Catalog:
+        """Show one more catalog."""
+        shelf = make_shelf(next(self._ids))
+        self.edx.catalogs[shelf.id] = shelf
+        self._note(shelf)
+        return shelf
+
+    def change(self, shelf: Catalog) -> None:
+        """Show a catalog changed in every way: altered, a course gone, a course new; as often as one likes."""
+        first, gone, last = (shelf.courses[position]["key"] for position in (0, 1, -1))
+        number = len(shelf) + len(self.states[shelf.id])
+        shelf.alter_run(f"course-v1:{first}+R1", weeks_to_complete=number)
+        shelf.alter_run(f"course-v1:{last}+R1", marketing_url=f"https://www.edx.org/course/{number}")
+        shelf.remove(gone)
+        shelf.add(plain_course(shelf.id, number))
+        self._note(shelf)
+
+    def synced_shelf(self, host: HostProcess) -> Catalog:
+        """Show one more catalog, let it be synced, and change it then."""
+        shelf = self.new_shelf()
+        assert_reached(self.ask(host, shelf), self.stored, shelf)
+        self.change(shelf)
+        return shelf
+
+    def _note(self, shelf: Catalog) -> None:
+        self.states[shelf.id].append(body_of(runs_of(shelf)))
+
+    def ask(
+        self, host: HostProcess, shelf: Catalog, cache_control: str = "no-cache"
+    ) -> requests.Response:
+        """Ask for a catalog, by default for a sync first."""
+        return ask(host.url, self.admin, shelf.id, cache_control)
+
+    def begin_to_ask(self, host: HostProcess, shelf: Catalog) -> "Future[requests.Response]":
+        """Ask for a sync of a catalog, in a thread."""
+        return self._callers.submit(self.ask, host, shelf)
+
+    def ask_all(self, host: HostProcess, shelves: Iterable[Catalog]) -> list[requests.Response]:
+        """Ask for a sync of each catalog, all at once."""
+        return [call.result() for call in [self.begin_to_ask(host, shelf) for shelf in shelves]]
+
+    def assert_heals(self, host: HostProcess, shelves: Iterable[Catalog]) -> None:
+        """Assert that one healthy sync of each catalog reaches exactly what edX shows."""
+        shelves = list(shelves)
+        for shelf, answered in zip(shelves, self.ask_all(host, shelves), strict=True):
+            assert_reached(answered, self.stored, shelf)
+
+    @contextmanager
+    def watched(self, host: HostProcess, shelves: Iterable[Catalog]) -> Iterator[None]:
+        """Read catalogs all the while through a host, and assert that every answer was whole and true."""
+        stop = Event()
+        faults: list[str] = []
+        seen = dict.fromkeys((shelf.id for shelf in shelves), -1)
+
+        def watch() -> None:
+            while not stop.wait(0.01):
+                for catalog_id in seen:
+                    self._look(host, catalog_id, seen, faults)
+
+        reader = Thread(target=watch, daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            reader.join()
+        assert not faults, faults[:3]
+
+    def _look(self, host: HostProcess, catalog_id: int, seen: dict[int, int], faults: list[str]) -> None:
+        answered = ask(host.url, self.admin, catalog_id, "only-if-cached")
+        if answered.status_code != 200:
+            if seen[catalog_id] >= 0 or "has finished yet" not in answered.text:
+                faults.append(f"Catalog {catalog_id}: {answered.status_code} {answered.text}")
+            return
+        shown = answered.json()
+        states = self.states[catalog_id]
+        for number in range(max(seen[catalog_id], 0), len(states)):
+            if shown == states[number]:
+                seen[catalog_id] = number
+                return
+        faults.append(f"Catalog {catalog_id} after state {seen[catalog_id]}: {answered.text[:2000]}")
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 60) -> None:
+    """Wait for something that is about to be so."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

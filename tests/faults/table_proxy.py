@@ -1,0 +1,283 @@
+"""A proxy in front of Table Storage that breaks what passes: a test says which requests, how and how often."""
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import NamedTuple, Self
+from urllib.parse import unquote
+
+
+_ENTITIES = {"published": "head", "lease": "lease", "throttled": "throttling", "catalogs": "catalogs"}
+_VERBS = {"GET": "read", "PUT": "write", "DELETE": "remove", "PATCH": "mark"}  # a withdrawal is a mark, too
+
+
+class Passed(NamedTuple):
+    """A request of the connector's to Table Storage."""
+
+    method: str
+    path: str
+    body: str
+
+    @property
+    def catalog(self) -> int | None:
+        """The catalog that it is about; None when it is about none."""
+        found = re.search(r"PartitionKey(?:=| eq |\": \")'?(\d{1,9})['\"]", f"{self.path}\n{self.body}")
+        return int(found[1]) if found else None
+
+    @property
+    def kind(self) -> str:
+        """What it does, as a sync does it: `read lease`, `write runs` and so on."""
+        if "SyncReports" in self.path:
+            return "find old reports" if self.method == "GET" else "write report"
+        if self.method == "GET" and "filter" in self.path:
+            return "find parts" if "published" in self.path else "read runs"
+        # In a batch the lease comes last; what rides with it says what the batch is for.
+        operations = re.findall(r"([A-Z]+) \S+RowKey='(.*?)'", f"{self.method} {self.path}\n{self.body}")
+        if not operations:
+            return "create lease" if '"RowKey": "lease"' in self.body else "create table"
+        method, row_key = operations[0]
+        if row_key == "lease" and method == "PUT":
+            return "let go of lease" if '"owner": ""' in self.body else "take or renew lease"
+        entity = row_key.split("-")[2] if row_key.startswith("published-") else _ENTITIES.get(row_key, "runs")
+        return f"{_VERBS[method]} {entity}"
+
+
+class Exchange:
+    """One request on its way; a fault forwards it or not, and sends an answer or not."""
+
+    def __init__(self, request: Passed, forward: Callable[[], tuple[bytes, bytes]]) -> None:
+        self.request = request
+        self.forward = forward
+        """Lets Table Storage do it, and returns the answer: its head and its body."""
+        self.sent = b""
+        self.whole = False
+        """Whether the answer ends as announced; else the connection is cut."""
+
+    def send(self, head: bytes, body: bytes) -> None:
+        """Answer."""
+        self.sent, self.whole = head + body, True
+
+
+Fault = Callable[[Exchange], None]
+
+
+# Faults
+
+
+def drop(_exchange: Exchange) -> None:
+    """Cut the connection before anything has taken effect."""
+
+
+def lose_answer(exchange: Exchange) -> None:
+    """Cut the connection after it has taken effect."""
+    exchange.forward()
+
+
+def cut_head(exchange: Exchange) -> None:
+    """Cut the connection in the middle of the answer's headers."""
+    head, _ = exchange.forward()
+    exchange.sent = head[: len(head) // 2]
+
+
+def cut_body(exchange: Exchange) -> None:
+    """Cut the connection in the middle of the answer's body; an empty one is lost with its head."""
+    head, body = exchange.forward()
+    exchange.sent = head + body[: len(body) // 2] if body else b""
+
+
+def halve_body(exchange: Exchange) -> None:
+    """Answer half of the body as if that were all."""
+    head, body = exchange.forward()
+    half = body[: len(body) // 2]
+    exchange.send(re.sub(rb"(?i)(content-length: )\d+", b"\\g<1>%d" % len(half), head), half)
+
+
+def answer(status: int, code: str = "ServerBusy", *, retry_after: object = None) -> Fault:
+    """Answer a status instead, as Table Storage words it."""
+    body = f'{{"odata.error":{{"code":"{code}","message":{{"lang":"en-US","value":"No."}}}}}}'.encode()
+    head = f"HTTP/1.1 {status} No\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    if retry_after is not None:
+        head += f"Retry-After: {retry_after}\r\n"
+    return lambda exchange: exchange.send(f"{head}\r\n".encode(), body)
+
+
+def refuse_in_batch(index: int, code: str = "PropertyValueTooLarge", status: int = 400) -> Fault:
+    """Answer to a batch that one of its operations is refused, so that none takes effect."""
+    error = f'{{"odata.error":{{"code":"{code}","message":{{"lang":"en-US","value":"{index}:No."}}}}}}'
+    body = (
+        "--batchresponse_1\r\nContent-Type: multipart/mixed; boundary=changesetresponse_1\r\n\r\n"
+        "--changesetresponse_1\r\nContent-Type: application/http\r\n"
+        "Content-Transfer-Encoding: binary\r\n\r\n"
+        f"HTTP/1.1 {status} No\r\nContent-Type: application/json\r\n\r\n{error}\r\n"
+        "--changesetresponse_1--\r\n--batchresponse_1--\r\n"
+    ).encode()
+    head = (
+        "HTTP/1.1 202 Accepted\r\nContent-Type: multipart/mixed; boundary=batchresponse_1\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    return lambda exchange: exchange.send(head, body)
+
+
+def delay(seconds: float) -> Fault:
+    """Answer so much later."""
+
+    def act(exchange: Exchange) -> None:
+        time.sleep(seconds)
+        exchange.send(*exchange.forward())
+
+    return act
+
+
+class Gate:
+    """A fault that holds a request until it is opened, then lets it take effect, or drops it."""
+
+    def __init__(self) -> None:
+        self.reached = Event()
+        self._opened = Event()
+        self._drop = False
+
+    def open(self, *, drop: bool = False) -> None:
+        self._drop = drop
+        self._opened.set()
+
+    def __call__(self, exchange: Exchange) -> None:
+        self.reached.set()
+        if self._opened.wait(120) and not self._drop:
+            exchange.send(*exchange.forward())
+
+
+@dataclass
+class Rule:
+    """Which requests suffer a fault: of a catalog or of all, of a kind or of all, `after` so many others."""
+
+    fault: Fault
+    catalog: int | None
+    kind: str | None
+    after: int
+    every: int
+    times: int | None
+    seen: int = field(default=0, init=False)
+    fired: int = field(default=0, init=False)
+
+    def takes(self, request: Passed) -> bool:
+        if self.catalog not in {None, request.catalog} or not re.fullmatch(self.kind or ".*", request.kind):
+            return False
+        self.seen += 1
+        if self.fired == self.times or self.seen <= self.after or (self.seen - self.after - 1) % self.every:
+            return False
+        self.fired += 1
+        return True
+
+
+class TableProxy:
+    """A context manager; use its `connection_string` instead of the one given."""
+
+    def __init__(self, connection_string: str) -> None:
+        target = re.search(r"TableEndpoint=http://127\.0\.0\.1:(\d+)/", connection_string)
+        assert target
+        self._target_port = int(target[1])
+        self.requests: list[Passed] = []
+        self.rules: list[Rule] = []
+        self._lock = Lock()
+        self._server = _Server(("127.0.0.1", 0), self._handler())
+        self.connection_string = connection_string.replace(f":{target[1]}/", f":{self._server.server_port}/")
+
+    def on(
+        self,
+        fault: Fault,
+        *,
+        catalog: int | None = None,
+        kind: str | None = None,
+        after: int = 0,
+        every: int = 1,
+        times: int | None = None,
+    ) -> Rule:
+        """Let requests suffer a fault; of several rules that take a request the first acts.
+
+        `kind` is a pattern. Of the requests that fit, `after` pass; from then on each `every`-th suffers,
+        `times` times in all (None: for ever).
+        """
+        rule = Rule(fault, catalog, kind, after, every, times)
+        with self._lock:
+            self.rules.append(rule)
+        return rule
+
+    def kinds(self, catalog: int) -> list[str]:
+        """Return what was asked about a catalog so far, in order."""
+        return [request.kind for request in self.requests if request.catalog == catalog]
+
+    def _fault_for(self, request: Passed) -> Fault | None:
+        with self._lock:
+            self.requests.append(request)
+            return next((rule.fault for rule in self.rules if rule.takes(request)), None)
+
+    def _forward(self, request: Passed, headers: dict[str, str]) -> tuple[bytes, bytes]:
+        connection = HTTPConnection("127.0.0.1", self._target_port, timeout=60)
+        try:
+            connection.request(request.method, request.path, request.body.encode(), headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        finally:
+            connection.close()
+        left_out = {"transfer-encoding", "content-length", "connection", "keep-alive"}
+        lines = [f"{name}: {value}" for name, value in answer.getheaders() if name.lower() not in left_out]
+        head = [f"HTTP/1.1 {answer.status} {answer.reason}", *lines, f"Content-Length: {len(body)}", "", ""]
+        return "\r\n".join(head).encode("latin-1"), body
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            # Or each answer would wait 40 ms for an acknowledgement.
+            disable_nagle_algorithm = True
+
+            def handle_one_request(self) -> None:
+                self.raw_requestline = self.rfile.readline(65537)
+                if not self.raw_requestline or not self.parse_request():
+                    self.close_connection = True
+                    return
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+                request = Passed(self.command, self.path, sent)
+                shown = request._replace(path=unquote(self.path))
+                headers = dict(self.headers)
+                exchange = Exchange(shown, lambda: proxy._forward(request, headers))
+                fault = proxy._fault_for(shown)
+                # A storage that cannot be reached is one more way to cut the connection.
+                with suppress(OSError, HTTPException):
+                    if fault:
+                        fault(exchange)
+                    else:
+                        exchange.send(*exchange.forward())
+                with suppress(OSError):
+                    self.wfile.write(exchange.sent)
+                self.close_connection = self.close_connection or not exchange.whole
+
+            def log_message(self, *_: object) -> None:
+                """Stay silent."""
+
+        return Handler
+
+    def __enter__(self) -> Self:
+        Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: whoever called may have been killed."""
