@@ -1,4 +1,4 @@
-"""A stage for faults of storage and of our own: one edX, one storage, many catalogs, and a reader who watches.
+"""A stage for faults of storage and of our own: an edX, a storage, many catalogs, and a reader who watches.
 
 The watching reader asks a healthy process for what is stored, all the time: every answer must be exactly one
 of the states that edX showed, and never an older one than the answer before.
@@ -19,10 +19,19 @@ from local.host_process import HostProcess
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
 from tests.conftest import SUBSCRIPTION_KEY
-from tests.faults.promise import Stored, ask, assert_discreet, assert_reached, body_of, make_shelf, plain_course, runs_of
+from tests.faults.promise import (
+    Stored,
+    ask,
+    assert_discreet,
+    assert_reached,
+    body_of,
+    make_shelf,
+    plain_course,
+    runs_of,
+)
 
 CATALOGS = range(1, 400)
-CALLERS_AT_ONCE = 64
+CALLERS_AT_ONCE = 128
 
 
 class Stage:
@@ -70,7 +79,7 @@ class Stage:
         return shelf
 
     def change(self, shelf: Catalog) -> None:
-        """Show a catalog changed in every way: altered, a course gone, a course new; as often as one likes."""
+        """Show a catalog changed in every way: altered, a course gone, a course new."""
         first, gone, last = (shelf.courses[position]["key"] for position in (0, 1, -1))
         number = len(shelf) + len(self.states[shelf.id])
         shelf.alter_run(f"course-v1:{first}+R1", weeks_to_complete=number)
@@ -89,9 +98,7 @@ class Stage:
     def _note(self, shelf: Catalog) -> None:
         self.states[shelf.id].append(body_of(runs_of(shelf)))
 
-    def ask(
-        self, host: HostProcess, shelf: Catalog, cache_control: str = "no-cache"
-    ) -> requests.Response:
+    def ask(self, host: HostProcess, shelf: Catalog, cache_control: str = "no-cache") -> requests.Response:
         """Ask for a catalog, by default for a sync first."""
         return ask(host.url, self.admin, shelf.id, cache_control)
 

@@ -1,4 +1,4 @@
-"""A proxy in front of Table Storage that breaks what passes: a test says which requests, how and how often."""
+"""A proxy in front of Table Storage that breaks what passes: tests say which, how and how often."""
 
 import re
 import time
@@ -11,7 +11,6 @@ from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import unquote
-
 
 _ENTITIES = {"published": "head", "lease": "lease", "throttled": "throttling", "catalogs": "catalogs"}
 _VERBS = {"GET": "read", "PUT": "write", "DELETE": "remove", "PATCH": "mark"}  # a withdrawal is a mark, too
