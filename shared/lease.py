@@ -21,6 +21,7 @@ LEASE_S = 30.0
 RENEW_EVERY_S = 8.0
 POLL_S = 0.5
 ROW_KEY = "lease"
+_SEQUENCE_MAX = 2**30  # a number property ends at 2**31, where only another hand can have brought it
 _LOST = "another process has taken over this sync, and this one stopped writing"
 
 
@@ -81,8 +82,8 @@ class Lease:
         stored = self._table.get(entity["PartitionKey"], ROW_KEY)
         if stored is not None and stored.get("sequence") == self._sequence and _same_sync(stored, entity):
             return _etag(stored)
-        if stored is not None and stored.get("finished") == self._entity["owner"]:
-            return _etag(stored)  # we had let go, and somebody has taken the lease since
+        if stored is not None and stored.get("finished") == self._entity["owner"] and not entity["owner"]:
+            return _etag(stored)  # we had let go already, and somebody may have taken the lease since
         if stored is not None and stored.get("owner") == self._entity["owner"]:  # an earlier write of ours
             with suppress(ConditionFailed):
                 return self._table.commit([*operations, replacing_unchanged(entity, _etag(stored))])
@@ -158,7 +159,7 @@ def _taken(entity: Entity, sync_id: str) -> Entity:
     return {
         **entity,
         "owner": sync_id,
-        "sequence": sequence + 1 if isinstance(sequence, int) else 1,
+        "sequence": sequence + 1 if isinstance(sequence, int) and sequence < _SEQUENCE_MAX else 1,
         "finished": str(entity.get("finished", "")),
     }
 

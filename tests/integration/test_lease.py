@@ -238,3 +238,30 @@ def test_holder_goes_on_when_a_write_took_effect_that_counted_as_failed(
     entity = proxied_table.get("1", "a")
     assert entity
     assert entity["x"] == 2
+
+
+def test_holder_that_let_go_unawares_leaves_the_next_one_alone(
+    proxied_table: Table, proxy: TablesProxy, table: Table, clock: Clock
+) -> None:
+    lease = take(proxied_table, clock, "holder")
+    proxy.fate = lambda _request: "lose the answer"
+    with pytest.raises(StorageError):
+        lease.commit([], FinishedSync("holder"))
+    proxy.fate = lambda _request: "pass"
+    following = take(table, clock, "next")
+    with pytest.raises(LeaseLost):  # a renewal that had to wait its turn
+        lease.commit([])
+    lease.commit([], FinishedSync("holder", "Table Storage failed", "StorageError"))
+    following.commit([replacing(RUN)])
+    assert stored(table)["owner"] == "next"
+
+
+@pytest.mark.parametrize("sequence", [2**31 - 1, -(2**31), True, 0.5, "7", None])
+def test_lease_is_taken_and_used_when_another_hand_wrote_nonsense(
+    table: Table, clock: Clock, sequence: object
+) -> None:
+    table.put({"PartitionKey": "1", "RowKey": "lease", "owner": "", "sequence": sequence, "finished": 7})
+    lease = take(table, clock, "holder")
+    lease.commit([replacing(RUN)])
+    lease.commit([], FinishedSync("holder"))
+    assert stored(table)["finished"] == "holder"
