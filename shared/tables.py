@@ -8,6 +8,7 @@ would not repeat a batch (a POST) whose connection dropped, nor a 429 or 502 wit
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any, NoReturn, TypeVar
 
 from azure.core import MatchConditions
@@ -95,7 +96,7 @@ class Table:
     def insert(self, entity: Entity) -> str | None:
         """Insert an entity that must not exist yet; return its etag, None when it exists."""
         try:
-            return str(self._creating_table(lambda: self._client.create_entity(entity))["etag"])
+            return self._creating_table(lambda: _whole(self._client.create_entity(entity)["etag"]))
         except ResourceExistsError:
             return None
 
@@ -113,10 +114,15 @@ class Table:
                 and is gone; after a lost answer by this very batch.
         """
         try:
-            results = self._creating_table(lambda: self._client.submit_transaction(operations))
+            return self._creating_table(lambda: self._transact(operations))
         except TableTransactionError as error:  # not found, though there is a table: a row to delete is gone
             raise EntityRefused(error.index, "ResourceNotFound") from None
-        return str(results[-1].get("etag", ""))
+
+    def _transact(self, operations: Sequence[Operation]) -> str:
+        results = self._client.submit_transaction(operations)
+        if operations[-1][0] == "delete":
+            return ""
+        return _whole(results[-1].get("etag") if len(results) == len(operations) else None)
 
     def _creating_table(self, call: Callable[[], T]) -> T:
         try:
@@ -177,11 +183,19 @@ def replacing_unchanged(entity: Entity, etag: str) -> Operation:
     )
 
 
+def _whole(etag: str | None) -> str:
+    """Return an etag, which an answer that breaks off in its headers lacks."""
+    if not etag:
+        raise ValueError("an answer without its etag")
+    return etag
+
+
 def _is_retriable(error: Exception) -> bool:
     if isinstance(error, ClientAuthenticationError):
         return False
     if isinstance(error, HttpResponseError) and error.status_code is not None:
-        return error.status_code in _RETRIABLE
+        # A success that raises is an answer that cannot be read.
+        return error.status_code in _RETRIABLE or error.status_code < HTTPStatus.MULTIPLE_CHOICES
     return True  # a connection that failed, or an answer that was cut short
 
 
@@ -207,7 +221,7 @@ def _raise_ours(error: Exception) -> NoReturn:
             f"Table Storage refused our credentials ({code_text}): check TABLES_CONNECTION_STRING, "
             "or the role assignment behind TABLES_ENDPOINT"
         ) from None
-    if not isinstance(error, AzureError):
+    if not isinstance(error, AzureError) or (status and status < HTTPStatus.MULTIPLE_CHOICES):
         raise StorageError("Table Storage's answer cannot be read") from None
     problem = f"HTTP {status}, {code_text}" if status else str(code_text)
     raise StorageError(f"Table Storage failed ({problem})") from None
