@@ -79,13 +79,16 @@ class Lease:
 
     def _settle(self, operations: Sequence[Operation], entity: Entity) -> str:
         """Find out what a refused etag means: our own write whose answer was lost, or a lost lease."""
-        stored = self._table.get(entity["PartitionKey"], ROW_KEY)
-        if stored is not None and stored.get("sequence") == self._sequence and _same_sync(stored, entity):
-            return _etag(stored)
-        if stored is not None and stored.get("finished") == self._entity["owner"] and not entity["owner"]:
-            return _etag(stored)  # we had let go already, and somebody may have taken the lease since
-        if stored is not None and stored.get("owner") == self._entity["owner"]:  # an earlier write of ours
-            with suppress(ConditionFailed):
+        while (stored := self._table.get(entity["PartitionKey"], ROW_KEY)) is not None:
+            if stored.get("sequence") == self._sequence and _same_sync(stored, entity):
+                return _etag(stored)
+            if stored.get("finished") == self._entity["owner"] and not entity["owner"]:
+                return _etag(stored)  # we had let go already, and somebody may have taken the lease since
+            if stored.get("owner") != self._entity["owner"]:
+                break
+            with suppress(
+                ConditionFailed
+            ):  # an earlier write of ours; of this one the answer can be lost, too
                 return self._table.commit([*operations, replacing_unchanged(entity, _etag(stored))])
         raise LeaseLost(_LOST)
 

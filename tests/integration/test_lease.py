@@ -11,7 +11,7 @@ from shared.errors import LeaseLost, StorageError, SyncUnfinished
 from shared.lease import FinishedSync, Lease, acquire
 from shared.tables import EntityRefused, Table, replacing
 from tests.integration.conftest import Clock
-from tests.integration.tables_proxy import TablesProxy
+from tests.integration.tables_proxy import Fate, Passed, TablesProxy
 
 RUN = {"PartitionKey": "1", "RowKey": "a"}
 
@@ -265,3 +265,23 @@ def test_lease_is_taken_and_used_when_another_hand_wrote_nonsense(
     lease.commit([replacing(RUN)])
     lease.commit([], FinishedSync("holder"))
     assert stored(table)["finished"] == "holder"
+
+
+def test_holder_goes_on_when_the_answer_to_its_second_attempt_was_lost_too(
+    proxied_table: Table, proxy: TablesProxy, clock: Clock
+) -> None:
+    lease = take(proxied_table, clock, "holder")
+    proxy.fate = lambda _request: "lose the answer"
+    with pytest.raises(StorageError):
+        lease.commit([])
+    batches = []
+
+    def lose_the_second(request: Passed) -> Fate:
+        batches.append("$batch" in request.path)
+        return "lose the answer" if batches[-1] and sum(batches) == 2 else "pass"
+
+    proxy.fate = lose_the_second
+    lease.commit([replacing(RUN)])
+    assert sum(batches) == 3
+    assert proxied_table.get("1", "a")
+    lease.commit([replacing({**RUN, "x": 2})])
