@@ -86,9 +86,8 @@ class Lease:
                 return _etag(stored)  # we had let go already, and somebody may have taken the lease since
             if stored.get("owner") != self._entity["owner"]:
                 break
-            with suppress(
-                ConditionFailed
-            ):  # an earlier write of ours; of this one the answer can be lost, too
+            # An earlier write of ours. The answer to this one can be lost, too.
+            with suppress(ConditionFailed):
                 return self._table.commit([*operations, replacing_unchanged(entity, _etag(stored))])
         raise LeaseLost(_LOST)
 
