@@ -4,14 +4,17 @@ A sync is broken at every one of its storage requests: the proxy in front of sto
 catalog, the process is hit when all are held, and the held ones are lost or take effect afterwards.
 """
 
+import asyncio
+import json
 import logging
 import random
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
@@ -21,7 +24,15 @@ from local.azurite import Azurite
 from local.host_process import HostProcess
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
-from tests.faults.promise import assert_reached, assert_says, assert_shows, runs_of
+from local.sandbox_faults import slow
+from shared.catalogue import Catalogue
+from shared.contract import Question, parse_freshness
+from shared.edx_client import EdxClient
+from shared.published import unpack
+from shared.settings import connector_settings
+from shared.sync import Caller, Syncer
+from shared.wiring import open_tables
+from tests.faults.promise import assert_kept, assert_reached, assert_says, assert_shows, runs_of
 from tests.faults.stage import Stage, wait_until
 from tests.faults.table_proxy import Gate, TableProxy
 
@@ -91,6 +102,7 @@ class Hit(NamedTuple):
 
     killed: list[Held]
     killed_anywhere: list[Catalog]
+    told_to_end: list[Catalog]
     stopped: list[Held]
     answers: dict[int, requests.Response]
     healed_within_s: float
@@ -104,16 +116,19 @@ def hit(stage: Stage, proxy: TableProxy, healthy: HostProcess) -> Iterator[Hit]:
     """
     proxied = {"TABLES_CONNECTION_STRING": proxy.connection_string}
     killed_anywhere = [stage.synced_shelf(healthy) for _ in range(12)]
-    with stage.host(**proxied) as killed, stage.host(**proxied) as stopped:
+    for catalogs in (killed_anywhere[:6], killed_anywhere[6:]):
+        kill_at_random(stage, catalogs)
+    told_to_end = end_in_mid_pull(stage, healthy)
+    # A process is hit as soon as its requests are held: after ten seconds it would repeat them.
+    with stage.host(**proxied) as killed:
         to_kill = hold_every_request(stage, proxy, healthy, killed)
-        to_stop = hold_every_request(stage, proxy, healthy, stopped)
-        for catalogs in (killed_anywhere[:6], killed_anywhere[6:]):
-            kill_at_random(stage, catalogs)
         killed.kill()
-        stopped.child.send_signal(signal.SIGSTOP)
         for number, held in enumerate(to_kill):
             held.gate.open(drop=number % 2 == 0)
-        hit = [held.shelf for held in (*to_kill, *to_stop)] + killed_anywhere
+    with stage.host(**proxied) as stopped:
+        to_stop = hold_every_request(stage, proxy, healthy, stopped)
+        stopped.child.send_signal(signal.SIGSTOP)
+        hit = [held.shelf for held in (*to_kill, *to_stop)] + killed_anywhere + told_to_end
         with stage.watched(healthy, hit):
             for shelf in hit:
                 stage.change(shelf)
@@ -127,7 +142,7 @@ def hit(stage: Stage, proxy: TableProxy, healthy: HostProcess) -> Iterator[Hit]:
             for held in to_stop:
                 held.call.result()
         by_catalog = dict(zip((shelf.id for shelf in hit), answers, strict=True))
-        yield Hit(to_kill, killed_anywhere, to_stop, by_catalog, healed_within_s)
+        yield Hit(to_kill, killed_anywhere, told_to_end, to_stop, by_catalog, healed_within_s)
 
 
 def kill_at_random(stage: Stage, shelves: list[Catalog]) -> None:
@@ -139,6 +154,24 @@ def kill_at_random(stage: Stage, shelves: list[Catalog]) -> None:
         host.kill()
         for call in calls:
             call.exception()
+
+
+def end_in_mid_pull(stage: Stage, healthy: HostProcess) -> list[Catalog]:
+    """Tell two processes to end, as Ctrl-C and the platform do, while they wait for a page of edX's."""
+    shelves = [stage.synced_shelf(healthy) for _ in range(2)]
+    with stage.host() as one, stage.host() as other:
+        held = [
+            stage.edx.on(f"/catalogs/{shelf.id}/courses/", slow(20), offset=5, times=1) for shelf in shelves
+        ]
+        calls = [stage.begin_to_ask(host, shelf) for host, shelf in zip((one, other), shelves, strict=True)]
+        wait_until(lambda: all(rule.fired for rule in held))
+        one.child.send_signal(signal.SIGINT)
+        other.child.send_signal(signal.SIGTERM)
+        for host in (one, other):
+            host.child.wait(10)
+        for call in calls:
+            assert call.exception() or call.result().status_code == 500
+    return shelves
 
 
 def test_a_new_process_reaches_what_edx_shows_within_a_minute_when_one_was_killed_at_any_request(
@@ -155,6 +188,13 @@ def test_a_new_process_reaches_what_edx_shows_when_one_was_killed_at_any_moment(
     hit: Hit, stage: Stage
 ) -> None:
     for shelf in hit.killed_anywhere:
+        assert_reached(hit.answers[shelf.id], stage.stored, shelf)
+
+
+def test_a_new_process_reaches_what_edx_shows_when_one_was_told_to_end_in_mid_pull(
+    hit: Hit, stage: Stage
+) -> None:
+    for shelf in hit.told_to_end:
         assert_reached(hit.answers[shelf.id], stage.stored, shelf)
 
 
@@ -190,6 +230,37 @@ def test_nothing_is_lost_and_the_next_sync_is_whole_when_the_time_runs_out_at_an
             for shelf in shelves:
                 stage.change(shelf)
             stage.assert_heals(healthy, shelves)
+
+
+def test_nothing_is_lost_and_the_next_sync_is_whole_when_the_time_runs_out_in_the_pull(
+    stage: Stage, healthy: HostProcess
+) -> None:
+    shelf = stage.synced_shelf(healthy)
+    before = stage.stored.runs(shelf.id)
+    stage.edx.on(f"/catalogs/{shelf.id}/courses/", slow(20), offset=10, times=1)
+    with stage.host(SYNC_TIME_BUDGET_SECONDS="2") as hurried:
+        assert_says(stage.ask(hurried, shelf), 500, f"Catalog {shelf.id}", "within 2 s|time", "is intact")
+        wait_until(lambda: len(stage.stored.reports(shelf.id)) == 2, 10)  # the sync itself ends in time, too
+    assert stage.stored.reports(shelf.id)[0]["outcome"] == "failed"
+    assert_kept(before, stage.stored, shelf)
+    assert stage.ask(healthy, shelf, "only-if-cached").json() == stage.states[shelf.id][0]
+    stage.assert_heals(healthy, [shelf])
+
+
+def test_a_caller_is_told_to_come_back_when_the_time_runs_out_while_another_process_syncs(
+    stage: Stage, healthy: HostProcess
+) -> None:
+    shelf = stage.synced_shelf(healthy)
+    stage.edx.forget_requests()
+    held = stage.edx.on(f"/catalogs/{shelf.id}/courses/", slow(4), offset=5, times=1)
+    with stage.host(SYNC_TIME_BUDGET_SECONDS="1") as hurried:
+        running = stage.begin_to_ask(healthy, shelf)
+        wait_until(lambda: held.fired)
+        answered = stage.ask(hurried, shelf)
+    assert not running.done()
+    assert_says(answered, 500, f"Catalog {shelf.id}", "within 1 s|for more than 1 s", "is intact")
+    assert_reached(running.result(), stage.stored, shelf)
+    assert pulls(stage, shelf) == 1
 
 
 def test_one_pull_serves_both_when_two_processes_are_asked_at_once(
@@ -281,3 +352,51 @@ def test_answers_stay_true_when_the_clocks_of_two_processes_differ_by_14_minutes
                 # As the other cannot tell how old it is, it does not take it for fresh.
                 stage.change(shelf)
                 assert_reached(stage.ask(other, shelf, "max-age=600"), stage.stored, shelf)
+
+
+def test_freshness_is_off_by_no_more_than_the_clocks_when_one_is_ahead_and_one_behind(
+    stage: Stage, healthy: HostProcess
+) -> None:
+    shelf = stage.synced_shelf(healthy)
+    catalogues = [at_clock(stage, shelf, shift) for shift in (TEN_MINUTES, -TEN_MINUTES)]
+    for _ in range(2):
+        for syncing, other in (catalogues, catalogues[::-1]):
+            stage.change(shelf)
+            tag, age_s, body = ask_here(syncing, "no-cache")
+            assert body == stage.states[shelf.id][-1]
+            assert age_s == 0
+            # The other believes it 20 minutes from now, in the past or in the future: too far to be fresh.
+            other_tag, age_s, body = ask_here(other, "only-if-cached")
+            assert (other_tag, body) == (tag, stage.states[shelf.id][-1])
+            assert 0 <= age_s <= 2 * TEN_MINUTES.total_seconds() + 10
+            stage.edx.forget_requests()
+            ask_here(syncing, "max-age=60")
+            assert pulls(stage, shelf) == 0
+            ask_here(other, "max-age=600")
+            assert pulls(stage, shelf) == 1
+    assert_shows(stage.ask(healthy, shelf), runs_of(shelf))
+
+
+TEN_MINUTES = timedelta(minutes=10)
+
+
+def at_clock(stage: Stage, shelf: Catalog, shift: timedelta) -> Catalogue:
+    """Make the connector of a process whose clock goes wrong by so much."""
+
+    def now() -> datetime:
+        return datetime.now(UTC) + shift
+
+    settings = connector_settings({**stage.settings, "EDX_CATALOG_IDS": str(shelf.id)})
+    tables = open_tables(settings.storage)
+    syncer = Syncer(tables, EdxClient(settings.edx, now=now), settings, now=now)
+    return Catalogue(tables, syncer, settings, now=now)
+
+
+def ask_here(catalogue: Catalogue, cache_control: str) -> tuple[str, int, Any]:
+    """Ask a connector in this process, and return tag, age in seconds and body."""
+    question = Question(None, None, parse_freshness(cache_control))
+    tag, age_s, packed = asyncio.run(
+        catalogue.answer(question, lambda _tag: False, Caller("http"), lambda: None)
+    )
+    assert packed is not None
+    return tag, age_s, json.loads(unpack(packed))
