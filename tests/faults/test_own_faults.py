@@ -32,7 +32,7 @@ from shared.published import unpack
 from shared.settings import connector_settings
 from shared.sync import Caller, Syncer
 from shared.wiring import open_tables
-from tests.faults.promise import assert_kept, assert_reached, assert_says, assert_shows, runs_of
+from tests.faults.promise import assert_kept, assert_reached, assert_says, assert_shows, plain_course, runs_of
 from tests.faults.stage import Stage, wait_until
 from tests.faults.table_proxy import Gate, TableProxy
 
@@ -97,6 +97,31 @@ def hold_every_request(
     return held
 
 
+def large_shelf(stage: Stage, healthy: HostProcess) -> Catalog:
+    """Show one more catalog, let it be synced, and change every run of it: three batches to write."""
+    shelf = stage.new_shelf()
+    for weeks in (4, 5):
+        shelf.replace(plain_course(shelf.id, number, weeks_to_complete=weeks) for number in range(250))
+        stage.change(shelf)
+        if weeks == 4:
+            assert_reached(stage.ask(healthy, shelf), stage.stored, shelf)
+    return shelf
+
+
+def hold_between_batches(
+    stage: Stage, proxy: TableProxy, host: HostProcess, shelves: list[Catalog]
+) -> list[Held]:
+    """Begin syncs of large catalogs, and hold them at another batch of runs each but the first."""
+    held = []
+    for batches, shelf in enumerate(shelves, 1):
+        gate = Gate()
+        proxy.on(gate, catalog=shelf.id, kind="write runs", after=batches, times=1)
+        held.append(Held(shelf, "write runs", gate, stage.begin_to_ask(host, shelf)))
+    for each in held:
+        assert each.gate.reached.wait(60), each.kind
+    return held
+
+
 class Hit(NamedTuple):
     """Syncs whose process was hit, and how healthy ones of the same catalogs were answered afterwards."""
 
@@ -119,9 +144,11 @@ def hit(stage: Stage, proxy: TableProxy, healthy: HostProcess) -> Iterator[Hit]:
     for catalogs in (killed_anywhere[:6], killed_anywhere[6:]):
         kill_at_random(stage, catalogs)
     told_to_end = end_in_mid_pull(stage, healthy)
+    large = [large_shelf(stage, healthy) for _ in range(2)]
     # A process is hit as soon as its requests are held: after ten seconds it would repeat them.
     with stage.host(**proxied) as killed:
         to_kill = hold_every_request(stage, proxy, healthy, killed)
+        to_kill += hold_between_batches(stage, proxy, killed, large)
         killed.kill()
         for number, held in enumerate(to_kill):
             held.gate.open(drop=number % 2 == 0)
