@@ -4,6 +4,7 @@ What is read may have been written by another version, or by hand: each reader s
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -103,7 +104,12 @@ def head_from(entity: Entity) -> Head:
         for each in fields(Head)
         if each.name != "synced_at"
     )
-    if entity.get("format") != _HEAD_FORMAT or not types_fit:
+    # Any other character might be one that a row key may not hold: its parts could not even be looked for.
+    if (
+        entity.get("format") != _HEAD_FORMAT
+        or not types_fit
+        or not re.fullmatch("[a-z0-9]+", head.generation)
+    ):
         return Head(writing="unknown")
     return head
 

@@ -1,0 +1,486 @@
+"""Faults of storage at every single request of a sync, and what another hand may leave in the tables.
+
+The pauses between tries, and the silence after which a dead sync is succeeded, are shortened here: a sweep
+waits hundreds of times. All else is as in production.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Timer
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import requests
+from azure.data.tables import EdmType, EntityProperty, TableClient, TableServiceClient, UpdateMode
+
+from local.azurite import Azurite
+from local.host import Host
+from local.host_process import HostProcess
+from local.sandbox import Sandbox
+from local.sandbox_catalogs import Catalog
+from local.sandbox_http import Exchange as SandboxExchange
+from local.sandbox_http import Reply
+from shared import wiring
+from shared.sync import Caller
+from tests.faults.promise import (
+    Runs,
+    Stored,
+    ask,
+    assert_discreet,
+    assert_kept,
+    assert_reached,
+    assert_says,
+    assert_shows,
+    runs_of,
+)
+from tests.faults.stage import Stage
+from tests.faults.table_proxy import (
+    Exchange,
+    Fault,
+    TableProxy,
+    answer,
+    cut_head,
+    lose_answer,
+    refuse_in_batch,
+)
+
+REQUESTS_AT_LEAST = 15
+"""Of one call that syncs a changed catalog; fewer would mean that a sweep passes something over."""
+
+
+@pytest.fixture(scope="module")
+def stage(azurite: Azurite, edx: Sandbox, shared_admin: requests.Session) -> Stage:
+    return Stage(edx, shared_admin, azurite.connection_string, f"T{uuid4().hex}")
+
+
+@pytest.fixture(scope="module")
+def reader(stage: Stage) -> Iterator[HostProcess]:
+    """A process that nothing happens to."""
+    with stage.host() as host:
+        yield host
+
+
+@pytest.fixture
+def proxy(azurite: Azurite) -> Iterator[TableProxy]:
+    with TableProxy(azurite.connection_string) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def settings(stage: Stage, proxy: TableProxy, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setattr("shared.tables.BACKOFF_S", 0.01)
+    monkeypatch.setattr("shared.tables.BACKOFF_MAX_S", 0.02)  # of a Retry-After, too
+    monkeypatch.setattr("shared.lease.LEASE_S", 0.3)
+    monkeypatch.setattr("shared.lease.POLL_S", 0.05)
+    return {**stage.settings, "TABLES_CONNECTION_STRING": proxy.connection_string}
+
+
+@pytest.fixture
+def table(stage: Stage) -> TableClient:
+    """The table of course runs, for another hand."""
+    service = TableServiceClient.from_connection_string(stage.settings["TABLES_CONNECTION_STRING"])
+    return service.get_table_client(f"{stage.settings['TABLES_PREFIX']}CourseRuns")
+
+
+class Scene:
+    """A catalog that is synced over and over, through the proxy, and read by a process beside it."""
+
+    def __init__(self, stage: Stage, host: Host, proxy: TableProxy, reader: HostProcess) -> None:
+        self.stage = stage
+        self.proxy = proxy
+        self.shelf = stage.new_shelf()
+        self._host = host
+        self._reader = reader
+        self.assert_heals()
+
+    def sync(self) -> requests.Response:
+        return ask(self._host.url, self.stage.admin, self.shelf.id)
+
+    def read(self) -> requests.Response:
+        return ask(self._reader.url, self.stage.admin, self.shelf.id, "only-if-cached")
+
+    def requests_of_a_sync(self) -> int:
+        """Count the storage requests of a call that syncs the changed catalog, once there are old parts."""
+        for _ in range(2):
+            self.stage.change(self.shelf)
+            self.proxy.requests.clear()
+            self.assert_heals()
+        assert len(self.proxy.requests) >= REQUESTS_AT_LEAST
+        return len(self.proxy.requests)
+
+    def assert_heals(self) -> None:
+        """Assert that the next sync reaches what edX shows, and that every process shows it then."""
+        self.proxy.rules.clear()
+        assert_reached(self.sync(), self.stage.stored, self.shelf)
+        assert_shows(self.read(), runs_of(self.shelf))
+
+    def assert_read_whole(self) -> None:
+        """Assert that a reader sees what edX shows or what it showed before, and no mixture of them."""
+        assert self.read().json() in self.stage.states[self.shelf.id][-2:]
+
+    def watched(self, fault: Fault) -> Fault:
+        """Let a reader look before a fault, and once it has had its effect."""
+
+        def act(exchange: Exchange) -> None:
+            looks.append(self.read().json())
+            fault(exchange)
+            looks.append(self.read().json())
+
+        looks = self.looks = []
+        return act
+
+    looks: list[Any]
+
+
+@pytest.fixture
+def scene(stage: Stage, host_here: Host, proxy: TableProxy, reader: HostProcess) -> Scene:
+    return Scene(stage, host_here, proxy, reader)
+
+
+def in_batches(fault: Fault) -> Fault:
+    """Let a fault befall batches alone."""
+
+    def act(exchange: Exchange) -> None:
+        if "$batch" in exchange.request.path:
+            fault(exchange)
+        else:
+            exchange.send(*exchange.forward())
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [lose_answer, cut_head, in_batches(refuse_in_batch(0, "ServerBusy", 503))],
+    ids=["lost answer", "cut in its headers", "busy in the batch"],
+)
+def test_sync_notices_nothing_when_any_one_request_fails_once(scene: Scene, fault: Fault) -> None:
+    for position in range(scene.requests_of_a_sync()):
+        scene.stage.change(scene.shelf)
+        rule = scene.proxy.on(scene.watched(fault), after=position, times=1)
+        assert_reached(scene.sync(), scene.stage.stored, scene.shelf)
+        assert rule.fired
+        assert all(look in scene.stage.states[scene.shelf.id][-2:] for look in scene.looks)
+        scene.proxy.rules.clear()
+
+
+def assert_nothing_lost(before: Runs, scene: Scene) -> None:
+    """Assert that what edX shows is stored as before or as shown now, and the rest at most marked as gone."""
+    shown = runs_of(scene.shelf)
+    now = scene.stage.stored.runs(scene.shelf.id)
+    for identity, run in before.items():
+        kept = {name: value for name, value in now[identity].items() if name != "withdrawnAt"}
+        if identity in shown:
+            assert now[identity] in (run, {**shown[identity], "listed": True})
+        else:
+            assert run == kept | ({"withdrawnAt": run["withdrawnAt"]} if "withdrawnAt" in run else {})
+
+
+def test_next_sync_heals_when_answers_are_lost_for_good_from_any_request_on(scene: Scene) -> None:
+    failures = 0
+    for position in range(scene.requests_of_a_sync()):
+        before = scene.stage.stored.runs(scene.shelf.id)
+        scene.stage.change(scene.shelf)
+        scene.proxy.on(lose_answer, after=position)
+        answered = scene.sync()
+        if answered.status_code == 200:  # nothing but the report was left to do
+            assert_shows(answered, runs_of(scene.shelf))
+        else:
+            failures += 1
+            assert_says(answered, 500, "Table Storage failed")
+            assert_nothing_lost(before, scene)
+            scene.assert_read_whole()
+        scene.assert_heals()
+    assert failures >= REQUESTS_AT_LEAST - 2
+
+
+def test_request_that_takes_effect_late_changes_nothing(
+    stage: Stage, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr("shared.table_store.READ_TIMEOUT_S", 0.3)  # instead of ten seconds
+    assert settings
+    scene: Scene = request.getfixturevalue("scene")
+
+    def late(exchange: Exchange) -> None:
+        time.sleep(0.4)  # given up by then, and tried again
+        exchange.forward()
+
+    scene.requests_of_a_sync()
+    for position in range(0, len(scene.proxy.requests), 2):
+        stage.change(scene.shelf)
+        scene.proxy.on(late, after=position, times=1)
+        assert_reached(scene.sync(), stage.stored, scene.shelf)
+    time.sleep(0.4)
+    scene.assert_heals()
+
+
+Harm = Callable[[TableClient, Catalog], None]
+
+
+def delete_table(table: TableClient, _shelf: Catalog) -> None:
+    table.delete_table()
+
+
+def delete_lease(table: TableClient, shelf: Catalog) -> None:
+    table.delete_entity(str(shelf.id), "lease")
+
+
+@pytest.mark.parametrize("harm", [delete_table, delete_lease])
+def test_next_sync_heals_when_something_is_deleted_before_any_request(
+    scene: Scene, table: TableClient, harm: Harm
+) -> None:
+    failures = 0
+    for position in range(0, scene.requests_of_a_sync(), 2):
+        scene.stage.change(scene.shelf)
+
+        def act(exchange: Exchange) -> None:
+            harm(table, scene.shelf)
+            exchange.send(*exchange.forward())
+
+        scene.proxy.on(act, after=position, times=1)
+        answered = scene.sync()
+        if answered.status_code == 200:
+            assert_shows(answered, runs_of(scene.shelf))
+        else:
+            failures += 1
+            assert_says(answered, 500, "Catalog .*\\.|has finished yet")
+        scene.assert_heals()
+    assert failures
+
+
+# Another hand
+
+
+def row(shelf: Catalog, row_key: str, **properties: object) -> dict[str, Any]:
+    return {"PartitionKey": str(shelf.id), "RowKey": row_key, **properties}
+
+
+def parts(table: TableClient, shelf: Catalog, kind: str) -> list[dict[str, Any]]:
+    rows = table.query_entities(
+        "PartitionKey eq @catalog and RowKey gt 'published-'", parameters={"catalog": str(shelf.id)}
+    )
+    return [dict(each) for each in rows if f"-{kind}-" in each["RowKey"]]
+
+
+def merge(row_key: str, **properties: object) -> Harm:
+    return lambda table, shelf: _ignore(table.upsert_entity(row(shelf, row_key, **properties)))
+
+
+def put(row_key: str, **properties: object) -> Harm:
+    return lambda table, shelf: _ignore(
+        table.upsert_entity(row(shelf, row_key, **properties), mode=UpdateMode.REPLACE)
+    )
+
+
+def _ignore(_value: object) -> None:
+    pass
+
+
+def alter_parts(kind: str, change: Callable[[bytes], object]) -> Harm:
+    def act(table: TableClient, shelf: Catalog) -> None:
+        for part in parts(table, shelf, kind):
+            table.upsert_entity(part | {"data00": change(part["data00"])}, mode=UpdateMode.REPLACE)
+
+    return act
+
+
+def delete_parts(kind: str) -> Harm:
+    def act(table: TableClient, shelf: Catalog) -> None:
+        for part in parts(table, shelf, kind):
+            table.delete_entity(part["PartitionKey"], part["RowKey"])
+
+    return act
+
+
+def swap_parts(table: TableClient, shelf: Catalog) -> None:
+    """Put digests where a body belongs, and the other way about."""
+    for body, digests in zip(parts(table, shelf, "body"), parts(table, shelf, "digests"), strict=True):
+        table.upsert_entity(body | {"data00": digests["data00"]}, mode=UpdateMode.REPLACE)
+        table.upsert_entity(digests | {"data00": body["data00"]}, mode=UpdateMode.REPLACE)
+
+
+HARMS: dict[str, Harm] = {
+    "lease: owner is a number": merge("lease", owner=5),
+    "lease: held by nobody": merge("lease", owner="gone", sequence="many"),
+    "lease: largest number": merge("lease", sequence=2**31 - 1),
+    "lease: 64 bits": merge("lease", sequence=EntityProperty(2**40, EdmType.INT64)),
+    "lease: nothing in it": put("lease"),
+    "lease: more in it": merge("lease", finished=3.5, error=True, more="x" * 30_000, data=b"\0"),
+    "head: nothing in it": put("published"),
+    "head: of another format": merge("published", format=2),
+    "head: numbers are texts": merge("published", body_parts="1", digest_parts="1"),
+    "head: generation is a number": merge("published", generation=1),
+    "head: unknown generation": merge("published", generation="it's/gone"),
+    "head: time is none": merge("published", synced_at="yesterday"),
+    "head: time without offset": merge("published", synced_at="2026-01-01T00:00:00"),
+    "head: time far ahead": merge("published", synced_at="9999-12-31T23:59:59+00:00"),
+    "head: more parts than there are": merge("published", body_parts=2**31 - 1),
+    "head: fewer than none": merge("published", body_parts=-1, digest_parts=-1),
+    "head: wrong checksums": merge("published", body_checksum="0", digest_checksum="0"),
+    "head: somebody writes": merge("published", writing="somebody"),
+    "head: gone": lambda table, shelf: table.delete_entity(str(shelf.id), "published"),
+    "body: gone": delete_parts("body"),
+    "body: cut short": alter_parts("body", lambda data: data[:-9]),
+    "body: one bit wrong": alter_parts("body", lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:]),
+    "body: a text": alter_parts("body", lambda _data: "[]"),
+    "digests: gone": delete_parts("digests"),
+    "digests: cut short": alter_parts("digests", lambda data: data[:-9]),
+    "digests: empty": alter_parts("digests", lambda _data: b""),
+    "digests: a number": alter_parts("digests", lambda _data: 7),
+    "parts: swapped": swap_parts,
+    "row: of no run": put("0", listed=True),
+    "row: with a key like a run's": put("ABCDEFAB-CDEF-4BCD-8BCD-ABCDEFABCDEF", listed="yes"),
+}
+
+
+@pytest.mark.parametrize("group", sorted({name.split(":")[0] for name in HARMS}))
+def test_next_sync_heals_when_another_hand_was_in_the_tables(
+    scene: Scene, table: TableClient, group: str
+) -> None:
+    for name, harm in HARMS.items():
+        if not name.startswith(group):
+            continue
+        for changed in (False, True):
+            before = scene.stage.stored.runs(scene.shelf.id)
+            harm(table, scene.shelf)
+            answered = scene.read()
+            if answered.status_code == 200:
+                assert_shows(answered, runs_of(scene.shelf))
+            else:
+                assert_says(answered, 500, "of catalog .* has finished yet|Catalog .* could not be synced")
+            assert_kept(before, scene.stage.stored, scene.shelf)
+            if changed:
+                scene.stage.change(scene.shelf)
+            scene.assert_heals()
+
+
+ODD: list[dict[str, object]] = [
+    {"listed": None},
+    {"listed": "true"},
+    {"listed": 1},
+    {"minEffort": "4"},
+    {"minEffort": EntityProperty(4, EdmType.INT64)},
+    {"price": 150.0},
+    {"startDate": datetime(2020, 1, 6, tzinfo=UTC)},
+    {"courserunKey": "course-v1:another+run+R1"},
+    {"courserunKey": None},
+    {"type": "nonsense"},
+    {"withdrawnAt": False},
+    {"withdrawnAt": datetime(2020, 1, 6, tzinfo=UTC)},
+]
+"""What the runs of a shelf are left with, one each; None for a property that is absent."""
+
+
+@pytest.mark.parametrize("noticed", [True, False], ids=["with damaged digests", "by a rebuild"])
+def test_odd_course_runs_are_healed_when_the_published_state_is_not_trusted(
+    scene: Scene, table: TableClient, *, noticed: bool
+) -> None:
+    shelf = scene.shelf
+    for run_id, odd in zip(runs_of(shelf), ODD, strict=True):
+        entity = {**table.get_entity(str(shelf.id), run_id), **odd}
+        kept = {name: value for name, value in entity.items() if value is not None}
+        table.upsert_entity(kept, mode=UpdateMode.REPLACE)
+    if noticed:
+        delete_parts("digests")(table, shelf)
+    else:
+        assert_shows(scene.read(), runs_of(shelf))
+        assert_shows(scene.sync(), runs_of(shelf))
+        wiring.syncer().sync(shelf.id, 60, Caller("operator"), rebuild=True)
+    scene.assert_heals()
+
+
+# Refusals
+
+
+def test_others_are_written_when_storage_refuses_one_course_run(scene: Scene) -> None:
+    before = scene.stage.stored.runs(scene.shelf.id)
+    scene.stage.change(scene.shelf)
+    scene.proxy.on(refuse_in_batch(1), kind="write runs", times=1)
+    assert scene.sync().status_code == 200
+    now = scene.stage.stored.runs(scene.shelf.id)
+    shown = {identity: {**run, "listed": True} for identity, run in runs_of(scene.shelf).items()}
+    (refused,) = (identity for identity, run in shown.items() if now.get(identity) != run)
+    assert now.get(refused) == before.get(refused)
+    report = scene.stage.stored.reports(scene.shelf.id)[0]
+    assert (report["outcome"], report["rejected"]) == ("ok", 1)
+    assert "PropertyValueTooLarge" in report["rejections"]
+    scene.assert_heals()
+
+
+@pytest.mark.parametrize(
+    "code", ["AuthenticationFailed", "AuthorizationFailure", "InvalidAuthenticationInfo"]
+)
+@pytest.mark.parametrize("position", [0, 2, 7])
+def test_sentence_names_the_setting_when_storage_refuses_our_credentials(
+    scene: Scene, caplog: pytest.LogCaptureFixture, code: str, position: int
+) -> None:
+    scene.stage.change(scene.shelf)
+    before = scene.stage.stored.runs(scene.shelf.id)
+    scene.proxy.on(answer(403, code), after=position)
+    assert_says(scene.sync(), 500, "refused our credentials", "TABLES_CONNECTION_STRING")
+    assert_kept(before, scene.stage.stored, scene.shelf)
+    assert_discreet(caplog.messages)
+    scene.assert_heals()
+
+
+# Table Storage stopped and started again
+
+
+def start_in(azurite: Azurite, seconds: float) -> Timer:
+    timer = Timer(seconds, azurite.start)
+    timer.start()
+    return timer
+
+
+def test_sync_outlasts_or_heals_when_table_storage_is_stopped_and_started_again(
+    stage: Stage,
+    settings: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    with Azurite(location=tmp_path) as azurite:
+        settings["TABLES_CONNECTION_STRING"] = azurite.connection_string
+        stored = Stored(azurite.connection_string, settings["TABLES_PREFIX"])
+        host: Host = request.getfixturevalue("host_here")
+        shelf = stage.new_shelf()
+        page = f"/catalogs/{shelf.id}/courses/"
+        assert_reached(ask(host.url, stage.admin, shelf.id), stored, shelf)
+        before = stored.runs(shelf.id)
+        stage.change(shelf)
+
+        azurite.stop()  # before a sync, and for long
+        assert_says(ask(host.url, stage.admin, shelf.id), 500, "Table Storage failed")
+        assert_says(ask(host.url, stage.admin, shelf.id, "only-if-cached"), 500, "Table Storage failed")
+        azurite.start()
+        assert stored.runs(shelf.id) == before
+        assert_reached(ask(host.url, stage.admin, shelf.id), stored, shelf)
+
+        def stop(_exchange: SandboxExchange, reply: Reply) -> Reply:
+            azurite.stop()
+            return reply
+
+        stage.change(shelf)  # in mid-pull, and for long
+        before = stored.runs(shelf.id)
+        stage.edx.on(page, stop, offset=5, times=1)
+        assert_says(ask(host.url, stage.admin, shelf.id), 500, "Table Storage failed")
+        azurite.start()
+        assert_kept(before, stored, shelf)
+        assert_reached(ask(host.url, stage.admin, shelf.id), stored, shelf)
+
+        monkeypatch.setattr("shared.tables.BACKOFF_S", 0.25)  # as in production
+        monkeypatch.setattr("shared.tables.BACKOFF_MAX_S", 5.0)
+        timers = []
+
+        def stop_shortly(_exchange: SandboxExchange, reply: Reply) -> Reply:
+            azurite.stop()
+            timers.append(start_in(azurite, 0.5))
+            return reply
+
+        stage.change(shelf)  # in mid-pull, and for a moment
+        stage.edx.on(page, stop_shortly, offset=5, times=1)
+        assert_reached(ask(host.url, stage.admin, shelf.id), stored, shelf)
+        timers[0].join()
