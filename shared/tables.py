@@ -5,6 +5,7 @@ etag of one of their entities. So one retry policy, ours, serves all of them, an
 would not repeat a batch (a POST) whose connection dropped, nor a 429 or 502 without Retry-After.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,9 @@ from azure.data.tables import TableClient, TableEntity, TableTransactionError, U
 
 from shared.entities import Entity
 from shared.errors import StorageError
+
+# It logs every request with its headers: many times the connector's own log, and paid for by the line.
+logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
 
 T = TypeVar("T")
 Operation = tuple[str, Entity, dict[str, Any]]

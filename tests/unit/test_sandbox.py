@@ -468,7 +468,7 @@ def test_minted_token_verifies_against_the_jwks_when_nothing_is_overridden(sandb
         {"header": {"kid": "unknown"}},
         {"key": SigningKey("same-kid"), "header": {"kid": None}},
     ],
-    ids=lambda forgery: "+".join(forgery),
+    ids="+".join,
 )
 def test_forged_token_does_not_verify_when_minted_so(sandbox: Sandbox, forgery: dict[str, object]) -> None:
     with pytest.raises(jwt.PyJWTError):
