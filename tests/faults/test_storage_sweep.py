@@ -42,7 +42,6 @@ from tests.faults.table_proxy import (
     Fault,
     TableProxy,
     answer,
-    cut_head,
     lose_answer,
     refuse_in_batch,
 )
@@ -154,8 +153,8 @@ def in_batches(fault: Fault) -> Fault:
 
 @pytest.mark.parametrize(
     "fault",
-    [lose_answer, cut_head, in_batches(refuse_in_batch(0, "ServerBusy", 503))],
-    ids=["lost answer", "cut in its headers", "busy in the batch"],
+    [lose_answer, in_batches(refuse_in_batch(0, "ServerBusy", 503))],
+    ids=["lost answer", "busy in the batch"],
 )
 def test_sync_notices_nothing_when_any_one_request_fails_once(scene: Scene, fault: Fault) -> None:
     for position in range(scene.requests_of_a_sync()):
