@@ -21,6 +21,7 @@ from shared.errors import (
     ConnectorError,
     EdxUnavailable,
     NotFound,
+    StorageError,
     SyncError,
     SyncUnfinished,
 )
@@ -132,6 +133,16 @@ class Catalogue:
         Raises:
             ConnectorError: why there is no answer.
         """
+        try:
+            return await self._answer(question, has, caller, attach)
+        except StateDamaged:
+            raise
+        except StorageError as error:
+            raise StorageError(f"{error.message}. {_INTACT}") from error
+
+    async def _answer(
+        self, question: Question, has: Callable[[str], bool], caller: Caller, attach: Attach
+    ) -> Answer:
         deadline = time.monotonic() + self._settings.sync.time_budget_s
         fresh = question.freshness
         ids = await self._ours(question, deadline, caller, attach)

@@ -1,0 +1,252 @@
+"""Faults of Table Storage, over HTTP: each hits a sync of a changed catalog, and the promise is checked."""
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+from uuid import uuid4
+
+import pytest
+import requests
+
+from local.azurite import Azurite
+from local.host_process import HostProcess
+from local.sandbox import Sandbox
+from local.sandbox_catalogs import Catalog
+from tests.faults.promise import Runs, assert_reached, assert_says, assert_shows, run_id, runs_of
+from tests.faults.stage import Stage
+from tests.faults.table_proxy import (
+    Exchange,
+    Fault,
+    Rule,
+    TableProxy,
+    answer,
+    cut_body,
+    cut_head,
+    delay,
+    drop,
+    halve_body,
+    lose_answer,
+    refuse_in_batch,
+)
+
+
+@pytest.fixture(scope="module")
+def stage(azurite: Azurite, edx: Sandbox, shared_admin: requests.Session) -> Stage:
+    return Stage(edx, shared_admin, azurite.connection_string, f"T{uuid4().hex}")
+
+
+@pytest.fixture(scope="module")
+def proxy(azurite: Azurite) -> Iterator[TableProxy]:
+    with TableProxy(azurite.connection_string) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def healthy(stage: Stage) -> Iterator[HostProcess]:
+    """A connector that reaches storage without the proxy."""
+    with stage.host() as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def host(stage: Stage, proxy: TableProxy) -> Iterator[HostProcess]:
+    """The connector whose storage fails."""
+    with stage.host(TABLES_CONNECTION_STRING=proxy.connection_string) as host:
+        yield host
+
+
+def instead(head: bytes, body: bytes) -> Fault:
+    """Answer what Table Storage never would, after it has done what it was asked for."""
+
+    def act(exchange: Exchange) -> None:
+        exchange.forward()
+        exchange.send(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (head, len(body)), body)
+
+    return act
+
+
+FAULTS: dict[str, Fault] = {
+    "connection dropped": drop,
+    "answer lost": lose_answer,
+    "headers cut": cut_head,
+    "body cut": cut_body,
+    "half of the body": halve_body,
+    "slow": delay(0.5),
+    "429": answer(429, "TooManyRequests"),
+    "429 with Retry-After": answer(429, "TooManyRequests", retry_after=1),
+    "500": answer(500, "InternalError"),
+    "502 with HTML": instead(b"502 Bad Gateway\r\nContent-Type: text/html", b"<h1>Oops</h1>"),
+    "503 with Retry-After": answer(503, retry_after=1),
+    "503 with an odd Retry-After": answer(503, retry_after="soon"),
+    "504": answer(504, "OperationTimedOut"),
+}
+FIRST_TO_FAIL = (0, 1)
+
+LASTING: dict[str, tuple[Fault, str]] = {
+    "answers lost": (lose_answer, "Table Storage failed"),
+    "busy": (answer(503), r"Table Storage failed \(HTTP 503, ServerBusy\)"),
+    "forbidden": (answer(403, "AuthorizationPermissionMismatch"), "refused our credentials.*role assignment"),
+    "another answers": (
+        instead(b"200 OK\r\nContent-Type: text/html", b"<h1>Hi</h1>"),
+        "answer cannot be read",
+    ),
+}
+KINDS = (
+    "read lease",
+    "take or renew lease",
+    "read head",
+    "read digests",
+    "mark head",
+    "write runs",
+    "mark runs",
+    "write body",
+    "write digests",
+    "find parts",
+    "write head",
+    "let go of lease",
+    ".* reports?",
+)
+SUCCEEDS_WITHOUT = ("let go of lease", ".* reports?")
+"""What a sync that goes well can do without: it lets go in the batch that writes the head."""
+
+
+class Suffering(NamedTuple):
+    """A sync that a fault has hit: its catalog, the rule, the answer, what was stored before and after."""
+
+    shelf: Catalog
+    rule: Rule
+    answered: requests.Response
+    before: Runs
+    after: Runs
+
+
+class Scenario(NamedTuple):
+    """Which requests suffer."""
+
+    fault: Fault
+    kind: str | None = None
+    every: int = 1
+    after: int = 0
+
+
+def suffer(
+    stage: Stage, proxy: TableProxy, hosts: tuple[HostProcess, HostProcess], scenarios: Iterable[Scenario]
+) -> list[Suffering]:
+    """Run a sync of a changed catalog for each scenario, all at one time: pauses add up."""
+    healthy, host = hosts
+    begun = []
+    for fault, kind, every, after in scenarios:
+        shelf = stage.synced_shelf(healthy)
+        before = stage.stored.runs(shelf.id)
+        rule = proxy.on(fault, catalog=shelf.id, kind=kind, every=every, after=after)
+        begun.append((shelf, rule, stage.begin_to_ask(host, shelf), before))
+    with stage.watched(healthy, [shelf for shelf, *_ in begun]):
+        return [
+            Suffering(shelf, rule, call.result(), before, stage.stored.runs(shelf.id))
+            for shelf, rule, call, before in begun
+        ]
+
+
+@pytest.fixture(scope="module")
+def hosts(healthy: HostProcess, host: HostProcess) -> tuple[HostProcess, HostProcess]:
+    return healthy, host
+
+
+@pytest.fixture(scope="module")
+def passing(
+    stage: Stage, proxy: TableProxy, hosts: tuple[HostProcess, HostProcess]
+) -> dict[tuple[str, int], Suffering]:
+    cases = [(name, first) for name in FAULTS for first in FIRST_TO_FAIL]
+    scenarios = [Scenario(FAULTS[name], every=2, after=first) for name, first in cases]
+    return dict(zip(cases, suffer(stage, proxy, hosts, scenarios), strict=True))
+
+
+@pytest.mark.parametrize("first", FIRST_TO_FAIL)
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_sync_is_whole_when_storage_fails_every_other_time(
+    passing: dict[tuple[str, int], Suffering], stage: Stage, name: str, first: int
+) -> None:
+    suffering = passing[name, first]
+    assert suffering.rule.fired >= 6
+    assert_reached(suffering.answered, stage.stored, suffering.shelf)
+    assert len(stage.stored.reports(suffering.shelf.id)) == 2
+
+
+@pytest.fixture(scope="module")
+def lasting(
+    stage: Stage, proxy: TableProxy, hosts: tuple[HostProcess, HostProcess]
+) -> Iterator[dict[tuple[str, str], Suffering]]:
+    """Faults that last, and at the end, all at once because of leases that were not let go, the healing."""
+    cases = [(name, kind) for name in LASTING for kind in KINDS]
+    suffered = suffer(stage, proxy, hosts, [Scenario(LASTING[name][0], kind) for name, kind in cases])
+    yield dict(zip(cases, suffered, strict=True))
+    proxy.rules.clear()
+    for suffering in suffered:
+        stage.change(suffering.shelf)
+    stage.assert_heals(hosts[0], [suffering.shelf for suffering in suffered])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", LASTING)
+def test_nothing_is_lost_and_the_error_is_named_when_storage_goes_on_failing(
+    lasting: dict[tuple[str, str], Suffering], name: str, kind: str
+) -> None:
+    suffering = lasting[name, kind]
+    if kind in SUCCEEDS_WITHOUT:
+        assert_shows(suffering.answered, runs_of(suffering.shelf))
+    else:
+        assert suffering.rule.fired
+        assert_says(suffering.answered, 500, LASTING[name][1], "What was stored before is intact")
+    assert_nothing_lost(suffering)
+
+
+def assert_nothing_lost(suffering: Suffering) -> None:
+    """Assert that each run is as before or as edX shows it; only what edX shows no more is withdrawn."""
+    shown = {identity: {**run, "listed": True} for identity, run in runs_of(suffering.shelf).items()}
+    for identity, run in suffering.before.items():
+        stored = dict(suffering.after[identity])
+        if identity not in shown:
+            stored.pop("withdrawnAt", None)
+        assert stored in (run, shown.get(identity, run))
+    for identity in suffering.after.keys() - suffering.before.keys():
+        assert suffering.after[identity] == shown[identity]
+
+
+def test_the_other_runs_are_stored_when_storage_refuses_one_of_a_batch(
+    stage: Stage, proxy: TableProxy, hosts: tuple[HostProcess, HostProcess]
+) -> None:
+    shelf = stage.synced_shelf(hosts[0])
+    refused, other = (f"course-v1:{shelf.courses[at]['key']}+R1" for at in (0, 3))
+    shelf.alter_run(other, weeks_to_complete=33)
+    before = stage.stored.runs(shelf.id)
+    proxy.on(refuse_in_batch(0), catalog=shelf.id, kind="write runs", times=1)
+
+    answered = stage.ask(hosts[1], shelf)
+
+    expected = runs_of(shelf)
+    expected[run_id(refused)] = {k: v for k, v in before[run_id(refused)].items() if k != "listed"}
+    assert_shows(answered, expected)
+    report = stage.stored.reports(shelf.id)[0]
+    assert (report["outcome"], report["rejected"]) == ("ok", 1)
+    assert json.loads(report["rejections"]) == [[refused, "entity", "PropertyValueTooLarge"]]
+    proxy.rules.clear()
+    stage.assert_heals(hosts[1], [shelf])
+
+
+def test_answers_are_whole_and_nothing_is_lost_when_storage_fails_at_random(
+    stage: Stage, proxy: TableProxy, hosts: tuple[HostProcess, HostProcess]
+) -> None:
+    def at_random(exchange: Exchange) -> None:
+        chosen = random.choice(list(FAULTS.values()))  # noqa: S311 - no secret
+        # Three of four requests pass.
+        chosen(exchange) if random.random() < 0.25 else exchange.send(*exchange.forward())  # noqa: S311
+
+    for suffering in suffer(stage, proxy, hosts, [Scenario(at_random)] * 12):
+        if suffering.answered.status_code == 200:
+            assert_reached(suffering.answered, stage.stored, suffering.shelf)
+        else:
+            assert_says(suffering.answered, 500, "Table Storage", "What was stored before is intact")
+            assert_nothing_lost(suffering)
+        suffering.rule.times = suffering.rule.fired
+        stage.assert_heals(hosts[1], [suffering.shelf])
