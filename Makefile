@@ -11,6 +11,7 @@ PYTHON ?= $(shell for version in $(PYTHONS); do \
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
+AZURITE := node_modules/.installed-lock.json
 LINT := .venv-lint
 BENCH := .venv-bench
 TESTS ?=
@@ -30,10 +31,10 @@ sync: $(STAMP) ## Sync the sandbox edX (or the real one, see README), then ask f
 start: $(STAMP) ## Keep the functions, the sandbox edX and Azurite running, with a curl line to paste
 	@$(RUN) -m local.stack start
 
-test: $(STAMP) ## Run every test, or those in TESTS=...
+test: $(STAMP) $(AZURITE) ## Run every test, or those in TESTS=...
 	@$(PYTEST) $(TESTS)
 
-check: $(STAMP) ## Check format, lint and types, then run every test
+check: $(STAMP) $(AZURITE) ## Check format, lint and types, then run every test
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
@@ -66,6 +67,11 @@ $(STAMP): requirements-dev.txt
 	@echo "Installing the pinned requirements into $(VENV) ..."
 	@# -qq: errors only; pip warns about each place that its own configuration tells it to ignore.
 	@$(RUN) -m pip install -qq --no-input --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(AZURITE): package-lock.json | $(STAMP)
+	@# Before the tests: several of them run at a time.
+	@$(RUN) -c 'from local.azurite import ensure_installed; ensure_installed()'
 	@touch $@
 
 $(LINT)/.installed: infra/requirements-lint.txt
