@@ -100,7 +100,7 @@ def head_from(entity: Entity) -> Head:
         return Head(writing=str(values.get("writing", "unknown")))
     head = Head(**values | {"synced_at": moment_from(values.get("synced_at"))})
     types_fit = all(
-        isinstance(getattr(head, each.name), type(each.default))
+        isinstance(values.get(each.name), type(each.default))
         for each in fields(Head)
         if each.name != "synced_at"
     )

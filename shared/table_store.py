@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
@@ -58,6 +59,7 @@ _PROPERTY_BYTES = 64 * 2**10
 _PART_BYTES = 10 * _PROPERTY_BYTES  # an entity takes 1 MiB, which Azurite counts in base64
 _HEAD = "published"
 _RUNS = "PartitionKey eq @catalog and RowKey lt 'g'"  # run ids are hexadecimal, the other row keys are words
+_CATALOG_IDS = re.compile("([1-9][0-9]{0,18}(,[1-9][0-9]{0,18})*)?")
 _PARTS = "PartitionKey eq @catalog and RowKey gt 'published-' and RowKey lt 'published.'"
 REPORTS_KEPT = timedelta(days=90)
 
@@ -217,13 +219,13 @@ class TableStore:
         )
 
     def catalog_list(self, client_id: str) -> CatalogList | None:
-        """Return the catalogs that edX listed last for this client id."""
-        entity = self._accounts.get(_account_key(client_id), "catalogs")
-        listed_at = moment_from(entity.get("listedAt")) if entity is not None else None
-        if entity is None or listed_at is None:
+        """Return the catalogs that edX listed last for this client id; None when no list can be read."""
+        entity: Entity = self._accounts.get(_account_key(client_id), "catalogs") or {}
+        ids, listed_at = entity.get("catalogIds"), moment_from(entity.get("listedAt"))
+        # A part of a list would take the other catalogs out of the answer.
+        if listed_at is None or not isinstance(ids, str) or not _CATALOG_IDS.fullmatch(ids):
             return None
-        ids = str(entity.get("catalogIds", "")).split(",")
-        return CatalogList(tuple(int(each) for each in ids if each.isdecimal()), listed_at)
+        return CatalogList(tuple(int(each) for each in ids.split(",") if each), listed_at)
 
     def remember_catalogs(self, client_id: str, catalogs: CatalogList) -> None:
         """Remember the catalogs that edX lists for this client id."""

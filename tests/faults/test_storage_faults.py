@@ -8,12 +8,24 @@ from uuid import uuid4
 
 import pytest
 import requests
+from azure.data.tables import TableClient, UpdateMode
 
 from local.azurite import Azurite
+from local.host import Host
 from local.host_process import HostProcess
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
-from tests.faults.promise import Runs, assert_reached, assert_says, assert_shows, run_id, runs_of
+from shared import wiring
+from tests.faults.promise import (
+    Runs,
+    ask,
+    assert_reached,
+    assert_says,
+    assert_shows,
+    make_shelf,
+    run_id,
+    runs_of,
+)
 from tests.faults.stage import Stage
 from tests.faults.table_proxy import (
     Exchange,
@@ -250,3 +262,54 @@ def test_answers_are_whole_and_nothing_is_lost_when_storage_fails_at_random(
             assert_nothing_lost(suffering)
         suffering.rule.times = suffering.rule.fired
         stage.assert_heals(hosts[1], [suffering.shelf])
+
+
+# Rows of another hand
+
+
+@pytest.fixture
+def shelf_here(sandbox: Sandbox) -> Catalog:
+    """The one catalog that edX lists for `host_here`."""
+    shelf = make_shelf(1)
+    sandbox.catalogs = {1: shelf}
+    return shelf
+
+
+def properties_of(table: TableClient, row_key: str) -> dict[str, object]:
+    return next(dict(row) for row in table.query_entities(f"RowKey eq '{row_key}'"))
+
+
+def test_no_answer_is_wrong_when_the_head_lacks_a_property(
+    shelf_here: Catalog, host_here: Host, admin: requests.Session, azurite: Azurite, tables_prefix: str
+) -> None:
+    whole = ask(host_here.url, admin)
+    table = TableClient.from_connection_string(azurite.connection_string, f"{tables_prefix}CourseRuns")
+    head = properties_of(table, "published")
+    for name in head.keys() - {"PartitionKey", "RowKey"}:
+        table.upsert_entity({n: v for n, v in head.items() if n != name}, mode=UpdateMode.REPLACE)
+        wiring.catalogue.cache_clear()  # as in a new process: the body is not in memory
+        cached = ask(host_here.url, admin, cache_control="only-if-cached")
+        if cached.status_code == 200:
+            assert (cached.content, cached.headers["ETag"]) == (whole.content, whole.headers["ETag"]), name
+        else:
+            assert_says(cached, 500, "No sync of catalog 1 has finished yet|catalog 1 is")
+        assert_shows(ask(host_here.url, admin), runs_of(shelf_here))
+        assert ask(host_here.url, admin).headers["ETag"] == whole.headers["ETag"]
+    table.close()
+
+
+@pytest.mark.parametrize("ids", [None, "all", "1;2", "0", "-1", "9" * 5000, "\u0661", 7, 1.5, b"1", True])
+def test_no_catalog_is_missing_from_the_answer_when_the_list_of_catalogs_is_odd(  # noqa: PLR0917 - fixtures
+    shelf_here: Catalog,
+    host_here: Host,
+    admin: requests.Session,
+    azurite: Azurite,
+    tables_prefix: str,
+    ids: object,
+) -> None:
+    assert_shows(ask(host_here.url, admin), runs_of(shelf_here))
+    with TableClient.from_connection_string(azurite.connection_string, f"{tables_prefix}Accounts") as table:
+        row = properties_of(table, "catalogs")
+        del row["catalogIds"]
+        table.upsert_entity(row if ids is None else row | {"catalogIds": ids}, mode=UpdateMode.REPLACE)
+    assert_shows(ask(host_here.url, admin, cache_control="max-age=600"), runs_of(shelf_here))
