@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -26,7 +27,7 @@ from shared.access import fetch, signing_keys
 from shared.course_run import MappedRun, availability, rfc3339
 from shared.edx_models import EdxCatalog
 from shared.entities import StoredRun
-from shared.errors import ConfigurationError, ConnectorError
+from shared.errors import ConfigurationError, ConnectorError, StorageError
 from shared.settings import access_settings, with_settings_file
 from shared.sync import Caller, Preview, Progress
 from shared.sync_report import SyncReport
@@ -215,20 +216,17 @@ def history(
 
 
 @app.command()
-def check() -> None:
-    """Try the settings, edX's credentials, storage and the JWKS, and say what to do about a failure."""
+def check(*, as_json: AsJson = False) -> None:
+    """Try the settings, storage, edX's credentials and the JWKS, and say what to do about a failure."""
+    storage = "check TABLES_CONNECTION_STRING, or TABLES_ENDPOINT and the role Storage Table Data Contributor"
     checks: list[tuple[str, Callable[[], str], str]] = [
         ("settings of access", lambda: f"{len(access_settings().subscription_keys)} subscription keys", ""),
         ("other settings", lambda: "complete" if wiring.settings() else "", ""),
+        ("storage", _try_storage, storage),
         (
             "edX",
             lambda: f"{len(_edx_catalogs())} catalogs",
             "check EDX_API_URL, EDX_TOKEN_URL, EDX_CLIENT_ID, EDX_CLIENT_SECRET, and that edX can be reached",
-        ),
-        (
-            "storage",
-            _try_storage,
-            "check TABLES_CONNECTION_STRING, or TABLES_ENDPOINT and the role Storage Table Data Contributor",
         ),
         (
             "JWKS",
@@ -237,18 +235,25 @@ def check() -> None:
         ),
     ]
     worst = 0
+    results = []
     for name, attempt, advice in checks:
+        code = 0
         try:
-            found = attempt()
+            text = attempt()
         except ConfigurationError as error:
-            worst = max(worst, MISCONFIGURED)
-            out.print(f"[red]✗[/] {name}: {escape(error.message)}", highlight=False, soft_wrap=True)
-        except (ConnectorError, OSError, ValueError) as error:
-            worst = max(worst, FAILED)
-            problem = error.message if isinstance(error, ConnectorError) else f"{type(error).__name__}"
-            out.print(f"[red]✗[/] {name}: {escape(problem)}; {advice}", highlight=False, soft_wrap=True)
-        else:
-            out.print(f"[green]✓[/] {name}: {escape(found)}", highlight=False, soft_wrap=True)
+            code, text = MISCONFIGURED, error.message
+        except StorageError as error:  # asking edX begins with what storage remembers of its rate limit
+            code, text = FAILED, f"{error.message}; {storage}"
+        except (ConnectorError, OSError, ValueError, HTTPException) as error:
+            problem = error.message if isinstance(error, ConnectorError) else type(error).__name__
+            code, text = FAILED, f"{problem}; {advice}"
+        worst = max(worst, code)
+        results.append({"check": name, "ok": not code, "result": text})
+        if not as_json:
+            mark = "[red]✗[/]" if code else "[green]✓[/]"
+            out.print(f"{mark} {name}: {escape(text)}", highlight=False, soft_wrap=True)
+    if as_json:
+        _print_json(results)
     if worst:
         raise typer.Exit(worst)
 

@@ -236,7 +236,7 @@ def test_check_tries_everything_when_all_is_well(cli: Cli) -> None:
     done = cli("check")
     assert done.returncode == 0
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
-        "✓ settings of access", "✓ other settings", "✓ edX", "✓ storage", "✓ JWKS",
+        "✓ settings of access", "✓ other settings", "✓ storage", "✓ edX", "✓ JWKS",
     ]  # fmt: skip
 
 
@@ -244,14 +244,24 @@ def test_check_says_what_to_do_when_something_is_wrong(cli: Cli, sandbox: Sandbo
     refused = cli("check", EDX_CLIENT_SECRET="hunter2", ADMIN_JWKS_URL=f"{sandbox.url}nothing")
     assert refused.returncode == 1
     lines = refused.stdout.splitlines()
-    assert [line[0] for line in lines] == ["✓", "✓", "✗", "✓", "✗"]
-    assert "EDX_CLIENT_ID" in lines[2]
+    assert [line[0] for line in lines] == ["✓", "✓", "✓", "✗", "✗"]
+    assert "EDX_CLIENT_ID" in lines[3]
     assert "ADMIN_JWKS_URL" in lines[4]
     assert "hunter2" not in refused.stdout + refused.stderr
     missing = cli("check", ADMIN_JWT_ISSUER="")
     assert missing.returncode == 3
     assert [line[0] for line in missing.stdout.splitlines()] == ["✗", "✓", "✓", "✓", "✗"]
     assert "ADMIN_JWT_ISSUER" in missing.stdout
+
+
+def test_check_tells_programs_what_it_found(cli: Cli) -> None:
+    done = cli("check", "--json", TABLES_CONNECTION_STRING="")
+    assert done.returncode == 3
+    found = json.loads(done.stdout)
+    assert [(each["check"], each["ok"]) for each in found] == [
+        ("settings of access", True), ("other settings", False), ("storage", False), ("edX", False), ("JWKS", True),
+    ]  # fmt: skip
+    assert found[1]["result"].startswith("The setting TABLES_CONNECTION_STRING is missing")
 
 
 def test_settings_file_is_read_and_the_environment_wins(
