@@ -1,6 +1,5 @@
 """Faults of Table Storage, over HTTP: each hits a sync of a changed catalog, and the promise is checked."""
 
-import json
 import random
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -23,7 +22,6 @@ from tests.faults.promise import (
     assert_says,
     assert_shows,
     make_shelf,
-    run_id,
     runs_of,
 )
 from tests.faults.stage import Stage
@@ -39,7 +37,6 @@ from tests.faults.table_proxy import (
     drop,
     halve_body,
     lose_answer,
-    refuse_in_batch,
 )
 
 
@@ -223,27 +220,6 @@ def assert_nothing_lost(suffering: Suffering) -> None:
         assert stored in (run, shown.get(identity, run))
     for identity in suffering.after.keys() - suffering.before.keys():
         assert suffering.after[identity] == shown[identity]
-
-
-def test_the_other_runs_are_stored_when_storage_refuses_one_of_a_batch(
-    stage: Stage, proxy: TableProxy, hosts: tuple[HostProcess, HostProcess]
-) -> None:
-    shelf = stage.synced_shelf(hosts[0])
-    refused, other = (f"course-v1:{shelf.courses[at]['key']}+R1" for at in (0, 3))
-    shelf.alter_run(other, weeks_to_complete=33)
-    before = stage.stored.runs(shelf.id)
-    proxy.on(refuse_in_batch(0), catalog=shelf.id, kind="write runs", times=1)
-
-    answered = stage.ask(hosts[1], shelf)
-
-    expected = runs_of(shelf)
-    expected[run_id(refused)] = {k: v for k, v in before[run_id(refused)].items() if k != "listed"}
-    assert_shows(answered, expected)
-    report = stage.stored.reports(shelf.id)[0]
-    assert (report["outcome"], report["rejected"]) == ("ok", 1)
-    assert json.loads(report["rejections"]) == [[refused, "entity", "PropertyValueTooLarge"]]
-    proxy.rules.clear()
-    stage.assert_heals(hosts[1], [shelf])
 
 
 def test_answers_are_whole_and_nothing_is_lost_when_storage_fails_at_random(
