@@ -154,17 +154,18 @@ def test_admin_passes_when_the_role_is_the_string_or_in_the_list(jwks: Jwks, rol
 @pytest.mark.parametrize(
     "authorization",
     [
-        bearer(aud=["another", "luminus-edx-connector"]),
-        bearer(exp=now() - 30),  # within the leeway
-        bearer(nbf=now() + 30),
-        bearer().replace("Bearer", "bearer"),
-        bearer().replace(" ", "   "),
-        bearer(header={"typ": None}),
+        lambda: bearer(aud=["another", "luminus-edx-connector"]),
+        lambda: bearer(exp=now() - 30),  # within the leeway
+        lambda: bearer(nbf=now() + 30),
+        lambda: bearer().replace("Bearer", "bearer"),
+        lambda: bearer().replace(" ", "   "),
+        lambda: bearer(header={"typ": None}),
     ],
-    ids=len,
 )
-def test_admin_passes_when_the_token_is_genuine_in_an_unusual_way(jwks: Jwks, authorization: str) -> None:
-    jwks.access.check_admin(authorization)
+def test_admin_passes_when_the_token_is_genuine_in_an_unusual_way(
+    jwks: Jwks, authorization: Callable[[], str]
+) -> None:
+    jwks.access.check_admin(authorization())
 
 
 @pytest.mark.parametrize(
@@ -203,6 +204,11 @@ def test_token_is_asked_for_when_there_is_none(jwks: Jwks, authorization: str | 
     assert refused(jwks.access, authorization) == "The request has no Bearer token"
 
 
+def test_token_is_refused_when_its_time_has_not_come(jwks: Jwks) -> None:
+    assert refused(jwks.access, bearer(nbf=now() + 90)) == "The token is not valid"
+    assert refused(jwks.access, bearer(iat=now() + 90)) == "The token is not valid"
+
+
 def test_token_is_refused_as_expired_when_its_time_is_over(jwks: Jwks) -> None:
     assert refused(jwks.access, bearer(exp=now() - 90)) == "The token has expired"
 
@@ -214,8 +220,6 @@ def test_token_is_refused_as_expired_when_its_time_is_over(jwks: Jwks) -> None:
         ({}, {"exp": "soon"}),
         ({}, {"exp": float("inf")}),
         ({}, {"exp": [1]}),
-        ({}, {"nbf": now() + 90}),
-        ({}, {"iat": now() + 90}),
         ({}, {"iss": None}),
         ({}, {"iss": "https://login.example"}),
         ({}, {"iss": [ISSUER]}),
