@@ -34,7 +34,7 @@ Operation = tuple[str, Entity, dict[str, Any]]
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 10
-TRIES = 8
+TRIES = 6
 RETRY_WITHIN_S = 15.0
 """No try begins later than this after the first: with the last one's timeout, half a minute in all."""
 BACKOFF_S = 0.25
