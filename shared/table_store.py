@@ -279,8 +279,6 @@ class CatalogWriter:
             try:
                 self._write([replacing(run_entity(self._catalog, mapped)) for mapped in pending])
             except EntityRefused as refusal:
-                if refusal.index >= len(pending):
-                    raise
                 self.refused.append((pending.pop(refusal.index), refusal.code))
             else:
                 return
