@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import requests
 
 from local.azurite import Azurite
 from local.host import Host
+from local.host_process import HostProcess
 from local.sandbox import Sandbox
 from shared import wiring
 from tests.conftest import SUBSCRIPTION_KEY
 from tests.faults.promise import Stored
+from tests.faults.stage import Stage
+from tests.faults.table_proxy import TableProxy
 
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -51,3 +55,21 @@ def host_here(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iter
         yield host
     for part in parts:
         part.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def stage(azurite: Azurite, edx: Sandbox, shared_admin: requests.Session) -> Stage:
+    return Stage(edx, shared_admin, azurite.connection_string, f"T{uuid4().hex}")
+
+
+@pytest.fixture(scope="module")
+def proxy(azurite: Azurite) -> Iterator[TableProxy]:
+    with TableProxy(azurite.connection_string) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def healthy(stage: Stage) -> Iterator[HostProcess]:
+    """A process that nothing happens to, and that reaches storage without the proxy."""
+    with stage.host() as host:
+        yield host

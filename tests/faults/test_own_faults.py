@@ -15,14 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import pytest
 import requests
 
-from local.azurite import Azurite
 from local.host_process import HostProcess
-from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import slow
 from shared.catalogue import Catalogue
@@ -37,24 +34,6 @@ from tests.faults.stage import Stage, wait_until
 from tests.faults.table_proxy import Gate, TableProxy
 
 LAST_OF_A_SYNC = "find old reports"
-
-
-@pytest.fixture(scope="module")
-def stage(azurite: Azurite, edx: Sandbox, shared_admin: requests.Session) -> Stage:
-    return Stage(edx, shared_admin, azurite.connection_string, f"T{uuid4().hex}")
-
-
-@pytest.fixture(scope="module")
-def proxy(azurite: Azurite) -> Iterator[TableProxy]:
-    with TableProxy(azurite.connection_string) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def healthy(stage: Stage) -> Iterator[HostProcess]:
-    """A process that nothing happens to."""
-    with stage.host() as host:
-        yield host
 
 
 class Held(NamedTuple):

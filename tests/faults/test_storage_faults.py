@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
-from uuid import uuid4
 
 import pytest
 import requests
@@ -38,24 +37,6 @@ from tests.faults.table_proxy import (
     halve_body,
     lose_answer,
 )
-
-
-@pytest.fixture(scope="module")
-def stage(azurite: Azurite, edx: Sandbox, shared_admin: requests.Session) -> Stage:
-    return Stage(edx, shared_admin, azurite.connection_string, f"T{uuid4().hex}")
-
-
-@pytest.fixture(scope="module")
-def proxy(azurite: Azurite) -> Iterator[TableProxy]:
-    with TableProxy(azurite.connection_string) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def healthy(stage: Stage) -> Iterator[HostProcess]:
-    """A connector that reaches storage without the proxy."""
-    with stage.host() as host:
-        yield host
 
 
 @pytest.fixture(scope="module")
