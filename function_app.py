@@ -12,6 +12,7 @@ import azure.functions as func
 
 from shared import wiring
 from shared.contract import accepts_gzip, answer_headers, matches, parse_question
+from shared.domain.published import unpack
 from shared.errors import (
     BadRequest,
     ConnectorError,
@@ -21,7 +22,6 @@ from shared.errors import (
     Unauthenticated,
     log_unexpected,
 )
-from shared.published import unpack
 from shared.sync import Caller
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import requests
 from azure.data.tables import TableClient, UpdateMode
 
 from bench.app import App
-from shared.course_run import MappedRun
+from shared.domain.course_run import MappedRun
 from shared.edx_client import EdxClient
 from shared.edx_models import CoursesPage
 from shared.mapping import map_course

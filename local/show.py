@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from shared.course_run import Rejection
-from shared.sync_report import SyncReport
+from shared.domain.course_run import Rejection
+from shared.domain.sync_report import SyncReport
 
 _RUNS_SHOWN = 12
 _REJECTIONS_SHOWN = 10

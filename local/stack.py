@@ -26,9 +26,9 @@ from local.sample_catalogue import sample_catalogs
 from local.sandbox import Sandbox
 from local.sandbox_tokens import ROLE
 from local.show import console, show_reports, show_runs, step
+from shared.domain.sync_report import SyncReport
 from shared.errors import ConnectorError
 from shared.settings import connector_settings, is_loopback, with_settings_file
-from shared.sync_report import SyncReport
 from shared.table_store import TableStore
 from shared.wiring import open_tables
 

@@ -24,13 +24,13 @@ from rich.table import Table
 
 from shared import wiring
 from shared.access import fetch, signing_keys
-from shared.course_run import MappedRun, availability, rfc3339
+from shared.domain.course_run import MappedRun, availability, rfc3339
+from shared.domain.sync_report import SyncReport
 from shared.edx_models import EdxCatalog
 from shared.entities import StoredRun
 from shared.errors import ConfigurationError, ConnectorError, StorageError
 from shared.settings import access_settings, with_settings_file
 from shared.sync import Caller, Preview, Progress
-from shared.sync_report import SyncReport
 
 BUDGET_S = 540.0
 """As the timer has it; a longer one would sit out a long throttling in silence."""

@@ -15,18 +15,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from shared.contract import Freshness, Question
-from shared.course_run import course_run_id, rfc3339
-from shared.entities import Head
-from shared.errors import (
-    ConnectorError,
-    EdxUnavailable,
-    NotFound,
-    StorageError,
-    SyncError,
-    SyncUnfinished,
-)
-from shared.flights import Flights
-from shared.published import (
+from shared.domain.course_run import course_run_id, rfc3339
+from shared.domain.published import (
     HOLDS_FOR_EVER,
     Body,
     checksum,
@@ -39,9 +29,19 @@ from shared.published import (
     served_runs,
     unpack,
 )
+from shared.domain.sync_report import SyncReport
+from shared.entities import Head
+from shared.errors import (
+    ConnectorError,
+    EdxUnavailable,
+    NotFound,
+    StorageError,
+    SyncError,
+    SyncUnfinished,
+)
+from shared.flights import Flights
 from shared.settings import ConnectorSettings
 from shared.sync import Caller, Syncer
-from shared.sync_report import SyncReport
 from shared.table_store import CatalogList, StateDamaged, TableStore
 
 TIMER_BUDGET_S = 540.0

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header, parse_etags
 
-from shared.course_run import RUN_KEY_MAX
+from shared.domain.course_run import RUN_KEY_MAX
 from shared.errors import BadRequest
 
 # More digits than any catalog id has are malformed: Python refuses to read numbers of thousands of them.

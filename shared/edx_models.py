@@ -23,7 +23,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from shared.course_run import INT32_MAX
+from shared.domain.course_run import INT32_MAX
 from shared.errors import EdxProtocolError
 
 _DAY_S = 24 * 60 * 60

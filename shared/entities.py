@@ -13,8 +13,8 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from shared.course_run import CourseRun, MappedRun, Rejection, course_run_id
-from shared.sync_report import SyncReport
+from shared.domain.course_run import CourseRun, MappedRun, Rejection, course_run_id
+from shared.domain.sync_report import SyncReport
 
 Entity = dict[str, Any]
 

@@ -11,7 +11,7 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_UP, Context, Decima
 from typing import Literal
 from urllib.parse import quote
 
-from shared.course_run import (
+from shared.domain.course_run import (
     INT32_MAX,
     RUN_KEY_MAX,
     CourseRun,

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from shared.course_run import RUN_KEY_MAX, CourseRun
+from shared.domain.course_run import RUN_KEY_MAX, CourseRun
 
 _JSON = "application/json"
 _HEADER_TEXT = {"type": "string", "pattern": "^[ -~]*$"}

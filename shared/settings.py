@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from shared.course_run import INT32_MAX
+from shared.domain.course_run import INT32_MAX
 from shared.errors import ConfigurationError
 
 # Stricter than any URL parser, so that no two of them can read a different host out of one value. There is

@@ -15,7 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 from uuid import UUID, uuid4
 
-from shared.course_run import MappedRun, Rejection, course_run_id, rfc3339, stored_json
+from shared.domain.course_run import MappedRun, Rejection, course_run_id, rfc3339, stored_json
+from shared.domain.published import WITHDRAWN, ServedRun, digest, render, served, served_runs, unpack
+from shared.domain.sync_report import SyncReport
 from shared.edx_client import EdxClient, EdxSession
 from shared.entities import Head, StoredRun
 from shared.errors import (
@@ -30,9 +32,7 @@ from shared.errors import (
 )
 from shared.lease import FinishedSync
 from shared.mapping import map_course
-from shared.published import WITHDRAWN, ServedRun, digest, render, served, served_runs, unpack
 from shared.settings import ConnectorSettings, MappingSettings
-from shared.sync_report import SyncReport
 from shared.table_store import CatalogList, CatalogWriter, StateDamaged, TableStore
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,9 @@ from uuid import UUID
 
 from azure.data.tables import TableServiceClient
 
-from shared.course_run import MappedRun, is_uuid
+from shared.domain.course_run import MappedRun, is_uuid
+from shared.domain.published import Body, checksum, pack_digests, unpack_digests
+from shared.domain.sync_report import SyncReport
 from shared.entities import (
     Entity,
     Head,
@@ -38,9 +40,7 @@ from shared.entities import (
 )
 from shared.errors import StorageError
 from shared.lease import FinishedSync, Lease, acquire
-from shared.published import Body, checksum, pack_digests, unpack_digests
 from shared.settings import StorageSettings
-from shared.sync_report import SyncReport
 from shared.tables import (
     CONNECT_TIMEOUT_S,
     READ_TIMEOUT_S,

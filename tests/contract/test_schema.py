@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from jsonschema import ValidationError
 
-from shared.course_run import CourseRun, MappedRun, stored_json
+from shared.domain.course_run import CourseRun, MappedRun, stored_json
 from shared.edx_models import EdxCourse
 from shared.mapping import map_course
 from shared.settings import MappingSettings

@@ -24,8 +24,8 @@ from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import slow
 from shared.catalogue import Catalogue
 from shared.contract import Question, parse_freshness
+from shared.domain.published import unpack
 from shared.edx_client import EdxClient
-from shared.published import unpack
 from shared.settings import connector_settings
 from shared.sync import Caller, Syncer
 from shared.wiring import open_tables

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pycep import BicepParser
 
+from shared.domain.sync_report import SyncReport
 from shared.settings import (
     SETTING_NAMES,
     AccessSettings,
@@ -18,7 +19,6 @@ from shared.settings import (
     StorageSettings,
     SyncSettings,
 )
-from shared.sync_report import SyncReport
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"

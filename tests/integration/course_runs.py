@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.course_run import INT32_MAX, CourseRun, MappedRun, course_run_id, stored_json
-from shared.published import ServedRun, served
+from shared.domain.course_run import INT32_MAX, CourseRun, MappedRun, course_run_id, stored_json
+from shared.domain.published import ServedRun, served
 
 KEY = "course-v1:NUSx+A1x+1T2026"
 OLD_STYLE_KEY = "DelftX/CTB3300WCx/2T2014"

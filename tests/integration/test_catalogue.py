@@ -17,6 +17,7 @@ from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import answer, slow, throttle
 from shared.catalogue import Answer, Catalogue
 from shared.contract import Question, parse_freshness
+from shared.domain.published import unpack
 from shared.edx_client import EdxClient
 from shared.errors import (
     ConnectorError,
@@ -25,7 +26,6 @@ from shared.errors import (
     SyncError,
     SyncUnfinished,
 )
-from shared.published import unpack
 from shared.settings import connector_settings
 from shared.sync import Caller, Syncer
 from shared.table_store import TableStore

@@ -15,7 +15,9 @@ from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
-from shared.course_run import course_run_id
+from shared.domain.course_run import course_run_id
+from shared.domain.published import unpack
+from shared.domain.sync_report import SyncReport
 from shared.edx_client import EdxClient
 from shared.entities import Head
 from shared.errors import (
@@ -28,10 +30,8 @@ from shared.errors import (
     SyncError,
 )
 from shared.lease import FinishedSync, acquire
-from shared.published import unpack
 from shared.settings import connector_settings
 from shared.sync import Caller, Syncer
-from shared.sync_report import SyncReport
 from shared.table_store import CatalogWriter, TableStore
 from shared.tables import Table
 from tests.integration.conftest import Clock

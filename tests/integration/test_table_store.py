@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.azurite import Azurite
-from shared.course_run import MappedRun, Rejection, course_run_id, stored_json
+from shared.domain.course_run import MappedRun, Rejection, course_run_id, stored_json
+from shared.domain.published import Body, checksum, render
+from shared.domain.sync_report import SyncReport
 from shared.entities import Head, StoredRun
 from shared.errors import LeaseLost
 from shared.lease import FinishedSync, acquire
-from shared.published import Body, checksum, render
 from shared.settings import StorageSettings
-from shared.sync_report import SyncReport
 from shared.table_store import CatalogList, CatalogWriter, StateDamaged, TableStore
 from shared.tables import Table
 from tests.integration.conftest import Clock

@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from shared.course_run import Rejection, course_run_id
+from shared.domain.course_run import Rejection, course_run_id
+from shared.domain.published import WITHDRAWN
 from shared.edx_models import EdxCourse
-from shared.published import WITHDRAWN
 from shared.settings import MappingSettings
 from shared.sync import Change, Comparison
 from tests.builders import make_course, make_run

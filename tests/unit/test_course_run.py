@@ -1,6 +1,6 @@
 import pytest
 
-from shared.course_run import CourseRun, availability, course_run_id, course_uuid, is_uuid, stored_json
+from shared.domain.course_run import CourseRun, availability, course_run_id, course_uuid, is_uuid, stored_json
 
 NOW = "2026-03-01T12:00:00Z"
 

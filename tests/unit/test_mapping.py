@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from shared.course_run import CourseRun, MappedRun, Rejection
+from shared.domain.course_run import CourseRun, MappedRun, Rejection
 from shared.edx_models import EdxCourse
 from shared.mapping import map_course
 from shared.settings import MappingSettings

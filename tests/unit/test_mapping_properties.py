@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from shared.course_run import CourseRun, MappedRun, Rejection, course_run_id, stored_json
+from shared.domain.course_run import CourseRun, MappedRun, Rejection, course_run_id, stored_json
 from shared.edx_models import EdxCourse
 from shared.mapping import map_course
 from shared.settings import MappingSettings

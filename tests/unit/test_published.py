@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.course_run import MappedRun, course_run_id, stored_json
-from shared.published import (
+from shared.domain.course_run import MappedRun, course_run_id, stored_json
+from shared.domain.published import (
     HOLDS_FOR_EVER,
     WITHDRAWN,
     ServedRun,

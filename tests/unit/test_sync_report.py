@@ -3,8 +3,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from shared.course_run import Rejection
-from shared.sync_report import SyncReport
+from shared.domain.course_run import Rejection
+from shared.domain.sync_report import SyncReport
 
 STARTED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic_core import from_json
 
-from shared.course_run import MappedRun, availability, rfc3339
+from shared.domain.course_run import MappedRun, availability, rfc3339
 
 DIGEST_BYTES = 16
 WITHDRAWN = bytes(DIGEST_BYTES)

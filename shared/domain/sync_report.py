@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from shared.course_run import Rejection
+from shared.domain.course_run import Rejection
 
 
 @dataclass(frozen=True, kw_only=True)
