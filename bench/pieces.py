@@ -17,9 +17,9 @@ from azure.data.tables import TableClient, UpdateMode
 
 from bench.app import App
 from shared.domain.course_run import MappedRun
-from shared.edx_client import EdxClient
-from shared.edx_models import CoursesPage
-from shared.mapping import map_course
+from shared.edx.client import EdxClient
+from shared.edx.mapping import map_course
+from shared.edx.models import CoursesPage
 from shared.settings import ConnectorSettings, connector_settings
 
 CATALOG = "1"

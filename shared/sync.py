@@ -18,7 +18,8 @@ from uuid import UUID, uuid4
 from shared.domain.course_run import MappedRun, Rejection, course_run_id, rfc3339, stored_json
 from shared.domain.published import WITHDRAWN, ServedRun, digest, render, served, served_runs, unpack
 from shared.domain.sync_report import SyncReport
-from shared.edx_client import EdxClient, EdxSession
+from shared.edx.client import EdxClient, EdxSession
+from shared.edx.mapping import map_course
 from shared.entities import Head, StoredRun
 from shared.errors import (
     ConnectorError,
@@ -31,7 +32,6 @@ from shared.errors import (
     log_unexpected,
 )
 from shared.lease import FinishedSync
-from shared.mapping import map_course
 from shared.settings import ConnectorSettings, MappingSettings
 from shared.table_store import CatalogList, CatalogWriter, StateDamaged, TableStore
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from shared.access import Access, SigningKeys
 from shared.catalogue import Catalogue
-from shared.edx_client import EdxClient
+from shared.edx.client import EdxClient
 from shared.settings import ConnectorSettings, StorageSettings, access_settings, connector_settings
 from shared.sync import Syncer
 from shared.table_store import TableStore

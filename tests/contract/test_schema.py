@@ -5,8 +5,8 @@ import pytest
 from jsonschema import ValidationError
 
 from shared.domain.course_run import CourseRun, MappedRun, stored_json
-from shared.edx_models import EdxCourse
-from shared.mapping import map_course
+from shared.edx.mapping import map_course
+from shared.edx.models import EdxCourse
 from shared.settings import MappingSettings
 from tests.builders import make_course, make_run, make_seat
 from tests.contract.schema import CONTRACT

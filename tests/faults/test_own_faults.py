@@ -25,7 +25,7 @@ from local.sandbox_faults import slow
 from shared.catalogue import Catalogue
 from shared.contract import Question, parse_freshness
 from shared.domain.published import unpack
-from shared.edx_client import EdxClient
+from shared.edx.client import EdxClient
 from shared.settings import connector_settings
 from shared.sync import Caller, Syncer
 from shared.wiring import open_tables

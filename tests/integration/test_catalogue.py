@@ -18,7 +18,7 @@ from local.sandbox_faults import answer, slow, throttle
 from shared.catalogue import Answer, Catalogue
 from shared.contract import Question, parse_freshness
 from shared.domain.published import unpack
-from shared.edx_client import EdxClient
+from shared.edx.client import EdxClient
 from shared.errors import (
     ConnectorError,
     EdxUnavailable,

@@ -18,7 +18,7 @@ from local.sandbox_faults import Action, answer, envelope, no_results, repeat, s
 from shared.domain.course_run import course_run_id
 from shared.domain.published import unpack
 from shared.domain.sync_report import SyncReport
-from shared.edx_client import EdxClient
+from shared.edx.client import EdxClient
 from shared.entities import Head
 from shared.errors import (
     EdxProtocolError,

@@ -7,7 +7,7 @@ import pytest
 
 from shared.domain.course_run import Rejection, course_run_id
 from shared.domain.published import WITHDRAWN
-from shared.edx_models import EdxCourse
+from shared.edx.models import EdxCourse
 from shared.settings import MappingSettings
 from shared.sync import Change, Comparison
 from tests.builders import make_course, make_run

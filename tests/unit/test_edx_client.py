@@ -20,9 +20,9 @@ import requests
 import requests_mock
 from requests_mock import Mocker
 
-from shared.course_walk import CourseWalk
-from shared.edx_client import EdxClient, EdxSession
-from shared.edx_models import Cursor, EdxCatalog, EdxCourse, readable_key
+from shared.edx.client import EdxClient, EdxSession
+from shared.edx.models import Cursor, EdxCatalog, EdxCourse, readable_key
+from shared.edx.walk import CourseWalk
 from shared.errors import (
     EdxError,
     EdxProtocolError,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.edx_models import (
+from shared.edx.models import (
     Asked,
     CatalogsPage,
     CoursesPage,

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from shared.domain.course_run import CourseRun, MappedRun, Rejection
-from shared.edx_models import EdxCourse
-from shared.mapping import map_course
+from shared.edx.mapping import map_course
+from shared.edx.models import EdxCourse
 from shared.settings import MappingSettings
 from tests.builders import make_course, make_run, make_seat
 

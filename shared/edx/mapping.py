@@ -22,7 +22,7 @@ from shared.domain.course_run import (
     is_uuid,
     rfc3339,
 )
-from shared.edx_models import EdxCourse, EdxCourseRun, EdxSeat
+from shared.edx.models import EdxCourse, EdxCourseRun, EdxSeat
 from shared.settings import MappingSettings
 
 TEXT_MAX_UTF16_UNITS = 32 * 1024

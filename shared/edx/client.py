@@ -20,9 +20,8 @@ import requests
 from pydantic import SecretStr
 from urllib3.exceptions import HTTPError
 
-from shared.course_walk import CourseWalk
-from shared.edx_http import cut, http_session
-from shared.edx_models import (
+from shared.edx.exchange import cut, http_session
+from shared.edx.models import (
     Asked,
     CatalogsPage,
     Cursor,
@@ -36,6 +35,7 @@ from shared.edx_models import (
     usable_count,
     verdict,
 )
+from shared.edx.walk import CourseWalk
 from shared.errors import (
     EdxError,
     EdxProtocolError,

@@ -11,7 +11,7 @@ from contextlib import closing
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
-from shared.edx_models import Asked, CoursesPage, Cursor, next_cursor, parse, readable_key, usable_count
+from shared.edx.models import Asked, CoursesPage, Cursor, next_cursor, parse, readable_key, usable_count
 
 _Result = TypeVar("_Result")
 
