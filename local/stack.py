@@ -29,7 +29,7 @@ from local.show import console, show_reports, show_runs, step
 from shared.domain.sync_report import SyncReport
 from shared.errors import ConnectorError
 from shared.settings import connector_settings, is_loopback, with_settings_file
-from shared.table_store import TableStore
+from shared.storage.store import TableStore
 from shared.wiring import open_tables
 
 _REPOSITORY = Path(__file__).parents[1]

@@ -27,9 +27,9 @@ from shared.access import fetch, signing_keys
 from shared.domain.course_run import MappedRun, availability, rfc3339
 from shared.domain.sync_report import SyncReport
 from shared.edx.models import EdxCatalog
-from shared.entities import StoredRun
 from shared.errors import ConfigurationError, ConnectorError, StorageError
 from shared.settings import access_settings, with_settings_file
+from shared.storage.entities import StoredRun
 from shared.sync import Caller, Preview, Progress
 
 BUDGET_S = 540.0

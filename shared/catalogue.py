@@ -30,7 +30,6 @@ from shared.domain.published import (
     unpack,
 )
 from shared.domain.sync_report import SyncReport
-from shared.entities import Head
 from shared.errors import (
     ConnectorError,
     EdxUnavailable,
@@ -41,8 +40,9 @@ from shared.errors import (
 )
 from shared.flights import Flights
 from shared.settings import ConnectorSettings
+from shared.storage.entities import Head
+from shared.storage.store import CatalogList, StateDamaged, TableStore
 from shared.sync import Caller, Syncer
-from shared.table_store import CatalogList, StateDamaged, TableStore
 
 TIMER_BUDGET_S = 540.0
 """The timer's sync ends cleanly before the function timeout of ten minutes in host.json."""

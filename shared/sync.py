@@ -20,7 +20,6 @@ from shared.domain.published import WITHDRAWN, ServedRun, digest, render, served
 from shared.domain.sync_report import SyncReport
 from shared.edx.client import EdxClient, EdxSession
 from shared.edx.mapping import map_course
-from shared.entities import Head, StoredRun
 from shared.errors import (
     ConnectorError,
     EdxProtocolError,
@@ -31,9 +30,10 @@ from shared.errors import (
     SyncError,
     log_unexpected,
 )
-from shared.lease import FinishedSync
 from shared.settings import ConnectorSettings, MappingSettings
-from shared.table_store import CatalogList, CatalogWriter, StateDamaged, TableStore
+from shared.storage.entities import Head, StoredRun
+from shared.storage.lease import FinishedSync
+from shared.storage.store import CatalogList, CatalogWriter, StateDamaged, TableStore
 
 logger = logging.getLogger(__name__)
 

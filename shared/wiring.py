@@ -12,8 +12,8 @@ from shared.access import Access, SigningKeys
 from shared.catalogue import Catalogue
 from shared.edx.client import EdxClient
 from shared.settings import ConnectorSettings, StorageSettings, access_settings, connector_settings
+from shared.storage.store import TableStore
 from shared.sync import Syncer
-from shared.table_store import TableStore
 
 T = TypeVar("T")
 

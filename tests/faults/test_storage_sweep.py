@@ -69,10 +69,10 @@ def proxy(azurite: Azurite) -> Iterator[TableProxy]:
 
 @pytest.fixture
 def settings(stage: Stage, proxy: TableProxy, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.setattr("shared.tables.BACKOFF_S", 0.01)
-    monkeypatch.setattr("shared.tables.BACKOFF_MAX_S", 0.02)  # of a Retry-After, too
-    monkeypatch.setattr("shared.lease.LEASE_S", 0.3)
-    monkeypatch.setattr("shared.lease.POLL_S", 0.05)
+    monkeypatch.setattr("shared.storage.table.BACKOFF_S", 0.01)
+    monkeypatch.setattr("shared.storage.table.BACKOFF_MAX_S", 0.02)  # of a Retry-After, too
+    monkeypatch.setattr("shared.storage.lease.LEASE_S", 0.3)
+    monkeypatch.setattr("shared.storage.lease.POLL_S", 0.05)
     return {**stage.settings, "TABLES_CONNECTION_STRING": proxy.connection_string}
 
 
@@ -198,7 +198,7 @@ def test_next_sync_heals_when_answers_are_lost_for_good_from_any_request_on(scen
 def test_request_that_takes_effect_late_changes_nothing(
     stage: Stage, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr("shared.table_store.READ_TIMEOUT_S", 0.3)  # instead of ten seconds
+    monkeypatch.setattr("shared.storage.store.READ_TIMEOUT_S", 0.3)  # instead of ten seconds
     assert settings
     scene: Scene = request.getfixturevalue("scene")
 

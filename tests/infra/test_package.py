@@ -45,5 +45,5 @@ def test_package_holds_the_app_and_nothing_else_when_it_is_listed() -> None:
 
 
 def test_app_modules_are_found_when_imports_are_followed() -> None:
-    assert {"function_app.py", "shared/wiring.py", "shared/errors.py", "shared/table_store.py"} <= needed()
+    assert {"function_app.py", "shared/wiring.py", "shared/errors.py", "shared/storage/store.py"} <= needed()
     assert "shared/__main__.py" not in needed()

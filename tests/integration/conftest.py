@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from local.azurite import Azurite
 from shared.settings import StorageSettings
-from shared.table_store import TableStore
-from shared.tables import Table
+from shared.storage.store import TableStore
+from shared.storage.table import Table
 from tests.integration.tables_proxy import TablesProxy
 
 

@@ -27,8 +27,8 @@ from shared.errors import (
     SyncUnfinished,
 )
 from shared.settings import connector_settings
+from shared.storage.store import TableStore
 from shared.sync import Caller, Syncer
-from shared.table_store import TableStore
 from tests.integration.conftest import Clock
 from tests.integration.tables_proxy import TablesProxy
 

@@ -18,7 +18,7 @@ from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import answer
-from shared.table_store import TableStore
+from shared.storage.store import TableStore
 
 REPOSITORY = Path(__file__).parents[2]
 ODD_KEY = "NUSx/[red]A1x[/]/1"  # could be taken for markup

@@ -8,8 +8,8 @@ import pytest
 from azure.data.tables import TableClient
 
 from shared.errors import LeaseLost, StorageError, SyncUnfinished
-from shared.lease import FinishedSync, Lease, acquire
-from shared.tables import EntityRefused, Table, replacing
+from shared.storage.lease import FinishedSync, Lease, acquire
+from shared.storage.table import EntityRefused, Table, replacing
 from tests.integration.conftest import Clock
 from tests.integration.tables_proxy import Fate, Passed, TablesProxy
 
@@ -177,7 +177,7 @@ def test_sequence_is_never_used_twice(table: Table, clock: Clock) -> None:
 def test_lease_is_renewed_while_the_block_runs_and_not_when_it_has_been_let_go(
     table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.lease.RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
     lease = take(table, clock, "holder")
     with lease.kept_alive():
         while stored(table)["sequence"] != 3:

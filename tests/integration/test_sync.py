@@ -19,7 +19,6 @@ from shared.domain.course_run import course_run_id
 from shared.domain.published import unpack
 from shared.domain.sync_report import SyncReport
 from shared.edx.client import EdxClient
-from shared.entities import Head
 from shared.errors import (
     EdxProtocolError,
     EdxThrottled,
@@ -29,11 +28,12 @@ from shared.errors import (
     NotFound,
     SyncError,
 )
-from shared.lease import FinishedSync, acquire
 from shared.settings import connector_settings
+from shared.storage.entities import Head
+from shared.storage.lease import FinishedSync, acquire
+from shared.storage.store import CatalogWriter, TableStore
+from shared.storage.table import Table
 from shared.sync import Caller, Syncer
-from shared.table_store import CatalogWriter, TableStore
-from shared.tables import Table
 from tests.integration.conftest import Clock
 from tests.integration.tables_proxy import TablesProxy
 

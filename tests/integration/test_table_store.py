@@ -17,12 +17,12 @@ from local.azurite import Azurite
 from shared.domain.course_run import MappedRun, Rejection, course_run_id, stored_json
 from shared.domain.published import Body, checksum, render
 from shared.domain.sync_report import SyncReport
-from shared.entities import Head, StoredRun
 from shared.errors import LeaseLost
-from shared.lease import FinishedSync, acquire
 from shared.settings import StorageSettings
-from shared.table_store import CatalogList, CatalogWriter, StateDamaged, TableStore
-from shared.tables import Table
+from shared.storage.entities import Head, StoredRun
+from shared.storage.lease import FinishedSync, acquire
+from shared.storage.store import CatalogList, CatalogWriter, StateDamaged, TableStore
+from shared.storage.table import Table
 from tests.integration.conftest import Clock
 from tests.integration.course_runs import KEY, OLD_STYLE_KEY, make_mapped, make_served, mapped_runs
 from tests.integration.tables_proxy import TablesProxy

@@ -7,7 +7,7 @@ from azure.data.tables import TableClient
 
 from local.azurite import Azurite
 from shared.errors import StorageError
-from shared.tables import (
+from shared.storage.table import (
     ConditionFailed,
     EntityRefused,
     Table,

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from azure.data.tables import TableEntity
 
-from shared.entities import Entity
 from shared.errors import LeaseLost, StorageError, SyncUnfinished
-from shared.tables import ConditionFailed, EntityRefused, Operation, Table, replacing_unchanged
+from shared.storage.entities import Entity
+from shared.storage.table import ConditionFailed, EntityRefused, Operation, Table, replacing_unchanged
 
 LEASE_S = 30.0
 """How long a lease holds without a sign of life, by the waiters' own monotonic clocks."""

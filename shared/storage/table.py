@@ -23,8 +23,8 @@ from azure.core.exceptions import (
 )
 from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
 
-from shared.entities import Entity
 from shared.errors import StorageError
+from shared.storage.entities import Entity
 
 # It logs every request with its headers: many times the connector's own log, and paid for by the line.
 logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)

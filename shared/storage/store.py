@@ -25,7 +25,9 @@ from azure.data.tables import TableServiceClient
 from shared.domain.course_run import MappedRun, is_uuid
 from shared.domain.published import Body, checksum, pack_digests, unpack_digests
 from shared.domain.sync_report import SyncReport
-from shared.entities import (
+from shared.errors import StorageError
+from shared.settings import StorageSettings
+from shared.storage.entities import (
     Entity,
     Head,
     StoredRun,
@@ -38,10 +40,8 @@ from shared.entities import (
     run_entity,
     stored_run,
 )
-from shared.errors import StorageError
-from shared.lease import FinishedSync, Lease, acquire
-from shared.settings import StorageSettings
-from shared.tables import (
+from shared.storage.lease import FinishedSync, Lease, acquire
+from shared.storage.table import (
     CONNECT_TIMEOUT_S,
     READ_TIMEOUT_S,
     EntityRefused,
