@@ -22,7 +22,7 @@ from shared.errors import (
     Unauthenticated,
     log_unexpected,
 )
-from shared.sync import Caller
+from shared.sync.sync import Caller
 
 logger = logging.getLogger(__name__)
 

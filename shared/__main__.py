@@ -30,7 +30,7 @@ from shared.edx.models import EdxCatalog
 from shared.errors import ConfigurationError, ConnectorError, StorageError
 from shared.settings import access_settings, with_settings_file
 from shared.storage.entities import StoredRun
-from shared.sync import Caller, Preview, Progress
+from shared.sync.sync import Caller, Preview, Progress
 
 BUDGET_S = 540.0
 """As the timer has it; a longer one would sit out a long throttling in silence."""

@@ -42,7 +42,7 @@ from shared.flights import Flights
 from shared.settings import ConnectorSettings
 from shared.storage.entities import Head
 from shared.storage.store import CatalogList, StateDamaged, TableStore
-from shared.sync import Caller, Syncer
+from shared.sync.sync import Caller, Syncer
 
 TIMER_BUDGET_S = 540.0
 """The timer's sync ends cleanly before the function timeout of ten minutes in host.json."""

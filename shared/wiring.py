@@ -13,7 +13,7 @@ from shared.catalogue import Catalogue
 from shared.edx.client import EdxClient
 from shared.settings import ConnectorSettings, StorageSettings, access_settings, connector_settings
 from shared.storage.store import TableStore
-from shared.sync import Syncer
+from shared.sync.sync import Syncer
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ from shared.contract import Question, parse_freshness
 from shared.domain.published import unpack
 from shared.edx.client import EdxClient
 from shared.settings import connector_settings
-from shared.sync import Caller, Syncer
+from shared.sync.sync import Caller, Syncer
 from shared.wiring import open_tables
 from tests.faults.promise import assert_kept, assert_reached, assert_says, assert_shows, plain_course, runs_of
 from tests.faults.stage import Stage, wait_until

@@ -23,7 +23,7 @@ from local.sandbox_catalogs import Catalog
 from local.sandbox_http import Exchange as SandboxExchange
 from local.sandbox_http import Reply
 from shared import wiring
-from shared.sync import Caller
+from shared.sync.sync import Caller
 from tests.faults.promise import (
     Runs,
     Stored,

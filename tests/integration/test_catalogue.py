@@ -28,7 +28,7 @@ from shared.errors import (
 )
 from shared.settings import connector_settings
 from shared.storage.store import TableStore
-from shared.sync import Caller, Syncer
+from shared.sync.sync import Caller, Syncer
 from tests.integration.conftest import Clock
 from tests.integration.tables_proxy import TablesProxy
 

@@ -33,7 +33,7 @@ from shared.storage.entities import Head
 from shared.storage.lease import FinishedSync, acquire
 from shared.storage.store import CatalogWriter, TableStore
 from shared.storage.table import Table
-from shared.sync import Caller, Syncer
+from shared.sync.sync import Caller, Syncer
 from tests.integration.conftest import Clock
 from tests.integration.tables_proxy import TablesProxy
 
@@ -660,8 +660,8 @@ def test_preview_tells_what_a_sync_would_do_and_writes_nothing(
 
 
 def test_sync_logs_one_line_of_json(syncer: Syncer, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "shared.sync"):
+    with caplog.at_level(logging.INFO, "shared.sync.sync"):
         report = sync(syncer)
-    (line,) = [json.loads(record.message) for record in caplog.records if record.name == "shared.sync"]
+    (line,) = [json.loads(record.message) for record in caplog.records if record.name == "shared.sync.sync"]
     assert (line["event"], line["sync_id"], line["invocation_id"]) == ("sync", report.sync_id, "0a1b")
     assert (line["catalog"], line["created"], line["outcome"]) == (1, 5, "ok")

@@ -9,7 +9,7 @@ from shared.domain.course_run import Rejection, course_run_id
 from shared.domain.published import WITHDRAWN
 from shared.edx.models import EdxCourse
 from shared.settings import MappingSettings
-from shared.sync import Change, Comparison
+from shared.sync.sync import Change, Comparison
 from tests.builders import make_course, make_run
 
 
