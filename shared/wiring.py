@@ -9,8 +9,8 @@ from threading import RLock
 from typing import Generic, TypeVar
 
 from shared.access import Access, SigningKeys
-from shared.catalogue import Catalogue
 from shared.edx.client import EdxClient
+from shared.serving.answering import Catalogue
 from shared.settings import ConnectorSettings, StorageSettings, access_settings, connector_settings
 from shared.storage.store import TableStore
 from shared.sync.sync import Syncer

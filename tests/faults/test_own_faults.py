@@ -22,10 +22,10 @@ import requests
 from local.host_process import HostProcess
 from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import slow
-from shared.catalogue import Catalogue
 from shared.contract import Question, parse_freshness
 from shared.domain.published import unpack
 from shared.edx.client import EdxClient
+from shared.serving.answering import Catalogue
 from shared.settings import connector_settings
 from shared.sync.sync import Caller, Syncer
 from shared.wiring import open_tables

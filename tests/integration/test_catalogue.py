@@ -15,7 +15,6 @@ from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import answer, slow, throttle
-from shared.catalogue import Answer, Catalogue
 from shared.contract import Question, parse_freshness
 from shared.domain.published import unpack
 from shared.edx.client import EdxClient
@@ -26,6 +25,7 @@ from shared.errors import (
     SyncError,
     SyncUnfinished,
 )
+from shared.serving.answering import Answer, Catalogue
 from shared.settings import connector_settings
 from shared.storage.store import TableStore
 from shared.sync.sync import Caller, Syncer

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.flights import Flights
+from shared.serving.flights import Flights
 
 SOON_S = 10
 

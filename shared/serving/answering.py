@@ -38,7 +38,7 @@ from shared.errors import (
     SyncError,
     SyncUnfinished,
 )
-from shared.flights import Flights
+from shared.serving.flights import Flights
 from shared.settings import ConnectorSettings
 from shared.storage.entities import Head
 from shared.storage.store import CatalogList, StateDamaged, TableStore
