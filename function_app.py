@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import azure.functions as func
 
 from shared import wiring
-from shared.contract import accepts_gzip, answer_headers, matches, parse_question
+from shared.api.contract import accepts_gzip, answer_headers, matches, parse_question
 from shared.domain.published import unpack
 from shared.errors import (
     BadRequest,

@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared import wiring
-from shared.access import fetch, signing_keys
+from shared.api.access import fetch, signing_keys
 from shared.domain.course_run import MappedRun, availability, rfc3339
 from shared.domain.sync_report import SyncReport
 from shared.edx.models import EdxCatalog

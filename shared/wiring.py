@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threading import RLock
 from typing import Generic, TypeVar
 
-from shared.access import Access, SigningKeys
+from shared.api.access import Access, SigningKeys
 from shared.edx.client import EdxClient
 from shared.serving.answering import Catalogue
 from shared.settings import ConnectorSettings, StorageSettings, access_settings, connector_settings

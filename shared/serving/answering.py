@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from shared.contract import Freshness, Question
+from shared.api.contract import Freshness, Question
 from shared.domain.course_run import course_run_id, rfc3339
 from shared.domain.published import (
     HOLDS_FOR_EVER,

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from local.azurite import Azurite
 from local.host_process import HostProcess
 from local.sandbox import Sandbox
-from shared.openapi import document
+from shared.api.openapi import document
 from tests.conftest import SUBSCRIPTION_KEY
 
 _FILE = Path(__file__).parents[2] / "openapi.json"
@@ -37,7 +37,7 @@ schema = schemathesis.openapi.from_path(_FILE)
 
 
 def test_openapi_file_is_current() -> None:
-    assert json.loads(_FILE.read_text()) == document(), "run: python -m shared.openapi > openapi.json"
+    assert json.loads(_FILE.read_text()) == document(), "run: python -m shared.api.openapi > openapi.json"
 
 
 def test_document_has_the_documented_fields() -> None:

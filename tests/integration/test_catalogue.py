@@ -15,7 +15,7 @@ from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import answer, slow, throttle
-from shared.contract import Question, parse_freshness
+from shared.api.contract import Question, parse_freshness
 from shared.domain.published import unpack
 from shared.edx.client import EdxClient
 from shared.errors import (

@@ -13,8 +13,8 @@ from jwt.algorithms import RSAAlgorithm
 from pydantic import SecretStr
 
 from local.sandbox_tokens import SigningKey, admin_claims, mint
-from shared import access as access_module
-from shared.access import Access, SigningKeys, fetch, signing_keys
+from shared.api import access as access_module
+from shared.api.access import Access, SigningKeys, fetch, signing_keys
 from shared.errors import AccessUnavailable, Forbidden, Unauthenticated
 from shared.settings import AccessSettings
 

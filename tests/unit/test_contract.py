@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.contract import (
+from shared.api.contract import (
     Freshness,
     Question,
     accepts_gzip,
