@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from shared.domain.course_run import INT32_MAX
+from shared.domain.catalog_id import CATALOG_ID_MAX, parse_catalog_id
 from shared.errors import ConfigurationError
 
 # Stricter than any URL parser, so that no two of them can read a different host out of one value. There is
@@ -110,15 +110,13 @@ def _digits(value: object) -> object:
 
 
 def _catalog_id(value: object) -> object:
-    if isinstance(value, str) and value.startswith("0"):
-        raise ValueError
-    return value
+    return parse_catalog_id(value) if isinstance(value, str) else value
 
 
 Text = Annotated[str, Field(min_length=1)]
 Url = Annotated[str, AfterValidator(_url)]
 WholeNumber = Annotated[int, BeforeValidator(_digits)]
-CatalogId = Annotated[WholeNumber, BeforeValidator(_catalog_id), Field(ge=1, le=INT32_MAX)]
+CatalogId = Annotated[int, BeforeValidator(_catalog_id), Field(ge=1, le=CATALOG_ID_MAX)]
 
 
 class _Settings(BaseModel):

@@ -5,17 +5,16 @@ Pure: text in, values out. Freshness follows RFC 9111 and RFC 5861, conditions R
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header, parse_etags
 
+from shared.domain.catalog_id import parse_catalog_id
 from shared.domain.course_run import RUN_KEY_MAX
+from shared.domain.query import Freshness, Question
 from shared.errors import BadRequest
 
-# More digits than any catalog id has are malformed: Python refuses to read numbers of thousands of them.
-_CATALOG_ID = re.compile("[1-9][0-9]{0,99}", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 # One directive with its token or quoted value, from comma to comma. (Werkzeug's parser lets the last of a
 # repeated directive count; the contract says the first.)
@@ -23,22 +22,6 @@ _DIRECTIVE = re.compile(r'(?:^|,)\s*([!#$%&\'*+.^_`|~\w-]+)(?:=("[^"]*"|[^",\s]*
 _SECONDS = re.compile(r'"?([0-9]+)"?', re.ASCII)
 _SECONDS_MAX = 2**31  # RFC 9111, 1.2.2: what is larger counts as this
 _QUERY_FIELDS_MAX = 1_000
-
-
-class Freshness(NamedTuple):
-    """What the request's Cache-Control says; seconds, None where it says nothing."""
-
-    max_age_s: int | None = None
-    only_if_cached: bool = False
-    stale_if_error_s: int | None = None
-
-
-class Question(NamedTuple):
-    """What a request asks for."""
-
-    catalog_id: int | None = None
-    courserun_key: str | None = None
-    freshness: Freshness = Freshness()
 
 
 def parse_question(url: str, params: Mapping[str, str], cache_control: str | None) -> Question:
@@ -68,9 +51,10 @@ def _parameter(name: str, url: str, params: Mapping[str, str]) -> str:
 def _catalog_id(value: str) -> int | None:
     if not value:
         return None
-    if not _CATALOG_ID.fullmatch(value):
+    catalog_id = parse_catalog_id(value)
+    if catalog_id is None:
         raise BadRequest("catalogId must be a whole number above 0")
-    return int(value)
+    return catalog_id
 
 
 def _courserun_key(value: str) -> str | None:

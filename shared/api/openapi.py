@@ -1,4 +1,4 @@
-"""The OpenAPI document of the contract, generated from the models: `python -m shared.api.openapi > openapi.json`.
+"""The OpenAPI document of the contract: `python -m shared.api.openapi > openapi.json` generates it.
 
 API Management imports the file; a test compares it with what is generated here.
 """

@@ -80,19 +80,28 @@ class MappedRun(NamedTuple):
 
     `listed` is False when edX sends a `status` other than `published`; such a run is stored, never served.
     `unknown_track` is the edX track that has no contract type (executive education …), for the report.
+    `course_key` is that of the edX course, `proposed_credit` what the formula gives, whether or not another
+    number of modular credits was approved.
     """
 
     run: CourseRun
     listed: bool
     unknown_track: str | None = None
+    course_key: str | None = None
+    proposed_credit: int | None = None
 
 
 class Rejection(NamedTuple):
-    """A record of edX's that cannot be mapped: reported and skipped, it never stops the rest."""
+    """A record of edX's that cannot be mapped: reported and skipped, it never stops the rest.
+
+    `is_unpublished` says that the record has a readable `status` other than `published`: the run is not
+    served any more, though the rest of what is stored of it stays.
+    """
 
     run_key: str  # "" when the record has none that can be read
     field: str
     reason: str
+    is_unpublished: bool = False
 
 
 def course_run_id(courserun_key: str) -> str:

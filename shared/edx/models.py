@@ -23,7 +23,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from shared.domain.course_run import INT32_MAX
+from shared.domain.catalog_id import CATALOG_ID_MAX
 from shared.errors import EdxProtocolError
 
 _DAY_S = 24 * 60 * 60
@@ -104,7 +104,7 @@ class CoursesPage(_Record):
 class EdxCatalog(_Record):
     """A catalog; `courses_count` counts archived courses too, so it never equals a page's `count`."""
 
-    id: Annotated[int, Field(strict=True, ge=1, le=INT32_MAX)]
+    id: Annotated[int, Field(strict=True, ge=1, le=CATALOG_ID_MAX)]
     name: Annotated[str, AfterValidator(_printable), _or("")] = ""
     courses_count: Annotated[int | None, _or(None)] = None
 

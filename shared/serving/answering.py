@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from shared.api.contract import Freshness, Question
 from shared.domain.course_run import course_run_id, rfc3339
 from shared.domain.published import (
     HOLDS_FOR_EVER,
@@ -29,6 +28,7 @@ from shared.domain.published import (
     served_runs,
     unpack,
 )
+from shared.domain.query import Freshness, Question
 from shared.domain.sync_report import SyncReport
 from shared.errors import (
     ConnectorError,

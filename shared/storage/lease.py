@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from azure.data.tables import TableEntity
 
-from shared.errors import LeaseLost, StorageError, SyncUnfinished
+from shared.errors import StorageError, SyncUnfinished
 from shared.storage.entities import Entity
 from shared.storage.table import ConditionFailed, EntityRefused, Operation, Table, replacing_unchanged
 
@@ -23,6 +23,10 @@ POLL_S = 0.5
 ROW_KEY = "lease"
 _SEQUENCE_MAX = 2**30  # a number property ends at 2**31, where only another hand can have brought it
 _LOST = "another process has taken over this sync, and this one stopped writing"
+
+
+class LeaseLost(StorageError):
+    """Another process has taken over the sync of this catalog; this one may not write any more."""
 
 
 class FinishedSync(NamedTuple):

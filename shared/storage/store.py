@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from uuid import UUID
 
 from azure.data.tables import TableServiceClient
 
+from shared.domain.catalog_id import parse_catalog_id
 from shared.domain.course_run import MappedRun, is_uuid
 from shared.domain.published import Body, checksum, pack_digests, unpack_digests
 from shared.domain.sync_report import SyncReport
@@ -59,7 +59,6 @@ _PROPERTY_BYTES = 64 * 2**10
 _PART_BYTES = 10 * _PROPERTY_BYTES  # an entity takes 1 MiB, which Azurite counts in base64
 _HEAD = "published"
 _RUNS = "PartitionKey eq @catalog and RowKey lt 'g'"  # run ids are hexadecimal, the other row keys are words
-_CATALOG_IDS = re.compile("([1-9][0-9]{0,18}(,[1-9][0-9]{0,18})*)?")
 _PARTS = "PartitionKey eq @catalog and RowKey gt 'published-' and RowKey lt 'published.'"
 REPORTS_KEPT = timedelta(days=90)
 
@@ -223,9 +222,12 @@ class TableStore:
         entity: Entity = self._accounts.get(_account_key(client_id), "catalogs") or {}
         ids, listed_at = entity.get("catalogIds"), moment_from(entity.get("listedAt"))
         # A part of a list would take the other catalogs out of the answer.
-        if listed_at is None or not isinstance(ids, str) or not _CATALOG_IDS.fullmatch(ids):
+        if listed_at is None or not isinstance(ids, str):
             return None
-        return CatalogList(tuple(int(each) for each in ids.split(",") if each), listed_at)
+        catalog_ids = [parse_catalog_id(each) for each in ids.split(",")] if ids else []
+        if None in catalog_ids:
+            return None
+        return CatalogList(tuple(each for each in catalog_ids if each), listed_at)
 
     def remember_catalogs(self, client_id: str, catalogs: CatalogList) -> None:
         """Remember the catalogs that edX lists for this client id."""

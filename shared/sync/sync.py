@@ -24,14 +24,13 @@ from shared.errors import (
     ConnectorError,
     EdxProtocolError,
     EdxThrottled,
-    EdxUnavailable,
-    MassWithdrawal,
-    NotFound,
+    Failure,
+    MassLoss,
     SyncError,
     log_unexpected,
 )
 from shared.settings import ConnectorSettings, MappingSettings
-from shared.storage.entities import Head, StoredRun
+from shared.storage.entities import Head, StoredRun, moment_from
 from shared.storage.lease import FinishedSync
 from shared.storage.store import CatalogList, CatalogWriter, StateDamaged, TableStore
 
@@ -70,7 +69,7 @@ class Preview(NamedTuple):
 
     changes: list[tuple[StoredRun | None, Change]]
     gone: list[StoredRun]
-    stopped: MassWithdrawal | None
+    stopped: MassLoss | None
     report: SyncReport
 
 
@@ -251,7 +250,7 @@ class Syncer:
 
         Raises:
             ConnectorError: what stopped the sync, ours or the one waited for. The published state is as it
-                was, unless it is MassWithdrawal: then what is new and changed has been published.
+                was, unless it is MassLoss: then what is new and changed has been published.
         """
         deadline = time.monotonic() + budget_s
         work = _Work(uuid4().hex, catalog_id, caller, self._now(), self._settings.mapping)
@@ -434,7 +433,7 @@ class Syncer:
         except Exception as error:  # noqa: BLE001 - it has to be reported, whatever it is
             log_unexpected(logger, error)
             self._report(work, error)
-            raise SyncError(_text_of(error)) from None
+            raise SyncError(Failure.of(error).message) from None
         except BaseException as error:  # Ctrl-C at the operator's command line
             self._report(work, error)
             raise
@@ -482,7 +481,7 @@ class Syncer:
             _, work.served_before = self._read_runs(work.catalog_id)
         return work.served_before
 
-    def _mass_withdrawal(self, work: _Work, gone: list[bytes]) -> MassWithdrawal | None:
+    def _mass_withdrawal(self, work: _Work, gone: list[bytes]) -> MassLoss | None:
         """Return the error that stops a suspicious withdrawal, None when this one may pass."""
         if len(gone) <= WITHDRAWALS_NEVER_SUSPICIOUS:
             return None
@@ -496,7 +495,7 @@ class Syncer:
         percent = self._settings.sync.max_withdraw_percent
         if leaving <= WITHDRAWALS_NEVER_SUSPICIOUS or leaving * 100 <= percent * total:
             return None
-        return MassWithdrawal(
+        return MassLoss(
             f"edX no longer shows {leaving} of {total} open runs, more than the {percent} % that "
             "SYNC_MAX_WITHDRAW_PERCENT allows. None was withdrawn. If edX is right, let it pass once: "
             f"python -m shared sync --catalog {work.catalog_id} --allow-withdrawals"
@@ -548,15 +547,8 @@ class _Work:
             incomplete=self.incomplete,
             edx_requests=self.edx_requests,
             throttled_until=failure.retry_at if isinstance(failure, EdxThrottled) else None,
-            error=_text_of(failure) if failure else None,
+            error=Failure.of(failure).message if failure else None,
         )
-
-
-def _text_of(failure: BaseException) -> str:
-    """Return the sentence for a failure. Only our own errors are known to hold no secret."""
-    if isinstance(failure, ConnectorError):
-        return failure.message
-    return f"the sync was stopped by {type(failure).__name__}"
 
 
 @contextmanager
@@ -572,21 +564,14 @@ def _holding(writer: CatalogWriter, sync_id: str) -> Iterator[None]:
 
 
 def _finished(sync_id: str, failure: BaseException) -> FinishedSync:
-    retry_at = failure.retry_at if isinstance(failure, EdxUnavailable) else None
-    return FinishedSync(
-        sync_id, _text_of(failure), type(failure).__name__, retry_at.isoformat() if retry_at else ""
-    )
+    kind, message, retry_at = Failure.of(failure)
+    return FinishedSync(sync_id, message, kind, retry_at.isoformat() if retry_at else "")
 
 
 def _raise_error_of(finished: FinishedSync) -> None:
     """Raise what stopped a sync that another caller ran, as far as it matters to those who waited."""
-    if not finished.error:
-        return
-    if finished.retry_at:
-        raise EdxThrottled(finished.error, datetime.fromisoformat(finished.retry_at))
-    if finished.error_class == NotFound.__name__:
-        raise NotFound(finished.error)
-    raise SyncError(finished.error)
+    if finished.error:
+        raise Failure(finished.error_class, finished.error, moment_from(finished.retry_at)).error()
 
 
 def _quietly(action: Callable[[], None], what: str) -> None:

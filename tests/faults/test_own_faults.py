@@ -22,8 +22,9 @@ import requests
 from local.host_process import HostProcess
 from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import slow
-from shared.api.contract import Question, parse_freshness
+from shared.api.contract import parse_freshness
 from shared.domain.published import unpack
+from shared.domain.query import Question
 from shared.edx.client import EdxClient
 from shared.serving.answering import Catalogue
 from shared.settings import connector_settings

@@ -15,8 +15,9 @@ from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import answer, slow, throttle
-from shared.api.contract import Question, parse_freshness
+from shared.api.contract import parse_freshness
 from shared.domain.published import unpack
+from shared.domain.query import Question
 from shared.edx.client import EdxClient
 from shared.errors import (
     ConnectorError,

@@ -7,8 +7,8 @@ from time import sleep
 import pytest
 from azure.data.tables import TableClient
 
-from shared.errors import LeaseLost, StorageError, SyncUnfinished
-from shared.storage.lease import FinishedSync, Lease, acquire
+from shared.errors import StorageError, SyncUnfinished
+from shared.storage.lease import FinishedSync, Lease, LeaseLost, acquire
 from shared.storage.table import EntityRefused, Table, replacing
 from tests.integration.conftest import Clock
 from tests.integration.tables_proxy import Fate, Passed, TablesProxy

@@ -21,16 +21,16 @@ from shared.domain.sync_report import SyncReport
 from shared.edx.client import EdxClient
 from shared.errors import (
     EdxProtocolError,
+    EdxRefused,
     EdxThrottled,
     EdxUnavailable,
-    LeaseLost,
-    MassWithdrawal,
+    MassLoss,
     NotFound,
     SyncError,
 )
 from shared.settings import connector_settings
 from shared.storage.entities import Head
-from shared.storage.lease import FinishedSync, acquire
+from shared.storage.lease import FinishedSync, LeaseLost, acquire
 from shared.storage.store import CatalogWriter, TableStore
 from shared.storage.table import Table
 from shared.sync.sync import Caller, Syncer
@@ -485,7 +485,7 @@ def test_withdrawal_is_stopped_when_it_is_suspiciously_large(  # noqa: PLR0917 -
     if not stopped:
         assert sync(syncer).withdrawn == leaving
         return
-    with pytest.raises(MassWithdrawal, match=rf"{leaving - ended} of {stored - ended} open runs"):
+    with pytest.raises(MassLoss, match=rf"{leaving - ended} of {stored - ended} open runs"):
         sync(syncer)
     assert head_of(store).runs == stored - ended
     assert {each.withdrawn_at for each in store.runs(1)} == {None}
@@ -501,14 +501,14 @@ def test_guarded_sync_publishes_what_is_new_and_changed_and_does_not_count_as_sy
     catalog.remove(*(f"NUSx+{number}x" for number in range(10, 21)))
     catalog.add(make_course("NUSx+30x"))
     catalog.alter_run(run_key(21), end="2027-01-01T00:00:00Z")
-    with pytest.raises(MassWithdrawal, match="python -m shared sync --catalog 1 --allow-withdrawals"):
+    with pytest.raises(MassLoss, match="python -m shared sync --catalog 1 --allow-withdrawals"):
         sync(syncer)
     assert served(store) == [f"{number}" for number in range(10, 31)]
     assert b"2027" in body(store)
     assert head_of(store).synced_at == first
     (report, _) = store.reports()
     assert (report.outcome, counts(report)) == ("failed", {"created": 1, "changed": 1, "unchanged": 8})
-    with pytest.raises(MassWithdrawal):  # it stays stopped, also with nothing new
+    with pytest.raises(MassLoss):  # it stays stopped, also with nothing new
         sync(syncer)
     assert head_of(store).synced_at == first
     assert counts(sync(syncer, allow_withdrawals=True)) == {"unchanged": 10, "withdrawn": 11}
@@ -566,7 +566,7 @@ def test_published_state_is_made_anew_when_it_is_damaged(
             datetime(2026, 3, 1, 13, tzinfo=UTC),
         ),
         (FinishedSync("other", "the catalog is not found", "NotFound"), NotFound, None),
-        (FinishedSync("other", "edX does not accept our credentials", "EdxRefused"), SyncError, None),
+        (FinishedSync("other", "edX does not accept our credentials", "EdxRefused"), EdxRefused, None),
     ],
 )
 def test_sync_that_runs_elsewhere_is_waited_for_and_its_end_adopted(  # noqa: PLR0917 - fixtures

@@ -17,10 +17,9 @@ from local.azurite import Azurite
 from shared.domain.course_run import MappedRun, Rejection, course_run_id, stored_json
 from shared.domain.published import Body, checksum, render
 from shared.domain.sync_report import SyncReport
-from shared.errors import LeaseLost
 from shared.settings import StorageSettings
 from shared.storage.entities import Head, StoredRun
-from shared.storage.lease import FinishedSync, acquire
+from shared.storage.lease import FinishedSync, LeaseLost, acquire
 from shared.storage.store import CatalogList, CatalogWriter, StateDamaged, TableStore
 from shared.storage.table import Table
 from tests.integration.conftest import Clock

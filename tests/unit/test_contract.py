@@ -8,14 +8,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.api.contract import (
-    Freshness,
-    Question,
     accepts_gzip,
     answer_headers,
     matches,
     parse_freshness,
     parse_question,
 )
+from shared.domain.query import Freshness, Question
 from shared.errors import BadRequest
 
 URL = "https://gateway.example/ExternalLinks/edXCourseruns"
