@@ -24,12 +24,11 @@ from rich.table import Table
 
 from shared import wiring
 from shared.api.access import fetch, signing_keys
-from shared.domain.course_run import MappedRun, availability, rfc3339
+from shared.domain.course_run import MappedRun, StoredRun, availability, rfc3339
 from shared.domain.sync_report import SyncReport
 from shared.edx.models import EdxCatalog
 from shared.errors import ConfigurationError, ConnectorError, StorageError
 from shared.settings import access_settings, with_settings_file
-from shared.storage.entities import StoredRun
 from shared.sync.sync import Caller, Preview, Progress
 
 BUDGET_S = 540.0

@@ -60,3 +60,12 @@ class Attempts:
             return None
         retry_at = max(until, self.failure.retry_at or until)
         return self.failure._replace(retry_at=retry_at).error()
+
+
+@dataclass(frozen=True)
+class FinishedSync:
+    """How a sync ended, for those who waited for it: without a failure, or with one."""
+
+    sync_id: str = ""
+    failure: Failure | None = None
+    attempts: Attempts = Attempts()

@@ -91,6 +91,14 @@ class MappedRun(NamedTuple):
     proposed_credit: int | None = None
 
 
+class StoredRun(NamedTuple):
+    """A course run as stored; `mapped` is None when its properties are not those of a course run."""
+
+    run_id: bytes
+    mapped: MappedRun | None
+    withdrawn_at: str | None
+
+
 class Rejection(NamedTuple):
     """A record of edX's that cannot be mapped: reported and skipped, it never stops the rest.
 

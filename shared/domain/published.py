@@ -6,6 +6,7 @@ every entity: the digests that a sync compares with, and the body that an answer
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from operator import attrgetter
@@ -26,6 +27,37 @@ _ID_START = b'{"id":"'
 _AVAILABILITY = b',"availability":"'
 _GZIP_LEVEL = 6
 _LINES_A_CHUNK = 256  # compressing line by line costs a call each, all at once costs the whole body in memory
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a catalog's published state: small, read for every answer, swapped last.
+
+    `synced_at` is the end of the last sync that counts. `writing` names a sync that began to write course
+    runs and has not published since: the digests may be behind the entities. `unidentified` counts the
+    records without a readable key that edX is known to send: none of them is a run that was stored.
+
+    The guard against mass loss compares with what the last sync that counts left in the answer. That is this
+    body, unless a sync that the guard stopped published it: then `counted_generation` names the earlier
+    generation, whose body parts stay in storage. `counted_runs` is the number of runs in that body; versions
+    before 0.2 compare with it.
+    """
+
+    generation: str = ""
+    body_parts: int = 0
+    body_checksum: str = ""
+    digest_parts: int = 0
+    digest_checksum: str = ""
+    tag: str = ""
+    holds_until: str = ""
+    runs: int = 0
+    synced_at: datetime | None = None
+    writing: str = ""
+    unidentified: int = 0
+    counted_runs: int = 0
+    counted_generation: str = ""
+    counted_body_parts: int = 0
+    counted_body_checksum: str = ""
 
 
 class ServedRun(NamedTuple):

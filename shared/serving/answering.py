@@ -14,10 +14,12 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from shared.domain.catalog_list import CatalogList
 from shared.domain.course_run import course_run_id, rfc3339
 from shared.domain.published import (
     HOLDS_FOR_EVER,
     Body,
+    Head,
     checksum,
     courserun_key_of,
     join,
@@ -40,8 +42,7 @@ from shared.errors import (
 )
 from shared.serving.flights import Flights
 from shared.settings import ConnectorSettings
-from shared.storage.entities import Head
-from shared.storage.store import CatalogList, StateDamaged, TableStore
+from shared.storage.store import StateDamaged, TableStore
 from shared.sync.sync import Caller, Syncer
 
 TIMER_BUDGET_S = 540.0

@@ -6,54 +6,23 @@ What is read may have been written by another version, or by hand: each reader s
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
 
-from shared.domain.course_run import CourseRun, MappedRun, Rejection, course_run_id
+from shared.domain.course_run import CourseRun, MappedRun, Rejection, StoredRun, course_run_id
+from shared.domain.published import Head
 from shared.domain.sync_report import SyncReport
+from shared.errors import Failure
 
 Entity = dict[str, Any]
 
 _HEAD_FORMAT = 1
 _REPORT_KEY_MAX_MS = 10**14
 _TEXT_MAX = 30_000  # characters; a text property takes 64 KiB of UTF-16
-
-
-@dataclass(frozen=True)
-class Head:
-    """The head of a catalog's published state: small, read for every answer, swapped last.
-
-    `synced_at` is the end of the last sync that counts. `writing` names a sync that began to write course
-    runs and has not published since: the digests may be behind the entities. `unidentified` counts the
-    records without a readable key that edX is known to send: none of them is a run that was stored.
-    `counted_runs` are the `runs` as of the last sync that counts: one that the guard against mass loss
-    stopped may not make the next withdrawal look small.
-    """
-
-    generation: str = ""
-    body_parts: int = 0
-    body_checksum: str = ""
-    digest_parts: int = 0
-    digest_checksum: str = ""
-    tag: str = ""
-    holds_until: str = ""
-    runs: int = 0
-    synced_at: datetime | None = None
-    writing: str = ""
-    unidentified: int = 0
-    counted_runs: int = 0
-
-
-class StoredRun(NamedTuple):
-    """A course run as stored; `mapped` is None when its properties are not those of a course run."""
-
-    run_id: bytes
-    mapped: MappedRun | None
-    withdrawn_at: str | None
 
 
 def run_entity(catalog: str, mapped: MappedRun) -> Entity:
@@ -142,6 +111,22 @@ def report_from(row: Entity) -> SyncReport:
 def report_key(moment: datetime) -> str:
     """Return a key that sorts newest first."""
     return f"{_REPORT_KEY_MAX_MS - int(moment.timestamp() * 1000):014d}"
+
+
+def failure_properties(failure: Failure | None) -> Entity:
+    """Return how a sync ended as properties; all of them empty when it ended well."""
+    kind, message, retry_at = failure or Failure("", "")
+    return {
+        "error": message,
+        "errorClass": kind,
+        "retryAt": retry_at.isoformat() if retry_at else "",
+    }
+
+
+def failure_from(entity: Entity) -> Failure | None:
+    """Read what `failure_properties` wrote; None when the sync ended well."""
+    kind, message = (str(entity.get(name, "")) for name in ("errorClass", "error"))
+    return Failure(kind, message, moment_from(entity.get("retryAt"))) if message else None
 
 
 def moment_from(value: object) -> datetime | None:

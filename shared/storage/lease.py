@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
 from azure.data.tables import TableEntity
 
+from shared.domain.attempts import FinishedSync
 from shared.errors import StorageError, SyncUnfinished
-from shared.storage.entities import Entity
+from shared.storage.entities import Entity, failure_from, failure_properties
 from shared.storage.table import ConditionFailed, EntityRefused, Operation, Table, replacing_unchanged
 
 LEASE_S = 30.0
@@ -27,15 +27,6 @@ _LOST = "another process has taken over this sync, and this one stopped writing"
 
 class LeaseLost(StorageError):
     """Another process has taken over the sync of this catalog; this one may not write any more."""
-
-
-class FinishedSync(NamedTuple):
-    """How a sync ended: without an error, or with one (its class, its text and when to come back)."""
-
-    sync_id: str
-    error: str = ""
-    error_class: str = ""
-    retry_at: str = ""  # ISO 8601
 
 
 class Lease:
@@ -67,9 +58,7 @@ class Lease:
                 entity |= {
                     "owner": "",
                     "finished": finished.sync_id,
-                    "error": finished.error,
-                    "errorClass": finished.error_class,
-                    "retryAt": finished.retry_at,
+                    **failure_properties(finished.failure),
                 }
             try:
                 self._etag = self._table.commit([*operations, replacing_unchanged(entity, self._etag)])
@@ -171,9 +160,7 @@ def _taken(entity: Entity, sync_id: str) -> Entity:
 
 
 def _finished(stored: Entity) -> FinishedSync:
-    return FinishedSync(
-        *(str(stored.get(name, "")) for name in ("finished", "error", "errorClass", "retryAt"))
-    )
+    return FinishedSync(str(stored.get("finished", "")), failure_from(stored))
 
 
 def _same_sync(stored: Entity, entity: Entity) -> bool:

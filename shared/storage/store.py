@@ -16,21 +16,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from azure.data.tables import TableServiceClient
 
+from shared.domain.attempts import FinishedSync
 from shared.domain.catalog_id import parse_catalog_id
-from shared.domain.course_run import MappedRun, is_uuid
-from shared.domain.published import Body, checksum, pack_digests, unpack_digests
+from shared.domain.catalog_list import CatalogList
+from shared.domain.course_run import MappedRun, StoredRun, is_uuid
+from shared.domain.published import Body, Head, checksum, pack_digests, unpack_digests
 from shared.domain.sync_report import SyncReport
 from shared.errors import StorageError
 from shared.settings import StorageSettings
 from shared.storage.entities import (
     Entity,
-    Head,
-    StoredRun,
     head_from,
     head_properties,
     moment_from,
@@ -40,7 +40,7 @@ from shared.storage.entities import (
     run_entity,
     stored_run,
 )
-from shared.storage.lease import FinishedSync, Lease, acquire
+from shared.storage.lease import Lease, acquire
 from shared.storage.table import (
     CONNECT_TIMEOUT_S,
     READ_TIMEOUT_S,
@@ -69,13 +69,6 @@ class StateDamaged(StorageError):
     def __init__(self, catalog_id: int, problem: str) -> None:
         super().__init__(f"The published state of catalog {catalog_id} {problem}")
         self.catalog_id = catalog_id
-
-
-class CatalogList(NamedTuple):
-    """The catalogs that edX listed for us, and when."""
-
-    catalog_ids: tuple[int, ...]
-    listed_at: datetime
 
 
 class TableStore:

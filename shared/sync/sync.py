@@ -15,8 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 from uuid import UUID, uuid4
 
-from shared.domain.course_run import MappedRun, Rejection, course_run_id, rfc3339, stored_json
-from shared.domain.published import WITHDRAWN, ServedRun, digest, render, served, served_runs, unpack
+from shared.domain.attempts import FinishedSync
+from shared.domain.catalog_list import CatalogList
+from shared.domain.course_run import MappedRun, Rejection, StoredRun, course_run_id, rfc3339, stored_json
+from shared.domain.published import WITHDRAWN, Head, ServedRun, digest, render, served, served_runs, unpack
 from shared.domain.sync_report import SyncReport
 from shared.edx.client import EdxClient, EdxSession
 from shared.edx.mapping import map_course
@@ -30,9 +32,7 @@ from shared.errors import (
     log_unexpected,
 )
 from shared.settings import ConnectorSettings, MappingSettings
-from shared.storage.entities import Head, StoredRun, moment_from
-from shared.storage.lease import FinishedSync
-from shared.storage.store import CatalogList, CatalogWriter, StateDamaged, TableStore
+from shared.storage.store import CatalogWriter, StateDamaged, TableStore
 
 logger = logging.getLogger(__name__)
 
@@ -564,14 +564,13 @@ def _holding(writer: CatalogWriter, sync_id: str) -> Iterator[None]:
 
 
 def _finished(sync_id: str, failure: BaseException) -> FinishedSync:
-    kind, message, retry_at = Failure.of(failure)
-    return FinishedSync(sync_id, message, kind, retry_at.isoformat() if retry_at else "")
+    return FinishedSync(sync_id, Failure.of(failure))
 
 
 def _raise_error_of(finished: FinishedSync) -> None:
     """Raise what stopped a sync that another caller ran, as far as it matters to those who waited."""
-    if finished.error:
-        raise Failure(finished.error_class, finished.error, moment_from(finished.retry_at)).error()
+    if finished.failure:
+        raise finished.failure.error()
 
 
 def _quietly(action: Callable[[], None], what: str) -> None:

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from time import sleep
 
 import pytest
 from azure.data.tables import TableClient
 
-from shared.errors import StorageError, SyncUnfinished
-from shared.storage.lease import FinishedSync, Lease, LeaseLost, acquire
+from shared.domain.attempts import FinishedSync
+from shared.errors import Failure, StorageError, SyncUnfinished
+from shared.storage.lease import Lease, LeaseLost, acquire
 from shared.storage.table import EntityRefused, Table, replacing
 from tests.integration.conftest import Clock
 from tests.integration.tables_proxy import Fate, Passed, TablesProxy
 
+ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 RUN = {"PartitionKey": "1", "RowKey": "a"}
 
 
@@ -122,8 +125,10 @@ def test_holder_writes_nothing_when_the_lease_is_deleted(
     "outcome",
     [
         FinishedSync("holder"),
-        FinishedSync("holder", "edX is throttled", "EdxThrottled", "2026-03-01T13:00:00+00:00"),
-        FinishedSync("holder", "the catalog is not found", "NotFound"),
+        FinishedSync(
+            "holder", Failure("EdxThrottled", "edX is throttled", datetime(2026, 3, 1, 13, tzinfo=UTC))
+        ),
+        FinishedSync("holder", Failure("NotFound", "the catalog is not found")),
     ],
 )
 def test_waiter_returns_how_the_sync_that_it_waited_for_ended(
@@ -146,15 +151,15 @@ def test_waiter_returns_that_outcome_when_the_next_sync_holds_the_lease_already(
 
     def meanwhile(poll: int) -> None:
         if poll == 0:
-            holder.commit([], FinishedSync("holder", "no luck", "SyncError"))
+            holder.commit([], FinishedSync("holder", Failure("SyncError", "no luck")))
             take(table, clock, "next")
 
-    assert wait_while(table, clock, meanwhile) == FinishedSync("holder", "no luck", "SyncError")
+    assert wait_while(table, clock, meanwhile) == FinishedSync("holder", Failure("SyncError", "no luck"))
     assert stored(table)["owner"] == "next"
 
 
 def test_outcome_of_an_earlier_sync_is_nobodys_when_its_lease_is_free(table: Table, clock: Clock) -> None:
-    take(table, clock, "earlier").commit([], FinishedSync("earlier", "no luck", "SyncError"))
+    take(table, clock, "earlier").commit([], FinishedSync("earlier", Failure("SyncError", "no luck")))
     assert isinstance(wait_while(table, clock, lambda _poll: None), Lease)
     assert clock.moment.second == 0
 
@@ -213,7 +218,7 @@ def test_lease_is_held_when_the_answer_to_its_taking_was_lost(
     assert sum(clock.slept) < 1  # it knew its own lease at once
 
 
-@pytest.mark.parametrize("finished", [None, FinishedSync("holder", "no luck", "SyncError")])
+@pytest.mark.parametrize("finished", [None, FinishedSync("holder", Failure("SyncError", "no luck"))])
 def test_write_has_succeeded_when_only_its_answer_was_lost(
     proxied_table: Table, proxy: TablesProxy, clock: Clock, finished: FinishedSync | None
 ) -> None:
@@ -251,7 +256,7 @@ def test_holder_that_let_go_unawares_leaves_the_next_one_alone(
     following = take(table, clock, "next")
     with pytest.raises(LeaseLost):  # a renewal that had to wait its turn
         lease.commit([])
-    lease.commit([], FinishedSync("holder", "Table Storage failed", "StorageError"))
+    lease.commit([], FinishedSync("holder", Failure("StorageError", "Table Storage failed")))
     following.commit([replacing(RUN)])
     assert stored(table)["owner"] == "next"
 

@@ -15,8 +15,9 @@ from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
+from shared.domain.attempts import FinishedSync
 from shared.domain.course_run import course_run_id
-from shared.domain.published import unpack
+from shared.domain.published import Head, unpack
 from shared.domain.sync_report import SyncReport
 from shared.edx.client import EdxClient
 from shared.errors import (
@@ -24,19 +25,20 @@ from shared.errors import (
     EdxRefused,
     EdxThrottled,
     EdxUnavailable,
+    Failure,
     MassLoss,
     NotFound,
     SyncError,
 )
 from shared.settings import connector_settings
-from shared.storage.entities import Head
-from shared.storage.lease import FinishedSync, LeaseLost, acquire
+from shared.storage.lease import LeaseLost, acquire
 from shared.storage.store import CatalogWriter, TableStore
 from shared.storage.table import Table
 from shared.sync.sync import Caller, Syncer
 from tests.integration.conftest import Clock
 from tests.integration.tables_proxy import TablesProxy
 
+ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 COURSES = "/catalogs/1/courses/"
 CLIENT_ID = "sandbox-client"
 
@@ -561,12 +563,19 @@ def test_published_state_is_made_anew_when_it_is_damaged(
     [
         (FinishedSync("other"), None, None),
         (
-            FinishedSync("other", "the rate limit is used up", "EdxThrottled", "2026-03-01T13:00:00+00:00"),
+            FinishedSync(
+                "other",
+                Failure("EdxThrottled", "the rate limit is used up", datetime(2026, 3, 1, 13, tzinfo=UTC)),
+            ),
             EdxThrottled,
-            datetime(2026, 3, 1, 13, tzinfo=UTC),
+            ONE_OCLOCK,
         ),
-        (FinishedSync("other", "the catalog is not found", "NotFound"), NotFound, None),
-        (FinishedSync("other", "edX does not accept our credentials", "EdxRefused"), EdxRefused, None),
+        (FinishedSync("other", Failure("NotFound", "the catalog is not found")), NotFound, None),
+        (
+            FinishedSync("other", Failure("EdxRefused", "edX does not accept our credentials")),
+            EdxRefused,
+            None,
+        ),
     ],
 )
 def test_sync_that_runs_elsewhere_is_waited_for_and_its_end_adopted(  # noqa: PLR0917 - fixtures
@@ -584,7 +593,7 @@ def test_sync_that_runs_elsewhere_is_waited_for_and_its_end_adopted(  # noqa: PL
     if error is None:
         assert syncer.sync(1, 60, Caller("http")) is None
     else:
-        with pytest.raises(error, match=outcome.error) as raised:
+        with pytest.raises(error, match=outcome.failure.message if outcome.failure else "") as raised:
             syncer.sync(1, 60, Caller("http"))
         assert getattr(raised.value, "retry_at", None) == retry_at
     ending.join()

@@ -32,7 +32,7 @@ def test_question_is_about_everything_when_parameters_are_absent_or_empty(query:
     assert ask(query) == Question(None, None, Freshness())
 
 
-@pytest.mark.parametrize(("text", "number"), [("1", 1), ("31", 31), ("9" * 100, int("9" * 100))])
+@pytest.mark.parametrize(("text", "number"), [("1", 1), ("31", 31), ("9" * 100, 2**31), ("9" * 5000, 2**31)])
 def test_catalog_id_is_read_when_it_is_a_whole_number_above_0(text: str, number: int) -> None:
     assert ask(f"catalogId={text}").catalog_id == number
 
@@ -40,7 +40,7 @@ def test_catalog_id_is_read_when_it_is_a_whole_number_above_0(text: str, number:
 @pytest.mark.parametrize(
     "text",
     ["0", "01", "-1", "+1", "%2B1", "1.0", "1e3", "1_000", "0x1", "abc", " 1", "1 ", "1%0A", "1%00", "null",
-     "%D9%A1", "%EF%BC%91", "1,2", "9" * 101, "9" * 5000, "1%2031"],
+     "%D9%A1", "%EF%BC%91", "1,2", "1%2031"],
 )  # fmt: skip
 def test_catalog_id_is_refused_when_it_is_anything_else(text: str) -> None:
     with pytest.raises(BadRequest) as refusal:
