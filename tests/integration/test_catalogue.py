@@ -30,7 +30,7 @@ from shared.settings import connector_settings
 from shared.sync import Caller, Syncer
 from shared.table_store import TableStore
 from tests.integration.conftest import Clock
-from tests.integration.tables_proxy import TablesProxy
+from tests.table_proxy import TableProxy
 
 ONE = "course-v1:NUSx+ONE+1"
 TWO = "course-v1:NUSx+TWO+1"
@@ -376,7 +376,7 @@ def test_run_is_not_found_when_it_is_unknown_ended_withdrawn_or_elsewhere(
 
 
 def test_answer_follows_the_clock_without_a_sync(
-    make_catalogue: MakeCatalogue, one: Catalog, sandbox: Sandbox, proxy: TablesProxy, clock: Clock
+    make_catalogue: MakeCatalogue, one: Catalog, sandbox: Sandbox, proxy: TableProxy, clock: Clock
 ) -> None:
     one.alter_run(ONE, start="2026-03-01T12:00:10Z", end="2026-03-01T12:00:20Z")
     catalogue = make_catalogue("1")
@@ -402,7 +402,7 @@ def test_answer_follows_the_clock_without_a_sync(
 
 @pytest.mark.parametrize("catalog_ids", ["1", ""])
 def test_answer_costs_only_reads_of_single_rows_when_the_caller_has_it(
-    make_catalogue: MakeCatalogue, proxy: TablesProxy, sandbox: Sandbox, catalog_ids: str
+    make_catalogue: MakeCatalogue, proxy: TableProxy, sandbox: Sandbox, catalog_ids: str
 ) -> None:
     sandbox.catalogs.pop(2)
     first = ask(make_catalogue(catalog_ids))
@@ -414,7 +414,7 @@ def test_answer_costs_only_reads_of_single_rows_when_the_caller_has_it(
     assert proxy.queries() == []
 
 
-def test_body_is_read_once_when_nothing_changed(catalogue: Catalogue, proxy: TablesProxy) -> None:
+def test_body_is_read_once_when_nothing_changed(catalogue: Catalogue, proxy: TableProxy) -> None:
     ask(catalogue)
     ask(catalogue)
     proxy.requests.clear()

@@ -35,7 +35,7 @@ from shared.sync_report import SyncReport
 from shared.table_store import CatalogWriter, TableStore
 from shared.tables import Table
 from tests.integration.conftest import Clock
-from tests.integration.tables_proxy import TablesProxy
+from tests.table_proxy import TableProxy
 
 COURSES = "/catalogs/1/courses/"
 CLIENT_ID = "sandbox-client"
@@ -99,7 +99,7 @@ def run_key(number: object) -> str:
     return f"course-v1:NUSx+{number}x+1T2026"
 
 
-def run_ids(proxy: TablesProxy) -> list[str]:
+def run_ids(proxy: TableProxy) -> list[str]:
     """Return the course runs that were read or written one by one."""
     return [key for key in proxy.entities() if re.fullmatch("[0-9a-f]{8}-[0-9a-f-]{27}", key)]
 
@@ -119,7 +119,7 @@ def test_first_sync_stores_and_publishes_everything(syncer: Syncer, store: Table
 
 
 def test_second_sync_touches_no_course_run_when_nothing_changed(
-    syncer: Syncer, store: TableStore, proxy: TablesProxy, clock: Clock
+    syncer: Syncer, store: TableStore, proxy: TableProxy, clock: Clock
 ) -> None:
     sync(syncer)
     before = head_of(store)
@@ -140,7 +140,7 @@ def test_second_sync_touches_no_course_run_when_nothing_changed(
 
 
 def test_only_what_differs_is_written(
-    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TablesProxy
+    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TableProxy
 ) -> None:
     sync(syncer)
     catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
@@ -206,7 +206,7 @@ def test_first_of_a_run_counts_when_it_is_in_several_courses(
 
 
 def test_body_is_rendered_anew_when_a_run_has_begun_or_ended_since(
-    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TablesProxy, clock: Clock
+    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TableProxy, clock: Clock
 ) -> None:
     catalog.alter_run(run_key(2), start="2026-03-01T12:00:10Z", end="2026-03-01T12:00:20Z")
     sync(syncer)
@@ -642,7 +642,7 @@ def test_list_of_catalogs_is_sorted_and_remembered(syncer: Syncer, store: TableS
 
 
 def test_preview_tells_what_a_sync_would_do_and_writes_nothing(
-    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TablesProxy
+    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TableProxy
 ) -> None:
     sync(syncer)
     catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
