@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from azure.data.tables import TableClient
 
-from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
 from local.sandbox_catalogs import Catalog
 from local.sandbox_faults import answer, slow, throttle
@@ -29,6 +28,7 @@ from shared.published import unpack
 from shared.settings import connector_settings
 from shared.sync import Caller, Syncer
 from shared.table_store import TableStore
+from tests.builders import make_course, make_run
 from tests.integration.conftest import Clock
 from tests.table_proxy import TableProxy
 
@@ -40,19 +40,19 @@ SHARED = "course-v1:NUSx+SHARED+1"
 @pytest.fixture
 def one() -> Catalog:
     return Catalog(
-        1, "One", [make_course("NUSx+ONE", [make_run(ONE)]), shared_course("2026-11-11T00:00:00Z")]
+        1, "One", [make_course(make_run(key=ONE), key="NUSx+ONE"), shared_course("2026-11-11T00:00:00Z")]
     )
 
 
 @pytest.fixture
 def two() -> Catalog:
     return Catalog(
-        2, "Two", [make_course("NUSx+TWO", [make_run(TWO)]), shared_course("2026-12-22T00:00:00Z")]
+        2, "Two", [make_course(make_run(key=TWO), key="NUSx+TWO"), shared_course("2026-12-22T00:00:00Z")]
     )
 
 
 def shared_course(end: str) -> dict[str, Any]:
-    return make_course("NUSx+SHARED", [make_run(SHARED, end=end)])
+    return make_course(make_run(key=SHARED, end=end), key="NUSx+SHARED")
 
 
 @pytest.fixture
@@ -314,7 +314,7 @@ def test_list_of_catalogs_is_asked_for_again_when_it_is_stale_and_lacks_the_cata
 ) -> None:
     catalogue = make_catalogue("")
     ask(catalogue)
-    sandbox.catalogs[3] = Catalog(3, "New", [make_course("NUSx+THREE")])
+    sandbox.catalogs[3] = Catalog(3, "New", [make_course(key="NUSx+THREE")])
     with pytest.raises(NotFound):
         ask(catalogue, catalog=3)
     assert len(ends(ask(catalogue, "no-cache", catalog=3))) == 1
@@ -357,14 +357,17 @@ def test_tag_of_one_run_changes_when_that_run_does(catalogue: Catalogue, one: Ca
 def test_run_is_not_found_when_it_is_unknown_ended_withdrawn_or_elsewhere(
     catalogue: Catalogue, one: Catalog
 ) -> None:
-    one.add(make_course("NUSx+OLD", [make_run("old", end="2026-03-01T12:00:00Z")]), make_course("NUSx+W"))
+    one.add(
+        make_course(make_run(key="old", end="2026-03-01T12:00:00Z"), key="NUSx+OLD"),
+        make_course(key="NUSx+W"),
+    )
     ask(catalogue)
     one.remove("NUSx+W")
     ask(catalogue, "no-cache")
     for question in (
         {"key": "unknown"},
         {"key": "old"},
-        {"key": "course-v1:NUSx+W+1T2026"},
+        {"key": "course-v1:NUSx+W+2T2026"},
         {"key": ONE.upper()},
         {"key": TWO, "catalog": 1},
     ):

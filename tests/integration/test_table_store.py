@@ -24,7 +24,7 @@ from shared.sync_report import SyncReport
 from shared.table_store import CatalogList, CatalogWriter, StateDamaged, TableStore
 from shared.tables import Table
 from tests.integration.conftest import Clock
-from tests.integration.course_runs import KEY, OLD_STYLE_KEY, make_mapped, make_served, mapped_runs
+from tests.mapped_runs import KEY, OLD_STYLE_KEY, make_mapped, make_served, mapped_runs
 from tests.table_proxy import TableProxy, lose_answer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
