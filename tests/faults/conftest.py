@@ -15,7 +15,7 @@ from shared import wiring
 from tests.conftest import SUBSCRIPTION_KEY
 from tests.faults.promise import Stored
 from tests.faults.stage import Stage
-from tests.faults.table_proxy import TableProxy
+from tests.table_proxy import TableProxy
 
 _REPOSITORY = Path(__file__).parents[2]
 

@@ -32,7 +32,7 @@ from shared.sync.sync import Caller, Syncer
 from shared.wiring import open_tables
 from tests.faults.promise import assert_kept, assert_reached, assert_says, assert_shows, plain_course, runs_of
 from tests.faults.stage import Stage, wait_until
-from tests.faults.table_proxy import Gate, TableProxy
+from tests.table_proxy import Gate, TableProxy
 
 LAST_OF_A_SYNC = "find old reports"
 

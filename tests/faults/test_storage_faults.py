@@ -24,7 +24,7 @@ from tests.faults.promise import (
     runs_of,
 )
 from tests.faults.stage import Stage
-from tests.faults.table_proxy import (
+from tests.table_proxy import (
     Exchange,
     Fault,
     Rule,

@@ -18,7 +18,7 @@ from local.host_process import HostProcess
 from local.sandbox import Sandbox
 from tests.faults.promise import assert_reached, assert_says
 from tests.faults.stage import Stage
-from tests.faults.table_proxy import Exchange, Fault, Gate, TableProxy
+from tests.table_proxy import Exchange, Fault, Gate, TableProxy
 
 KINDS = (
     "take or renew lease",

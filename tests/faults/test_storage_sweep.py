@@ -36,7 +36,7 @@ from tests.faults.promise import (
     runs_of,
 )
 from tests.faults.stage import Stage
-from tests.faults.table_proxy import (
+from tests.table_proxy import (
     Exchange,
     Fault,
     TableProxy,
@@ -142,7 +142,7 @@ def in_batches(fault: Fault) -> Fault:
     """Let a fault befall batches alone."""
 
     def act(exchange: Exchange) -> None:
-        if "$batch" in exchange.request.path:
+        if exchange.request.is_batch:
             fault(exchange)
         else:
             exchange.send(*exchange.forward())

@@ -15,8 +15,6 @@ import requests
 
 from local.sample_catalogue import (
     large_catalog,
-    make_course,
-    make_run,
     sample_catalogs,
     sample_courses,
 )
@@ -43,6 +41,7 @@ from local.sandbox_faults import (
 )
 from local.sandbox_http import Exchange, Reply
 from local.sandbox_tokens import SigningKey
+from tests.builders import make_course, make_run
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 COURSES = "catalog/v1/catalogs/1/courses/"
@@ -78,7 +77,7 @@ class Caller:
 
 @pytest.fixture
 def catalog() -> Catalog:
-    return Catalog(1, "Ours", [make_course(f"NUSx+{number}x") for number in range(45)], archived=7)
+    return Catalog(1, "Ours", [make_course(key=f"NUSx+{number}x") for number in range(45)], archived=7)
 
 
 @pytest.fixture
@@ -226,10 +225,10 @@ def test_one_is_in_flight_when_calls_follow_each_other(edx: Caller) -> None:
 def test_pages_show_the_change_when_a_catalog_changes(edx: Caller, catalog: Catalog) -> None:
     edx.get()
     catalog.remove("NUSx+0x")
-    catalog.add(make_course("NUSx+newx"), at=0)
-    catalog.add_run("NUSx+1x", make_run("course-v1:NUSx+1x+again"))
-    catalog.alter_run("course-v1:NUSx+2x+1T2026", min_effort=7)
-    catalog.remove_run("course-v1:NUSx+3x+1T2026")
+    catalog.add(make_course(key="NUSx+newx"), at=0)
+    catalog.add_run("NUSx+1x", make_run(key="course-v1:NUSx+1x+again"))
+    catalog.alter_run("course-v1:NUSx+2x+2T2026", min_effort=7)
+    catalog.remove_run("course-v1:NUSx+3x+2T2026")
     catalog.alter("NUSx+4x", lambda course: course.update(title="Anew"))
     shown = {course["key"]: course for course in edx.get(f"{COURSES}?limit=100").json()["results"]}
     assert next(iter(shown)) == "NUSx+newx"
@@ -416,7 +415,7 @@ def test_knobs_turn_over_http_when_asked(edx: Caller) -> None:
     assert (shown["latency_s"], shown["expires_in"]) == (0.01, 7)
     assert edx.token()["expires_in"] == 7
     assert [edx.get().headers.get("Retry-After") for _ in range(2)] == ["soon", None]
-    edx.control("catalogs/1", remove=["NUSx+0x"], alter_runs={"course-v1:NUSx+1x+1T2026": {"min_effort": 9}})
+    edx.control("catalogs/1", remove=["NUSx+0x"], alter_runs={"course-v1:NUSx+1x+2T2026": {"min_effort": 9}})
     assert edx.get().json()["results"][0]["course_runs"][0]["min_effort"] == 9
     log = edx.session.get(f"{edx.sandbox.url}sandbox/requests", timeout=5).json()
     assert [request["status"] for request in log["requests"]] == [200, 429, 200, 200]
