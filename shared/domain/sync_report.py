@@ -14,8 +14,8 @@ class SyncReport:
     """One sync of one catalog: when, how it ended, what it found. Times are aware UTC.
 
     `runs` are the course runs that edX showed; each is created, changed, restored (it had been withdrawn)
-    or unchanged, and `rejected` ones come on top. Three numbers left the answer: `withdrawn` runs, which edX no
-    longer shows; `unpublished` ones, which it shows and does not publish any more; and `ended_early` ones,
+    or unchanged, and `rejected` ones come on top. Three numbers left the answer: `withdrawn` runs, which edX
+    no longer shows; `unpublished` ones, which it shows and does not publish any more; and `ended_early` ones,
     whose end it moved into the past. `incomplete` says why a pull that was not whole withdrew nothing.
     `unknown_tracks` counts runs by the edX track that has no contract type. `warnings` are sentences about
     what went on without stopping the sync. `waited_s` is the time before the sync began, spent on another
