@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from azure.data.tables import TableClient
 
-from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer, slow, throttle
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer, slow, throttle
+from local.sandbox.sample import make_course, make_run
 from shared.catalogue import Answer, Catalogue
 from shared.contract import Question, parse_freshness
 from shared.edx_client import EdxClient

@@ -14,10 +14,10 @@ import pytest
 from azure.data.tables import TableServiceClient
 
 from local.azurite import Azurite
-from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer
+from local.sandbox.sample import make_course, make_run
 from shared.table_store import TableStore
 
 REPOSITORY = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from azure.data.tables import TableClient, UpdateMode
 
-from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
+from local.sandbox.sample import make_course, make_run
 from shared.course_run import course_run_id
 from shared.edx_client import EdxClient
 from shared.entities import Head

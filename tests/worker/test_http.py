@@ -7,10 +7,10 @@ from time import sleep
 
 import pytest
 
-from local.sample_catalogue import make_course, make_run, make_seat
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer, throttle
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer, throttle
+from local.sandbox.sample import make_course, make_run, make_seat
 from tests.attacks import PATH, honest_headers
 from tests.worker.harness import Answer, FunctionsWorker, StartWorker
 

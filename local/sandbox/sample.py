@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from local.sandbox_catalogs import Catalog, Course, StoredCourse, course_key_of
+from local.sandbox.catalogs import Catalog, Course, StoredCourse, course_key_of
 
 Run = dict[str, Any]
 

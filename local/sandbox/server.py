@@ -6,7 +6,6 @@
 In another process: `python -m local.sandbox`, with its knobs at POST /sandbox/knobs.
 """
 
-import argparse
 import json
 import re
 import secrets
@@ -22,11 +21,11 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from local import sample_catalogue
-from local.sandbox_catalogs import USER, Catalog, links
-from local.sandbox_faults import ACTIONS, EDX, Action, Rule
-from local.sandbox_http import CATALOG_API, Exchange, Reply, Request, json_reply, text_reply
-from local.sandbox_tokens import AUDIENCE, SigningKey, admin_claims, default_key, mint
+from local.sandbox.catalogs import USER, Catalog, links
+from local.sandbox.faults import ACTIONS, EDX, Action, Rule
+from local.sandbox.http import CATALOG_API, Exchange, Reply, Request, json_reply, text_reply
+from local.sandbox.sample import sample_catalogs
+from local.sandbox.tokens import AUDIENCE, SigningKey, admin_claims, default_key, mint
 
 HOST = "127.0.0.1"
 TOKEN_PATH = "/oauth2/v1/access_token"  # noqa: S105  a path, no secret
@@ -43,7 +42,7 @@ class Sandbox:
         token_valid_s: how long a token really is accepted; None for as long as was announced.
         client_id: the one client that gets tokens,
         client_secret: with this.
-        rules: faults; the first that takes a request acts. See `on` and local/sandbox_faults.py.
+        rules: faults; the first that takes a request acts. See `on` and local/sandbox/faults.py.
         requests: every request so far, in order of arrival, those for the sandbox's own controls excepted.
         max_in_flight: most edX requests seen at one time.
     """
@@ -51,7 +50,7 @@ class Sandbox:
     def __init__(
         self, catalogs: Iterable[Catalog] | None = None, *, port: int = 0, latency_s: float = 0
     ) -> None:
-        shown = sample_catalogue.sample_catalogs() if catalogs is None else catalogs
+        shown = sample_catalogs() if catalogs is None else catalogs
         self.catalogs = {catalog.id: catalog for catalog in shown}
         self.port = port
         self.latency_s = latency_s
@@ -388,28 +387,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
         """Say nothing: the sandbox keeps its own log."""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m local.sandbox", description="Run the edX sandbox.")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--latency-ms", type=float, default=0, help="time that every request takes at least")
-    parser.add_argument("--courses", type=int, help="serve this many made-up courses instead of the sample")
-    options = parser.parse_args()
-    large = options.courses and [sample_catalogue.large_catalog(options.courses)]
-    with Sandbox(large, port=options.port, latency_s=options.latency_ms / 1000) as sandbox:
-        print(f"edX sandbox at {sandbox.url}")
-        for name, value in sandbox.settings().items():
-            print(f"{name}={value}")
-        print(f"An administrator's token: curl -X POST {sandbox.url}mint")
-        print(
-            f"Knobs: curl -H 'Content-Type: application/json' {sandbox.url}sandbox/knobs "
-            """-d '{"latency_s": 0.1, "rules": [{"path": "/courses/", "action": "throttle", "times": 1}]}'""",
-            flush=True,
-        )
-        with suppress(KeyboardInterrupt):
-            Event().wait()
-
-
-if __name__ == "__main__":
-    main()

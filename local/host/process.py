@@ -13,7 +13,7 @@ import requests
 
 from local.child import Child
 
-_REPOSITORY = Path(__file__).parents[1]
+_REPOSITORY = Path(__file__).parents[2]
 _START_TIMEOUT_S = 60
 
 

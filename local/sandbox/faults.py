@@ -14,7 +14,7 @@ from email.utils import formatdate
 from time import time
 from typing import Literal
 
-from local.sandbox_http import JSON, Exchange, Reply, Request, json_reply, text_reply
+from local.sandbox.http import JSON, Exchange, Reply, Request, json_reply, text_reply
 
 Action = Callable[[Exchange, Reply], Reply | None]
 

@@ -4,7 +4,6 @@ Serves the HTTP triggers of a function_app.py, runs its timers on their schedule
 hands each function what the Python worker would. It checks no function key, as Core Tools do not.
 """
 
-import argparse
 import asyncio
 import contextlib
 import importlib.util
@@ -13,7 +12,6 @@ import json
 import logging
 import os
 import re
-import signal
 import sys
 import threading
 import time
@@ -30,15 +28,12 @@ from uuid import uuid4
 from azure import functions
 from croniter import croniter
 
-from local.host_http import Request, Response, Server
-from shared.errors import ConfigurationError
-from shared.settings import with_settings_file
+from local.host.http import Request, Response, Server
 
 _log = logging.getLogger("local.host")
 
 _ADMIN_PATH = "admin/functions/"
 _GRACE_S = 3  # how long running functions may go on after a stop
-_LEVELS = {"Trace": "DEBUG", "Information": "INFO", "None": "CRITICAL"}  # where Python has another word
 
 
 _thread_local_storage = threading.local()  # one for all invocations, as in the worker
@@ -283,45 +278,3 @@ def _response(result: object) -> Response:
         charset = f"; charset={result.charset}" if result.mimetype.startswith("text/") else ""
         headers["Content-Type"] = result.mimetype + charset
     return Response(result.status_code, headers, result.get_body())
-
-
-def _log_to_stdout(directory: Path) -> None:
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
-    configuration = json.loads((directory / "host.json").read_text("utf-8"))
-    for name, level in configuration.get("logging", {}).get("logLevel", {}).items():
-        logger = logging.getLogger(None if name == "default" else name)
-        logger.setLevel(_LEVELS.get(level, level.upper()))
-
-
-def main() -> None:
-    """Serve the current directory until SIGINT or SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m local.host", description="Serve ./function_app.py.")
-    parser.add_argument("--port", type=int, default=7071, help="0 takes a free one")
-    parser.add_argument(
-        "--settings",
-        type=Path,
-        default=Path("local.settings.json"),
-        help="gives what the environment does not set; nothing when there is no such file",
-    )
-    arguments = parser.parse_args()
-    directory = Path.cwd()
-    try:
-        os.environ.update(with_settings_file(arguments.settings))
-    except ConfigurationError as error:
-        sys.exit(error.message)
-    _log_to_stdout(directory)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    with Host(directory, arguments.port) as host:
-        for function in host.functions.values():
-            _log.info("  %s", function.description)
-        _log.info("Listening on %s", host.url)
-        stopped.wait()
-    # A thread that is still in a function would keep the process for as long as that takes.
-    logging.shutdown()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,16 +13,9 @@ import jwt
 import pytest
 import requests
 
-from local.sample_catalogue import (
-    large_catalog,
-    make_course,
-    make_run,
-    sample_catalogs,
-    sample_courses,
-)
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import (
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import (
     EDX,
     answer,
     broken_gzip,
@@ -41,8 +34,15 @@ from local.sandbox_faults import (
     trickle,
     without,
 )
-from local.sandbox_http import Exchange, Reply
-from local.sandbox_tokens import SigningKey
+from local.sandbox.http import Exchange, Reply
+from local.sandbox.sample import (
+    large_catalog,
+    make_course,
+    make_run,
+    sample_catalogs,
+    sample_courses,
+)
+from local.sandbox.tokens import SigningKey
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 COURSES = "catalog/v1/catalogs/1/courses/"

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from local.sandbox_http import CATALOG_API, Body, Request
+from local.sandbox.http import CATALOG_API, Body, Request
 
 USER = "sandbox-user"
 """Whom the sandbox's credentials belong to; a catalog that does not list them as a viewer is 403."""

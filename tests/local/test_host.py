@@ -16,8 +16,8 @@ import pytest
 import requests
 
 from local.child import ChildFailed
-from local.host import Host, next_occurrence
-from local.host_process import FunctionFailed, HostProcess
+from local.host.host import Host, next_occurrence
+from local.host.process import FunctionFailed, HostProcess
 
 APP = """
 import asyncio, gzip, json, threading, time
@@ -347,7 +347,7 @@ def test_the_host_says_why_when_it_cannot_start(tmp_path: Path) -> None:
 
 def test_the_host_ends_when_whoever_started_it_is_killed(app_directory: Path) -> None:
     program = (
-        "import os, signal; from pathlib import Path; from local.host_process import HostProcess;"
+        "import os, signal; from pathlib import Path; from local.host.process import HostProcess;"
         f"print(HostProcess({{'SCHEDULE': '{NEVER}'}}, Path({str(app_directory)!r})).url, flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
