@@ -23,7 +23,7 @@ from local.azurite import Azurite, ensure_installed
 from local.child import Child, ChildFailed
 from local.host.process import FunctionFailed, HostProcess
 from local.sandbox import Sandbox
-from local.sandbox.sample import sample_catalogs
+from local.sandbox.content import sample_catalogs
 from local.sandbox.tokens import ROLE
 from local.show import console, show_reports, show_runs, step
 from shared.errors import ConnectorError

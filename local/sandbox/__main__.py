@@ -4,7 +4,7 @@ import argparse
 from contextlib import suppress
 from threading import Event
 
-from local.sandbox.sample import large_catalog
+from local.sandbox.large import large_catalog
 from local.sandbox.server import Sandbox
 
 

@@ -22,9 +22,9 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from local.sandbox.catalogs import USER, Catalog, links
+from local.sandbox.content import sample_catalogs
 from local.sandbox.faults import ACTIONS, EDX, Action, Rule
 from local.sandbox.http import CATALOG_API, Exchange, Reply, Request, json_reply, text_reply
-from local.sandbox.sample import sample_catalogs
 from local.sandbox.tokens import AUDIENCE, SigningKey, admin_claims, default_key, mint
 
 HOST = "127.0.0.1"

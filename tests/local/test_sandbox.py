@@ -15,6 +15,7 @@ import requests
 
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
+from local.sandbox.content import sample_catalogs, sample_courses
 from local.sandbox.faults import (
     EDX,
     answer,
@@ -35,13 +36,8 @@ from local.sandbox.faults import (
     without,
 )
 from local.sandbox.http import Exchange, Reply
-from local.sandbox.sample import (
-    large_catalog,
-    make_course,
-    make_run,
-    sample_catalogs,
-    sample_courses,
-)
+from local.sandbox.large import large_catalog
+from local.sandbox.sample import make_course, make_run
 from local.sandbox.tokens import SigningKey
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
