@@ -49,6 +49,13 @@ def seat_cases() -> Iterator[Run]:
     yield {"seats": [make_seat(price="free")]}
     yield {"seats": [make_seat(price=None), make_seat(price="75.00")]}
     yield {"seats": [make_seat(price="NaN"), make_seat("audit", "0.00")]}
+    past, ahead = "2020-01-01T00:00:00Z", "2999-12-31T23:59:59Z"
+    yield {
+        "seats": [make_seat(upgrade_deadline=past), make_seat("audit", "0.00")]
+    }  # nobody can buy it any more
+    yield {"seats": [make_seat(upgrade_deadline=ahead), make_seat("audit", "0.00")]}
+    yield {"seats": [make_seat(upgrade_deadline=past, upgrade_deadline_override=ahead)]}
+    yield {"seats": [make_seat(upgrade_deadline=ahead, upgrade_deadline_override=past)]}
     for run_type in ("verified", "audit", "professional", "credit", "honor", "executive-education", "", None):
         yield {"seats": [], "type": run_type}
     yield {"seats": None, "type": "verified"}
