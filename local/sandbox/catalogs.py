@@ -84,6 +84,11 @@ class Catalog:
         }
 
     @property
+    def keys(self) -> list[str]:
+        """The keys of the courses shown now, in order."""
+        return [course.key for course in self._shown.courses]
+
+    @property
     def courses(self) -> list[Course]:
         """The courses shown now, in order, decoded afresh."""
         return [json.loads(course.raw()) for course in self._shown.courses]
@@ -106,7 +111,7 @@ class Catalog:
     def remove(self, *course_keys: str) -> None:
         """Stop showing courses."""
         gone = set(course_keys)
-        if missing := gone - {course.key for course in self._shown.courses}:
+        if missing := gone.difference(self.keys):
             raise KeyError(*missing)
         self._show(lambda shown: [course for course in shown if course.key not in gone])
 

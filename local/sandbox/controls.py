@@ -97,8 +97,10 @@ def change(catalog: Catalog, changes: Mapping[str, Any]) -> Reply:
     for course_key in changes.get("list_twice", []):
         catalog.list_twice(course_key)
     if swapped := changes.get("swap"):
-        catalog.remove(*(course["key"] for course in catalog.courses[:swapped]))
+        catalog.remove(*catalog.keys[:swapped])
         catalog.add(*(make_course(f"JoinedX+{next(_joined)}x") for _ in range(swapped)))
+    if missing := set(changes.get("unrenderable", [])) - set(catalog.keys):
+        raise KeyError(*missing)
     for name in {"unrenderable", "max_limit", "viewers"} & changes.keys():
         setattr(catalog, name, changes[name])
     if limit := changes.get("warm"):

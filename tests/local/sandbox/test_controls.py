@@ -53,13 +53,8 @@ def test_sandbox_runs_alone_when_started_as_a_module() -> None:
 
 def test_rules_are_refused_as_a_whole_when_one_has_a_mistake(edx: Caller) -> None:
     good = {"path": "/courses/", "action": "answer", "with": {"status": 503}}
-    for bad in (
-        {"path": "("},
-        {"path": "x", "action": "unknown"},
-        {**good, "often": 1},
-        {**good, "with": {"x": 1}},
-    ):
-        refused = edx.control("knobs", rules=[good, bad], latency_s=1)
+    for mistake in ({"path": "("}, {"action": "unknown"}, {"often": 1}, {"with": {"unknown": 1}}):
+        refused = edx.control("knobs", rules=[good, {**good, **mistake}], latency_s=1)
         assert (refused.status_code, list(refused.json())) == (400, ["detail"])
     assert (edx.sandbox.rules, edx.sandbox.latency_s) == ([], 0)
 
@@ -72,6 +67,7 @@ def test_arguments_of_a_rule_can_be_a_list(edx: Caller) -> None:
 def test_change_is_refused_when_a_catalog_cannot_be_changed_so(edx: Caller) -> None:
     assert edx.control("catalogs/1", removed=["NUSx+0x"]).status_code == 400
     assert edx.control("catalogs/1", remove=["NUSx+unknown"]).status_code == 400
+    assert edx.control("catalogs/1", unrenderable=["NUSx+unknown"]).status_code == 400
     assert edx.control("catalogs/99", remove=[]).status_code == 400
     assert edx.control("catalogs").status_code == 404
 
@@ -115,11 +111,8 @@ def test_help_shows_every_knob_action_and_example() -> None:
     for name in (*KNOBS, *COMMANDS, *CHANGES, *ACTIONS):
         assert f"\n  {name}" in shown
     assert "curl -X DELETE http://127.0.0.1:8400/sandbox/knobs" in shown
-    assert (
-        """edX throttles once, for five seconds:
-    curl http://127.0.0.1:8400/sandbox/knobs -H 'Content-Type: application/json' -d '{"rules": [{"path":"""
-        in shown
-    )
+    for example in EXAMPLES:
+        assert f"  edX {example.case}:\n    curl http://127.0.0.1:8400/sandbox/{example.path} -H" in shown
 
 
 def test_sandbox_says_in_one_line_that_its_port_is_busy() -> None:
