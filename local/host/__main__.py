@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import threading
+from errno import EADDRINUSE
 from pathlib import Path
 
+from local.host.cors import Cors, read
 from local.host.host import Host
 from shared.errors import ConfigurationError
 from shared.settings import with_settings_file
@@ -30,23 +32,37 @@ def main() -> None:
     """Serve the current directory until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m local.host", description="Serve ./function_app.py.")
     parser.add_argument("--port", type=int, default=7071, help="0 takes a free one")
+    parser.add_argument("--cors", metavar="ORIGINS", help="allow these origins, separated by commas, or *")
+    parser.add_argument(
+        "--cors-credentials", action="store_true", help="allow them cookies and logins of the browser"
+    )
     parser.add_argument(
         "--settings",
         type=Path,
         default=Path("local.settings.json"),
-        help="gives what the environment does not set; nothing when there is no such file",
+        help="gives what the environment does not set, and the origins in Host.CORS; need not exist",
     )
     arguments = parser.parse_args()
     directory = Path.cwd()
     try:
         os.environ.update(with_settings_file(arguments.settings))
-    except ConfigurationError as error:
-        sys.exit(error.message)
+        origins, credentials = read(arguments.settings)
+        if arguments.cors:
+            origins, credentials = arguments.cors, arguments.cors_credentials
+        cors = Cors(origins, credentials=credentials)
+    except (ConfigurationError, ValueError) as error:
+        sys.exit(str(error))
     _log_to_stdout(directory)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with Host(directory, arguments.port) as host:
+    try:
+        host = Host(directory, arguments.port, cors=cors)
+    except OSError as error:
+        if error.errno != EADDRINUSE:
+            raise
+        sys.exit(f"Port {arguments.port} is in use by another process: choose another one with --port.")
+    with host:
         for function in host.functions.values():
             _log.info("  %s", function.description)
         _log.info("Listening on %s", host.url)
