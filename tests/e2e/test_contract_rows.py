@@ -11,11 +11,11 @@ import pytest
 import requests
 
 from local.azurite import Azurite
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer, slow, throttle
-from local.sandbox_tokens import SigningKey
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer, slow, throttle
+from local.sandbox.tokens import SigningKey
 from tests.builders import make_course, make_run
 from tests.contract.example import COURSE, ENDED_KEY, KEY, SERVED
 from tests.contract.schema import CONTRACT

@@ -9,7 +9,7 @@ import requests
 
 from local.azurite import Azurite
 from local.host import Host
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from shared import wiring
 from tests.conftest import SUBSCRIPTION_KEY

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 
-from local.host_process import HostProcess
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import slow
+from local.host.process import HostProcess
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import slow
 from shared.api.contract import parse_freshness
 from shared.domain.published import unpack
 from shared.domain.query import Question

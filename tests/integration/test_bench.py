@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from tests.table_proxy import TableProxy
 
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

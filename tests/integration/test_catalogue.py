@@ -12,8 +12,8 @@ import pytest
 from azure.data.tables import TableClient
 
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer, slow, throttle
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer, slow, throttle
 from shared.api.contract import parse_freshness
 from shared.domain.published import unpack
 from shared.domain.query import Question

@@ -15,8 +15,8 @@ from azure.data.tables import TableServiceClient
 
 from local.azurite import Azurite
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer
 from shared.storage.store import TableStore
 from tests.builders import make_course, make_run
 

@@ -12,8 +12,8 @@ import pytest
 from azure.data.tables import TableClient, UpdateMode
 
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
 from shared.domain.attempts import FinishedSync
 from shared.domain.course_run import course_run_id
 from shared.domain.published import Head, unpack
@@ -30,6 +30,7 @@ from shared.errors import (
     SyncError,
 )
 from shared.settings import connector_settings
+from shared.storage.entities import Head
 from shared.storage.lease import LeaseLost, acquire
 from shared.storage.store import CatalogWriter, TableStore
 from shared.storage.table import Table

@@ -8,8 +8,8 @@ from time import sleep
 import pytest
 
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer, throttle
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer, throttle
 from tests.attacks import PATH, honest_headers
 from tests.builders import make_course, make_run
 from tests.contract.example import COURSE, SERVED
