@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 from uuid import UUID, uuid4
 
-from shared.domain.attempts import FinishedSync
+from shared.deadline import Deadline
+from shared.domain.attempts import Attempts, FinishedSync
 from shared.domain.catalog_list import CatalogList
 from shared.domain.course_run import MappedRun, Rejection, StoredRun, course_run_id, rfc3339, stored_json
 from shared.domain.published import WITHDRAWN, Head, ServedRun, digest, render, served, served_runs, unpack
@@ -32,7 +33,9 @@ from shared.errors import (
     log_unexpected,
 )
 from shared.settings import ConnectorSettings, MappingSettings
-from shared.storage.store import CatalogWriter, StateDamaged, TableStore
+from shared.storage.store import StateDamaged
+from shared.storage.tables import Tables
+from shared.storage.writer import CatalogWriter
 
 logger = logging.getLogger(__name__)
 
@@ -175,14 +178,15 @@ class Syncer:
 
     def __init__(
         self,
-        store: TableStore,
+        tables: Tables,
         edx: EdxClient,
         settings: ConnectorSettings,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._store = store
+        self._tables = tables
+        self._store = tables.catalogs
         self._edx = edx
         self._settings = settings
         self._now = now
@@ -190,25 +194,23 @@ class Syncer:
 
     def list_catalogs(self, budget_s: float, caller: Caller) -> CatalogList:
         """Ask edX which catalogs it has for us, and remember them; a failure is reported like a sync's."""
-        client_id = self._settings.edx.client_id
         work = _Work(uuid4().hex, ALL_CATALOGS, caller, self._now(), self._settings.mapping)
         with self._reporting_failure(work):
             with self._counting(work, budget_s) as edx:
                 ids = tuple(sorted(catalog.id for catalog in edx.catalogs()))
-            known = self._store.catalog_list(client_id)
+            known = self._tables.account.catalog_list()
             if known and known.catalog_ids and not ids:
                 raise EdxProtocolError(
                     "edX lists no catalogs at all, which is not believed while it had some"
                 )
             catalogs = CatalogList(ids, self._now())
-            self._store.remember_catalogs(client_id, catalogs)
+            self._tables.account.remember_catalogs(catalogs, Attempts())
         return catalogs
 
     @contextmanager
     def session(self, budget_s: float) -> Iterator[EdxSession]:
         """Open a session with edX, unless its rate limit is remembered to last longer than we can wait."""
-        client_id = self._settings.edx.client_id
-        until = self._store.throttled_until(client_id)
+        until = self._tables.account.throttled_until()
         wait = min(until - self._now(), THROTTLED_AT_MOST) if until else timedelta(0)
         if wait > timedelta(0):
             if wait.total_seconds() > budget_s:
@@ -220,7 +222,7 @@ class Syncer:
         with self._edx.session(
             budget_s=max(0.0, budget_s - max(0.0, wait.total_seconds())),
             on_throttled=lambda moment: _quietly(
-                lambda: self._store.remember_throttled(client_id, moment), "remember edX's rate limit"
+                lambda: self._tables.account.remember_throttled(moment), "remember edX's rate limit"
             ),
         ) as edx:
             yield edx
@@ -255,14 +257,14 @@ class Syncer:
         deadline = time.monotonic() + budget_s
         work = _Work(uuid4().hex, catalog_id, caller, self._now(), self._settings.mapping)
         with self._reporting_failure(work):
-            writer = self._store.acquire(catalog_id, work.sync_id, budget_s)
+            writer = self._acquire(catalog_id, work.sync_id, budget_s)
             while isinstance(writer, FinishedSync):
                 if not (rebuild or allow_withdrawals):  # else it matters whose sync it was
                     work.is_ours = False
                     _raise_error_of(writer)
                     return None
-                writer = self._store.acquire(catalog_id, work.sync_id, deadline - time.monotonic())
-            with _holding(writer, work.sync_id):
+                writer = self._acquire(catalog_id, work.sync_id, deadline - time.monotonic())
+            with self._holding(writer, work.sync_id):
                 self._sync(
                     work, writer, deadline, on_progress, rebuild=rebuild, allow_withdrawals=allow_withdrawals
                 )
@@ -276,10 +278,10 @@ class Syncer:
             partly its and partly those of the sync before.
         """
         sync_id = uuid4().hex
-        writer = self._store.acquire(catalog_id, sync_id, wait_s)
+        writer = self._acquire(catalog_id, sync_id, wait_s, begins_attempt=False)
         if isinstance(writer, FinishedSync):
             return True
-        with _holding(writer, sync_id):
+        with self._holding(writer, sync_id):
             head = self._store.head(catalog_id)
             if head is None or head.synced_at is None or head.writing:
                 writer.release(writer.previous)
@@ -289,8 +291,10 @@ class Syncer:
                 head,
                 render(runs.values(), self._now()),
                 digests,
+                at=self._now(),
                 synced_at=head.synced_at,
                 unidentified=head.unidentified,
+                counts=not head.counted_generation,
                 finished=writer.previous,
             )
         return True
@@ -392,7 +396,7 @@ class Syncer:
         """Publish what changed, or only the time when nothing did; a sync that counts lets the lease go."""
         now = self._now()
         head, comparison = work.head, work.comparison
-        finished = FinishedSync(work.sync_id) if counts else None
+        finished = FinishedSync(work.sync_id, None, writer.attempts.ended(now, None)) if counts else None
         unchanged = not (work.rebuilt or comparison.changes or comparison.withdrawn)
         if head and unchanged and rfc3339(now) < head.holds_until:
             if finished:
@@ -409,10 +413,35 @@ class Syncer:
             head,
             body,
             comparison.digests,
+            at=now,
             synced_at=synced_at,
             unidentified=work.known_unidentified,
+            counts=counts,
             finished=finished,
         )
+
+    def _acquire(
+        self, catalog_id: int, sync_id: str, wait_s: float, *, begins_attempt: bool = True
+    ) -> CatalogWriter | FinishedSync:
+        return self._store.acquire(
+            catalog_id,
+            sync_id,
+            Deadline.after(wait_s),
+            admit=lambda _attempts: None,
+            on_wait=lambda _state: None,
+            begins_attempt=begins_attempt,
+        )
+
+    @contextmanager
+    def _holding(self, writer: CatalogWriter, sync_id: str) -> Iterator[None]:
+        """Keep the lease while the block runs, and let it go when the block fails."""
+        try:
+            with writer.kept_alive(on_lost=lambda: None):
+                yield
+        except BaseException as failure:
+            finished = FinishedSync(sync_id, Failure.of(failure), writer.attempts.ended(self._now(), failure))
+            _quietly(lambda: writer.release(finished), "let go of the lease")
+            raise
 
     @contextmanager
     def _counting(self, work: _Work, budget_s: float) -> Iterator[EdxSession]:
@@ -441,7 +470,7 @@ class Syncer:
     def _report(self, work: _Work, failure: BaseException | None) -> SyncReport:
         report = work.report(self._now(), failure)
         if work.is_ours:  # a sync that was only waited for is reported where it ran
-            _quietly(lambda: self._store.add_report(report), "store the report")
+            _quietly(lambda: self._tables.reports.add(report), "store the report")
             logger.log(logging.INFO if failure is None else logging.ERROR, "%s", report.log_line())
         return report
 
@@ -549,22 +578,6 @@ class _Work:
             throttled_until=failure.retry_at if isinstance(failure, EdxThrottled) else None,
             error=Failure.of(failure).message if failure else None,
         )
-
-
-@contextmanager
-def _holding(writer: CatalogWriter, sync_id: str) -> Iterator[None]:
-    """Keep the lease while the block runs, and let it go when the block fails."""
-    try:
-        with writer.kept_alive():
-            yield
-    except BaseException as failure:
-        finished = _finished(sync_id, failure)
-        _quietly(lambda: writer.release(finished), "let go of the lease")
-        raise
-
-
-def _finished(sync_id: str, failure: BaseException) -> FinishedSync:
-    return FinishedSync(sync_id, Failure.of(failure))
 
 
 def _raise_error_of(finished: FinishedSync) -> None:

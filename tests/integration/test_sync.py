@@ -30,12 +30,14 @@ from shared.errors import (
     SyncError,
 )
 from shared.settings import connector_settings
-from shared.storage.lease import LeaseLost, acquire
-from shared.storage.store import CatalogWriter, TableStore
+from shared.storage.lease import LeaseLost
+from shared.storage.store import CatalogStore
 from shared.storage.table import Table
+from shared.storage.tables import Tables
 from shared.sync.sync import Caller, Syncer
 from tests.builders import make_course, make_run
-from tests.integration.conftest import Clock
+from tests.clock import Clock
+from tests.storage.syncs import begin, take
 from tests.table_proxy import TableProxy
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
@@ -56,11 +58,11 @@ def sandbox(catalog: Catalog) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def make_syncer(proxied_store: TableStore, settings: dict[str, str], clock: Clock) -> Callable[..., Syncer]:
+def make_syncer(proxied_tables: Tables, settings: dict[str, str], clock: Clock) -> Callable[..., Syncer]:
     def make(**more_settings: str) -> Syncer:
         ours = connector_settings({**settings, "EDX_PAGE_SIZE": "2", **more_settings})
         edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep, random=lambda: 0.0)
-        return Syncer(proxied_store, edx, ours, now=clock.now, sleep=clock.sleep)
+        return Syncer(proxied_tables, edx, ours, now=clock.now, sleep=clock.sleep)
 
     return make
 
@@ -82,17 +84,17 @@ def counts(report: SyncReport) -> dict[str, int]:
     return {name: value for name in names if (value := getattr(report, name))}
 
 
-def head_of(store: TableStore, catalog_id: int = 1) -> Head:
+def head_of(store: CatalogStore, catalog_id: int = 1) -> Head:
     head = store.head(catalog_id)
     assert head
     return head
 
 
-def body(store: TableStore, catalog_id: int = 1) -> bytes:
+def body(store: CatalogStore, catalog_id: int = 1) -> bytes:
     return unpack(store.body(catalog_id, head_of(store, catalog_id)))
 
 
-def served(store: TableStore) -> list[str]:
+def served(store: CatalogStore) -> list[str]:
     """Return the number of each course whose run is served, sorted by run key."""
     return [re.sub(r".*\+(\w+)x\+.*", r"\1", run["courserunKey"]) for run in json.loads(body(store))]
 
@@ -109,7 +111,9 @@ def run_ids(proxy: TableProxy) -> list[str]:
 # What a sync stores and publishes
 
 
-def test_first_sync_stores_and_publishes_everything(syncer: Syncer, store: TableStore, clock: Clock) -> None:
+def test_first_sync_stores_and_publishes_everything(
+    syncer: Syncer, store: CatalogStore, tables: Tables, clock: Clock
+) -> None:
     report = sync(syncer)
     assert (report.outcome, report.courses, report.runs) == ("ok", 5, 5)
     assert counts(report) == {"created": 5}
@@ -117,11 +121,11 @@ def test_first_sync_stores_and_publishes_everything(syncer: Syncer, store: Table
     assert served(store) == ["0", "1", "2", "3", "4"]
     assert {stored.withdrawn_at for stored in store.runs(1)} == {None}
     assert head_of(store).synced_at == clock.now()
-    assert store.reports() == [report]
+    assert tables.reports.newest() == [report]
 
 
 def test_second_sync_touches_no_course_run_when_nothing_changed(
-    syncer: Syncer, store: TableStore, proxy: TableProxy, clock: Clock
+    syncer: Syncer, store: CatalogStore, proxy: TableProxy, clock: Clock
 ) -> None:
     sync(syncer)
     before = head_of(store)
@@ -142,7 +146,7 @@ def test_second_sync_touches_no_course_run_when_nothing_changed(
 
 
 def test_only_what_differs_is_written(
-    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TableProxy
+    syncer: Syncer, store: CatalogStore, catalog: Catalog, proxy: TableProxy
 ) -> None:
     sync(syncer)
     catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
@@ -157,7 +161,7 @@ def test_only_what_differs_is_written(
 
 
 def test_withdrawn_run_stays_in_storage_and_comes_back_under_its_id(
-    syncer: Syncer, store: TableStore, catalog: Catalog, clock: Clock
+    syncer: Syncer, store: CatalogStore, catalog: Catalog, clock: Clock
 ) -> None:
     sync(syncer)
     (course,) = [course for course in catalog.courses if course["key"] == "NUSx+2x"]
@@ -173,7 +177,7 @@ def test_withdrawn_run_stays_in_storage_and_comes_back_under_its_id(
     assert served(store) == ["0", "1", "2", "3", "4"]
 
 
-def test_rejected_run_stays_as_it_was(syncer: Syncer, store: TableStore, catalog: Catalog) -> None:
+def test_rejected_run_stays_as_it_was(syncer: Syncer, store: CatalogStore, catalog: Catalog) -> None:
     sync(syncer)
     catalog.alter_run(run_key(2), start="soon", end="2027-01-01T00:00:00Z")
     catalog.alter_run(run_key(3), end="2028-01-01T00:00:00Z")
@@ -187,7 +191,7 @@ def test_rejected_run_stays_as_it_was(syncer: Syncer, store: TableStore, catalog
 
 
 def test_run_that_edx_unlists_is_stored_and_not_served(
-    syncer: Syncer, store: TableStore, catalog: Catalog
+    syncer: Syncer, store: CatalogStore, catalog: Catalog
 ) -> None:
     sync(syncer)
     catalog.alter_run(run_key(2), status="unpublished", hidden=False)
@@ -200,7 +204,7 @@ def test_run_that_edx_unlists_is_stored_and_not_served(
 
 
 def test_first_of_a_run_counts_when_it_is_in_several_courses(
-    syncer: Syncer, store: TableStore, catalog: Catalog
+    syncer: Syncer, store: CatalogStore, catalog: Catalog
 ) -> None:
     catalog.add(make_course(make_run(key=run_key(0), end="2027-01-01T00:00:00Z"), key="NUSx+5x"))
     assert counts(sync(syncer)) == {"created": 5}
@@ -208,7 +212,7 @@ def test_first_of_a_run_counts_when_it_is_in_several_courses(
 
 
 def test_body_is_rendered_anew_when_a_run_has_begun_or_ended_since(
-    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TableProxy, clock: Clock
+    syncer: Syncer, store: CatalogStore, catalog: Catalog, proxy: TableProxy, clock: Clock
 ) -> None:
     catalog.alter_run(run_key(2), start="2026-03-01T12:00:10Z", end="2026-03-01T12:00:20Z")
     sync(syncer)
@@ -222,7 +226,7 @@ def test_body_is_rendered_anew_when_a_run_has_begun_or_ended_since(
     assert run_ids(proxy) == []
 
 
-def test_empty_catalog_is_an_empty_array_when_it_always_was(syncer: Syncer, store: TableStore) -> None:
+def test_empty_catalog_is_an_empty_array_when_it_always_was(syncer: Syncer, store: CatalogStore) -> None:
     for _ in range(2):
         report = sync(syncer, 12)
         assert (report.outcome, report.runs) == ("ok", 0)
@@ -249,7 +253,7 @@ INCOMPLETE: list[tuple[int | None, Action, str]] = [
 @pytest.mark.parametrize(("offset", "fault", "problem"), INCOMPLETE)
 def test_nothing_is_withdrawn_when_no_pull_is_whole(  # noqa: PLR0917 - fixtures
     syncer: Syncer,
-    store: TableStore,
+    store: CatalogStore,
     catalog: Catalog,
     sandbox: Sandbox,
     offset: int | None,
@@ -273,7 +277,7 @@ def test_nothing_is_withdrawn_when_no_pull_is_whole(  # noqa: PLR0917 - fixtures
 
 
 def test_incomplete_sync_publishes_what_came_and_counts_as_synced(
-    syncer: Syncer, store: TableStore, catalog: Catalog, sandbox: Sandbox, clock: Clock
+    syncer: Syncer, store: CatalogStore, catalog: Catalog, sandbox: Sandbox, clock: Clock
 ) -> None:
     sync(syncer)
     clock.pass_s(60)
@@ -289,7 +293,7 @@ def test_incomplete_sync_publishes_what_came_and_counts_as_synced(
 
 
 def test_second_pull_counts_when_it_is_whole(
-    syncer: Syncer, store: TableStore, catalog: Catalog, sandbox: Sandbox
+    syncer: Syncer, store: CatalogStore, catalog: Catalog, sandbox: Sandbox
 ) -> None:
     sync(syncer)
     catalog.remove("NUSx+0x")
@@ -301,7 +305,7 @@ def test_second_pull_counts_when_it_is_whole(
 
 
 def test_run_that_came_and_went_between_two_pulls_is_withdrawn(
-    syncer: Syncer, store: TableStore, catalog: Catalog, sandbox: Sandbox
+    syncer: Syncer, store: CatalogStore, catalog: Catalog, sandbox: Sandbox
 ) -> None:
     sync(syncer)
     catalog.add(make_course(key="NUSx+5x"))
@@ -321,7 +325,7 @@ def test_run_that_came_and_went_between_two_pulls_is_withdrawn(
 
 
 def test_records_without_a_key_withhold_withdrawals_until_it_is_clear_what_they_are(
-    syncer: Syncer, store: TableStore, catalog: Catalog
+    syncer: Syncer, store: CatalogStore, catalog: Catalog
 ) -> None:
     catalog.add(make_course(make_run(key=run_key(5)), {"start": None}, key="NUSx+5x"))
     assert sync(syncer).outcome == "ok"
@@ -347,7 +351,8 @@ def test_records_without_a_key_withhold_withdrawals_until_it_is_clear_what_they_
 )
 def test_published_state_stays_as_it_was_when_a_page_fails(  # noqa: PLR0917 - fixtures
     syncer: Syncer,
-    store: TableStore,
+    store: CatalogStore,
+    tables: Tables,
     catalog: Catalog,
     sandbox: Sandbox,
     clock: Clock,
@@ -367,7 +372,7 @@ def test_published_state_stays_as_it_was_when_a_page_fails(  # noqa: PLR0917 - f
     assert body(store) == before
     assert head_of(store).synced_at == head.synced_at
     assert {stored.withdrawn_at for stored in store.runs(1)} == {None}
-    (report, _) = store.reports()
+    (report, _) = tables.reports.newest()
     assert (report.outcome, report.withdrawn) == ("failed", 0)
     assert report.error
     # A batch of changes had been written; the next sync finds them and publishes.
@@ -378,7 +383,7 @@ def test_published_state_stays_as_it_was_when_a_page_fails(  # noqa: PLR0917 - f
 
 
 def test_empty_pull_is_a_failure_when_runs_are_stored(
-    syncer: Syncer, store: TableStore, sandbox: Sandbox
+    syncer: Syncer, store: CatalogStore, sandbox: Sandbox
 ) -> None:
     sync(syncer)
     before = head_of(store)
@@ -389,19 +394,21 @@ def test_empty_pull_is_a_failure_when_runs_are_stored(
     assert {stored.withdrawn_at for stored in store.runs(1)} == {None}
 
 
-def test_sync_ends_within_its_time_budget(syncer: Syncer, store: TableStore, sandbox: Sandbox) -> None:
+def test_sync_ends_within_its_time_budget(
+    syncer: Syncer, store: CatalogStore, tables: Tables, sandbox: Sandbox
+) -> None:
     sync(syncer)
     before = head_of(store)
     sandbox.on(COURSES, slow(30), offset=2)
     with pytest.raises(EdxUnavailable):
         sync(syncer, budget_s=0.5)
     assert head_of(store) == before
-    assert store.reports()[0].seconds < 5
+    assert tables.reports.newest()[0].seconds < 5
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_lease_is_let_go_and_the_report_written_when_a_sync_is_stopped(
-    syncer: Syncer, store: TableStore, error: type[BaseException]
+    syncer: Syncer, tables: Tables, error: type[BaseException]
 ) -> None:
     def stop(_done: int, _total: int | None) -> None:
         raise error("secret text")
@@ -410,13 +417,13 @@ def test_lease_is_let_go_and_the_report_written_when_a_sync_is_stopped(
     with pytest.raises(expected) as stopped:
         sync(syncer, on_progress=stop)
     assert ("secret" in str(stopped.value)) == (expected is error)
-    (report,) = store.reports()
+    (report,) = tables.reports.newest()
     assert (report.outcome, report.error) == ("failed", f"the sync was stopped by {error.__name__}")
     assert sync(syncer, budget_s=10).outcome == "ok"  # too short to take over a lease that is held
 
 
 def test_sync_stops_and_publishes_nothing_when_its_lease_is_taken_over(
-    syncer: Syncer, store: TableStore, catalog: Catalog, table: Table, clock: Clock
+    syncer: Syncer, store: CatalogStore, catalog: Catalog, table: Table, clock: Clock
 ) -> None:
     sync(syncer)
     before = head_of(store)
@@ -425,7 +432,7 @@ def test_sync_stops_and_publishes_nothing_when_its_lease_is_taken_over(
 
     def lose(_done: int, _total: int | None) -> None:
         if table.get("1", "lease")["owner"] != "heir":  # type: ignore[index]
-            acquire(table, "1", "heir", 60, sleep=clock.sleep, monotonic=clock.monotonic)
+            take(table, clock, "heir", 60)
 
     with pytest.raises(LeaseLost):
         sync(syncer, on_progress=lose)
@@ -458,7 +465,7 @@ def test_progress_knows_the_total(syncer: Syncer) -> None:
 )
 def test_withdrawal_is_stopped_when_it_is_suspiciously_large(  # noqa: PLR0917 - fixtures
     make_syncer: Callable[..., Syncer],
-    store: TableStore,
+    store: CatalogStore,
     catalog: Catalog,
     clock: Clock,
     stored: int,
@@ -491,7 +498,7 @@ def test_withdrawal_is_stopped_when_it_is_suspiciously_large(  # noqa: PLR0917 -
 
 
 def test_guarded_sync_publishes_what_is_new_and_changed_and_does_not_count_as_synced(
-    syncer: Syncer, store: TableStore, catalog: Catalog, clock: Clock
+    syncer: Syncer, store: CatalogStore, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(10, 30)])
     sync(syncer)
@@ -505,7 +512,7 @@ def test_guarded_sync_publishes_what_is_new_and_changed_and_does_not_count_as_sy
     assert served(store) == [f"{number}" for number in range(10, 31)]
     assert b"2027" in body(store)
     assert head_of(store).synced_at == first
-    (report, _) = store.reports()
+    (report, _) = tables.reports.newest()
     assert (report.outcome, counts(report)) == ("failed", {"created": 1, "changed": 1, "unchanged": 8})
     with pytest.raises(MassLoss):  # it stays stopped, also with nothing new
         sync(syncer)
@@ -519,7 +526,7 @@ def test_guarded_sync_publishes_what_is_new_and_changed_and_does_not_count_as_sy
 
 
 def test_rebuild_restores_what_another_hand_altered(
-    syncer: Syncer, store: TableStore, runs_client: TableClient
+    syncer: Syncer, store: CatalogStore, runs_client: TableClient
 ) -> None:
     sync(syncer)
     before = {stored.run_id: stored for stored in store.runs(1)}
@@ -540,7 +547,7 @@ def test_rebuild_restores_what_another_hand_altered(
 
 @pytest.mark.parametrize("row", ["digests-0000", "body-0000", None])
 def test_published_state_is_made_anew_when_it_is_damaged(
-    syncer: Syncer, store: TableStore, runs_client: TableClient, catalog: Catalog, row: str | None
+    syncer: Syncer, store: CatalogStore, runs_client: TableClient, catalog: Catalog, row: str | None
 ) -> None:
     sync(syncer)
     generation = head_of(store).generation
@@ -577,14 +584,14 @@ def test_published_state_is_made_anew_when_it_is_damaged(
 )
 def test_sync_that_runs_elsewhere_is_waited_for_and_its_end_adopted(  # noqa: PLR0917 - fixtures
     syncer: Syncer,
-    store: TableStore,
+    store: CatalogStore,
+    tables: Tables,
     sandbox: Sandbox,
     outcome: FinishedSync,
     error: type[SyncError] | None,
     retry_at: datetime | None,
 ) -> None:
-    other = store.acquire(1, "other", 0)
-    assert isinstance(other, CatalogWriter)
+    other = begin(store, sync_id="other")
     ending = Timer(0.2, other.release, [outcome])
     ending.start()
     if error is None:
@@ -595,22 +602,22 @@ def test_sync_that_runs_elsewhere_is_waited_for_and_its_end_adopted(  # noqa: PL
         assert getattr(raised.value, "retry_at", None) == retry_at
     ending.join()
     assert sandbox.requests == []
-    assert store.reports() == []
+    assert tables.reports.newest() == []
 
 
 # Throttling
 
 
 def test_edx_is_left_alone_until_its_rate_limit_is_over(
-    make_syncer: Callable[..., Syncer], store: TableStore, sandbox: Sandbox, clock: Clock
+    make_syncer: Callable[..., Syncer], tables: Tables, sandbox: Sandbox, clock: Clock
 ) -> None:
     sandbox.on(COURSES, throttle(3592), offset=2, times=1)
     until = clock.now() + timedelta(seconds=3592)
     with pytest.raises(EdxThrottled) as throttled:
         sync(make_syncer())
     assert throttled.value.retry_at == until
-    assert store.throttled_until(CLIENT_ID) == until
-    assert store.reports()[0].throttled_until == until
+    assert tables.account.throttled_until() == until
+    assert tables.reports.newest()[0].throttled_until == until
     sandbox.forget_requests()
     for catalog_id in (1, 12):
         with pytest.raises(EdxThrottled, match="2026-03-01T12:59:52Z") as throttled:
@@ -622,17 +629,17 @@ def test_edx_is_left_alone_until_its_rate_limit_is_over(
 
 
 def test_remembered_throttling_is_waited_for_when_it_fits_the_time_budget(
-    syncer: Syncer, store: TableStore, clock: Clock
+    syncer: Syncer, tables: Tables, clock: Clock
 ) -> None:
-    store.remember_throttled(CLIENT_ID, clock.now() + timedelta(seconds=40))
+    tables.account.remember_throttled(clock.now() + timedelta(seconds=40))
     sync(syncer)
     assert clock.slept == [40]
 
 
 def test_remembered_throttling_counts_for_24_hours_at_most(
-    syncer: Syncer, store: TableStore, clock: Clock
+    syncer: Syncer, tables: Tables, clock: Clock
 ) -> None:
-    store.remember_throttled(CLIENT_ID, clock.now() + timedelta(days=400))
+    tables.account.remember_throttled(clock.now() + timedelta(days=400))
     with pytest.raises(EdxThrottled) as throttled:
         sync(syncer)
     assert throttled.value.retry_at == clock.now() + timedelta(hours=24)
@@ -641,14 +648,14 @@ def test_remembered_throttling_counts_for_24_hours_at_most(
 # The list of catalogs, the preview, the log
 
 
-def test_list_of_catalogs_is_sorted_and_remembered(syncer: Syncer, store: TableStore, clock: Clock) -> None:
+def test_list_of_catalogs_is_sorted_and_remembered(syncer: Syncer, tables: Tables, clock: Clock) -> None:
     listed = syncer.list_catalogs(60, Caller("http"))
     assert (listed.catalog_ids, listed.listed_at) == ((1, 12), clock.now())
-    assert store.catalog_list(CLIENT_ID) == listed
+    assert tables.account.catalog_list() == listed
 
 
 def test_preview_tells_what_a_sync_would_do_and_writes_nothing(
-    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TableProxy
+    syncer: Syncer, store: CatalogStore, catalog: Catalog, proxy: TableProxy
 ) -> None:
     sync(syncer)
     catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
