@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 from uuid import UUID, uuid4
 
+from shared.deadline import Deadline
 from shared.domain.course_run import MappedRun, Rejection, course_run_id, rfc3339, stored_json
 from shared.domain.published import WITHDRAWN, ServedRun, digest, render, served, served_runs, unpack
 from shared.domain.sync_report import SyncReport
@@ -107,7 +108,7 @@ class Comparison:
     def courses(self, courses: Iterable[object]) -> Iterator[Change]:
         """Take in courses that edX shows, and return the runs to write. A run seen before is passed over."""
         for course in courses:
-            for record in map_course(course, self._rules):
+            for record in map_course(course, self._rules, datetime.now(UTC)):
                 if isinstance(record, Rejection):
                     self._reject(record)
                     continue
@@ -218,7 +219,7 @@ class Syncer:
                 )
             self._sleep(wait.total_seconds())
         with self._edx.session(
-            budget_s=max(0.0, budget_s - max(0.0, wait.total_seconds())),
+            Deadline.after(max(0.0, budget_s - max(0.0, wait.total_seconds()))),
             on_throttled=lambda moment: _quietly(
                 lambda: self._store.remember_throttled(client_id, moment), "remember edX's rate limit"
             ),
