@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
-from shared.storage.tables import Tables
-from tests.clock import Clock
 
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
@@ -14,10 +12,12 @@ from shared.domain.catalog_list import CatalogList
 from shared.edx.client import EdxClient
 from shared.errors import EdxProtocolError
 from shared.settings import connector_settings
+from shared.storage.tables import Tables
 from shared.sync.catalogs import OurCatalogs
 from shared.sync.run import Origin
 from shared.sync.sessions import Sessions
 from shared.sync.sync import BackingOff
+from tests.clock import Clock
 
 HTTP = Origin("http", "0a1b")
 

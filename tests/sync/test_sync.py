@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 from azure.data.tables import TableClient, UpdateMode
-from shared.storage.tables import Tables
-from shared.storage.writer import CatalogWriter
-from tests.clock import Clock
 
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
@@ -37,9 +34,12 @@ from shared.errors import (
 from shared.settings import connector_settings
 from shared.storage.lease import LeaseLost, Leases
 from shared.storage.table import Table
+from shared.storage.tables import Tables
+from shared.storage.writer import CatalogWriter
 from shared.sync.run import Origin
 from shared.sync.sync import BackingOff, Syncer
 from tests.builders import make_course, make_run
+from tests.clock import Clock
 from tests.table_proxy import TableProxy
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
