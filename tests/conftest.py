@@ -1,16 +1,45 @@
-"""What many tests share: one Azurite, and for each test an edX sandbox, tables and a host of its own."""
+"""What many tests share: one Azurite, and for each test an edX sandbox, tables, a host and a clock."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
 import requests
+from azure.data.tables import TableClient
+from pydantic import SecretStr
 
 from local.azurite import Azurite
 from local.host_process import HostProcess
 from local.sandbox import Sandbox
+from shared.settings import StorageSettings
+from shared.table_store import TableStore
+from shared.tables import Table
+from tests.clock import Clock
+from tests.table_proxy import TableProxy
 
 SUBSCRIPTION_KEY = "test-subscription-key"
+
+
+def settings_of(edx: Sandbox, connection_string: str, tables_prefix: str) -> dict[str, str]:
+    """Return all settings of the functions; a timer that fires once a year fires when a test says so."""
+    return {
+        **edx.settings(),
+        "TABLES_CONNECTION_STRING": connection_string,
+        "TABLES_PREFIX": tables_prefix,
+        "APIM_SUBSCRIPTION_KEYS": SUBSCRIPTION_KEY,
+        "SYNC_SCHEDULE": "0 0 0 1 1 *",
+    }
+
+
+@contextmanager
+def administrator(edx: Sandbox) -> Iterator[requests.Session]:
+    """Open a session that sends the subscription key and a valid token."""
+    with requests.Session() as session:
+        session.trust_env = False  # a .netrc would replace the token
+        session.headers["Ocp-Apim-Subscription-Key"] = SUBSCRIPTION_KEY
+        session.headers["Authorization"] = f"Bearer {edx.mint()}"
+        yield session
 
 
 @pytest.fixture(scope="session")
@@ -33,14 +62,7 @@ def tables_prefix() -> str:
 
 @pytest.fixture
 def settings(sandbox: Sandbox, azurite: Azurite, tables_prefix: str) -> dict[str, str]:
-    """All settings of the functions; a timer that fires once a year fires when a test says so."""
-    return {
-        **sandbox.settings(),
-        "TABLES_CONNECTION_STRING": azurite.connection_string,
-        "TABLES_PREFIX": tables_prefix,
-        "APIM_SUBSCRIPTION_KEYS": SUBSCRIPTION_KEY,
-        "SYNC_SCHEDULE": "0 0 0 1 1 *",
-    }
+    return settings_of(sandbox, azurite.connection_string, tables_prefix)
 
 
 @pytest.fixture
@@ -52,9 +74,57 @@ def host(settings: dict[str, str]) -> Iterator[HostProcess]:
 
 @pytest.fixture
 def admin(sandbox: Sandbox) -> Iterator[requests.Session]:
-    """An administrator: a session that sends the subscription key and a valid token."""
-    with requests.Session() as session:
-        session.trust_env = False  # a .netrc would replace the token
-        session.headers["Ocp-Apim-Subscription-Key"] = SUBSCRIPTION_KEY
-        session.headers["Authorization"] = f"Bearer {sandbox.mint()}"
+    with administrator(sandbox) as session:
         yield session
+
+
+# The tables of a test, directly and through a proxy
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def storage(azurite: Azurite, tables_prefix: str) -> StorageSettings:
+    return StorageSettings(connection_string=SecretStr(azurite.connection_string), prefix=tables_prefix)
+
+
+@pytest.fixture
+def store(storage: StorageSettings) -> TableStore:
+    return TableStore(storage)
+
+
+@pytest.fixture
+def proxy(azurite: Azurite) -> Iterator[TableProxy]:
+    with TableProxy(azurite.connection_string) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied_store(proxy: TableProxy, tables_prefix: str) -> TableStore:
+    """The same tables through the proxy."""
+    return TableStore(
+        StorageSettings(connection_string=SecretStr(proxy.connection_string), prefix=tables_prefix)
+    )
+
+
+@pytest.fixture
+def runs_client(azurite: Azurite, tables_prefix: str) -> TableClient:
+    """The table of course runs as the SDK sees it, for hands other than ours."""
+    return TableClient.from_connection_string(azurite.connection_string, f"{tables_prefix}CourseRuns")
+
+
+@pytest.fixture
+def table(runs_client: TableClient, clock: Clock) -> Table:
+    return Table(runs_client, sleep=clock.sleep, jitter=lambda: 1.0)
+
+
+@pytest.fixture
+def proxied_table(proxy: TableProxy, tables_prefix: str, clock: Clock) -> Table:
+    """The same table through the proxy."""
+    client = TableClient.from_connection_string(
+        proxy.connection_string, f"{tables_prefix}CourseRuns", retry_total=0
+    )
+    return Table(client, sleep=clock.sleep, jitter=lambda: 1.0)

@@ -16,7 +16,7 @@ from shared.tables import (
     replacing,
     replacing_unchanged,
 )
-from tests.integration.conftest import Clock
+from tests.clock import Clock
 from tests.table_proxy import TableProxy, answer, lose_answer
 
 A = {"PartitionKey": "1", "RowKey": "a"}

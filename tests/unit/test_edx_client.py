@@ -32,6 +32,7 @@ from shared.errors import (
     NotFound,
 )
 from shared.settings import EdxSettings
+from tests.clock import Clock
 
 API = "https://edx.test/catalog/v1/"
 TOKEN = "https://edx.test/oauth2/v1/access_token"
@@ -56,40 +57,17 @@ def make_settings(**overrides: object) -> EdxSettings:
     )
 
 
-class FakeTime:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.passed_s = 0.0
-        self.slept: list[float] = []
-
-    def clock(self) -> float:
-        return 1000 + self.passed_s
-
-    def now(self) -> datetime:
-        return NOW + timedelta(seconds=self.passed_s)
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.passed_s += seconds
-
-
 @pytest.fixture
-def fake_time() -> FakeTime:
-    return FakeTime()
+def client(clock: Clock) -> EdxClient:
+    return make_client(clock)
 
 
-@pytest.fixture
-def client(fake_time: FakeTime) -> EdxClient:
-    return make_client(fake_time)
-
-
-def make_client(fake_time: FakeTime, **settings: object) -> EdxClient:
+def make_client(clock: Clock, **settings: object) -> EdxClient:
     return EdxClient(
         make_settings(**settings),
-        clock=fake_time.clock,
-        now=fake_time.now,
-        sleep=fake_time.sleep,
+        clock=clock.monotonic,
+        now=clock.now,
+        sleep=clock.sleep,
         random=lambda: 1.0,
     )
 
@@ -187,13 +165,13 @@ def test_the_token_is_asked_for_once_when_sessions_follow_each_other(web: Mocker
     [(180, 161, 1), (180, 162, 2), (3600, 3569, 1), (3600, 3570, 2), (None, 53, 1), ("soon", 54, 2)],
 )
 def test_the_token_is_renewed_when_it_is_about_to_expire(
-    web: Mocker, fake_time: FakeTime, expires_in: object, age_s: float, token_calls: int
+    web: Mocker, clock: Clock, expires_in: object, age_s: float, token_calls: int
 ) -> None:
     web.post(TOKEN, json={"access_token": "t1", "expires_in": expires_in})
     web.get(CATALOG, json={"id": 7})
-    with make_client(fake_time).session(budget_s=10_000) as edx:
+    with make_client(clock).session(budget_s=10_000) as edx:
         edx.catalog(7)
-        fake_time.passed_s += age_s
+        clock.pass_s(age_s)
         edx.catalog(7)
     assert [request.method for request in web.request_history].count("POST") == token_calls
 
@@ -314,11 +292,11 @@ def test_protocol_error_without_a_further_try_when_a_200_is_not_the_promised_jso
     ],
 )
 def test_four_tries_with_growing_backoff_when_edx_fails(
-    web: Mocker, edx: EdxSession, fake_time: FakeTime, failure: dict[str, object]
+    web: Mocker, edx: EdxSession, clock: Clock, failure: dict[str, object]
 ) -> None:
     web.get(CATALOG, [failure] * 3 + [{"json": {"id": 7}}])
     assert edx.catalog(7).id == 7
-    assert fake_time.slept == [0.5, 1.0, 2.0]
+    assert clock.slept == [0.5, 1.0, 2.0]
 
 
 def test_unavailable_when_the_fourth_try_fails_too(web: Mocker, edx: EdxSession) -> None:
@@ -331,24 +309,22 @@ def test_unavailable_when_the_fourth_try_fails_too(web: Mocker, edx: EdxSession)
 
 
 def test_unavailable_at_once_when_the_backoff_does_not_fit_the_budget(
-    web: Mocker, client: EdxClient, fake_time: FakeTime
+    web: Mocker, client: EdxClient, clock: Clock
 ) -> None:
     web.get(CATALOG, status_code=500)
     with client.session(budget_s=1.2) as edx, pytest.raises(EdxUnavailable, match="answered 500"):
         edx.catalog(7)
-    assert fake_time.slept == [0.5]
+    assert clock.slept == [0.5]
 
 
-def test_a_503s_retry_after_is_waited_for_when_it_fits(
-    web: Mocker, edx: EdxSession, fake_time: FakeTime
-) -> None:
+def test_a_503s_retry_after_is_waited_for_when_it_fits(web: Mocker, edx: EdxSession, clock: Clock) -> None:
     web.get(CATALOG, [{"status_code": 503, "headers": {"Retry-After": "20"}}, {"json": {"id": 7}}])
     assert edx.catalog(7).id == 7
-    assert fake_time.slept == [20]
+    assert clock.slept == [20]
 
 
 def test_unavailable_with_the_time_to_come_back_when_a_503s_retry_after_does_not_fit(
-    web: Mocker, client: EdxClient, fake_time: FakeTime
+    web: Mocker, client: EdxClient, clock: Clock
 ) -> None:
     web.get(CATALOG, status_code=503, headers={"Retry-After": "Sun, 01 Mar 2026 14:00:00 GMT"})
     told: list[datetime] = []
@@ -360,7 +336,7 @@ def test_unavailable_with_the_time_to_come_back_when_a_503s_retry_after_does_not
         with pytest.raises(EdxUnavailable):
             edx.catalog(7)  # not remembered: edX is asked again
     assert [request.method for request in web.request_history] == ["POST", "GET", "GET"]
-    assert (told, fake_time.slept) == ([], [])
+    assert (told, clock.slept) == ([], [])
 
 
 # Throttling
@@ -380,7 +356,7 @@ def test_unavailable_with_the_time_to_come_back_when_a_503s_retry_after_does_not
     ],
 )
 def test_throttled_until_the_time_is_up_when_a_429_does_not_fit_the_budget(
-    web: Mocker, client: EdxClient, fake_time: FakeTime, retry_after: str | None, wait_s: int
+    web: Mocker, client: EdxClient, clock: Clock, retry_after: str | None, wait_s: int
 ) -> None:
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     web.get(CATALOG, [{"status_code": 429, "headers": headers}, {"json": {"id": 7}}])
@@ -395,28 +371,28 @@ def test_throttled_until_the_time_is_up_when_a_429_does_not_fit_the_budget(
         edx.catalogs()  # another session, another path: not sent
     assert caught.value.retry_at == until
     assert len(web.request_history) == sent
-    fake_time.passed_s += wait_s
+    clock.pass_s(wait_s)
     with client.session(budget_s=100) as edx:
         assert edx.catalog(7).id == 7
 
 
 def test_a_short_429_is_waited_for_when_it_fits_the_budget(
-    web: Mocker, client: EdxClient, fake_time: FakeTime
+    web: Mocker, client: EdxClient, clock: Clock
 ) -> None:
     web.get(CATALOG, [{"status_code": 429, "headers": {"Retry-After": "3"}}, {"json": {"id": 7}}])
     told: list[datetime] = []
     with client.session(budget_s=100, on_throttled=told.append) as edx:
         assert edx.catalog(7).id == 7
-    assert fake_time.slept == [3]
+    assert clock.slept == [3]
     assert told == [NOW + timedelta(seconds=3)]
 
 
-def test_throttled_when_edx_throttles_four_times(web: Mocker, edx: EdxSession, fake_time: FakeTime) -> None:
+def test_throttled_when_edx_throttles_four_times(web: Mocker, edx: EdxSession, clock: Clock) -> None:
     web.get(CATALOG, status_code=429, headers={"Retry-After": "1"})
     with pytest.raises(EdxThrottled):
         edx.catalog(7)
     assert len(web.request_history) == 5
-    assert fake_time.slept == [1, 1, 1]
+    assert clock.slept == [1, 1, 1]
 
 
 # The list of catalogs
@@ -588,9 +564,10 @@ def test_protocol_error_after_the_pages_before_it_when_a_cursor_does_not_advance
     web: Mocker, edx: EdxSession, following: object
 ) -> None:
     serve(web, {0: page(["a", "b"], None, at(2)), 2: page(["c", "d"], None, following)})
-    seen: list[list[object]] = []
+    walk = iter(edx.courses(7))
+    assert [readable_key(entry) for entry in next(walk)] == ["a", "b"]
     with pytest.raises(EdxProtocolError, match="`next`"):
-        seen.extend(edx.courses(7))
+        next(walk)
     assert len(offsets(web)) == 2
 
 
