@@ -454,6 +454,8 @@ def test_fetch_is_hung_up_when_the_jwks_trickles_past_the_deadline(
 def test_proxy_of_the_environment_is_not_used_when_fetching(
     jwks: Jwks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("no_proxy", "NO_PROXY"):  # or a proxy would not be used for this host anyway
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert b"key-1" in fetch(jwks.url)
 
