@@ -377,7 +377,7 @@ def test_published_state_stays_as_it_was_when_a_page_fails(  # noqa: PLR0917 - f
     assert report.error
     # A batch of changes had been written; the next sync finds them and publishes.
     rule.times = 0
-    assert counts(sync(syncer)) == {"changed": 21, "unchanged": 103, "withdrawn": 1}
+    assert counts(sync(syncer)) == {"changed": 22, "unchanged": 102, "withdrawn": 1}
     assert b"3000" not in body(store).partition(b"NUSx+7x")[2].partition(b"NUSx+1x")[0]
     assert len(served(store)) == 124
 
