@@ -217,7 +217,7 @@ def test_exit_code_is_1_with_one_sentence_when_storage_refuses_us(
     # The SDK meets a refusal with a deprecated call of its own.
     done = cli("catalogs", TABLES_CONNECTION_STRING=wrong, PYTHONWARNINGS="")
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: Table Storage refused our credentials (")
+    assert re.match(r"Error: Table Storage at 127\.0\.0\.1:\d+ refused our credentials \(", done.stderr)
     assert "d3Jvbmc" not in done.stderr
     assert "Traceback" not in done.stderr
 
