@@ -25,7 +25,7 @@ EXCHANGE_TIMEOUT_S = 60.0
 """For a whole exchange: connection, headers and body, however they trickle."""
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
-EXPLANATION_TIMEOUT_S = 5.0
+EXPLANATION_TIMEOUT_S = 2.0
 EXPLANATION_MAX_BYTES = 4 * 1024
 ANSWER_MAX_MIB = 32
 _CHUNK_BYTES = 64 * 1024

@@ -1,12 +1,13 @@
-import re
+import gzip
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from shared.deadline import Deadline
 from shared.edx.client import EdxClient
-from shared.errors import EdxError, EdxProtocolError, EdxUnavailable, NotFound
+from shared.errors import EdxError, EdxProtocolError, EdxUnavailable
 from tests.edx.loopback import Answer, send, serving, threads_of_ours, trickle
 
 
@@ -42,7 +43,7 @@ def test_the_budget_ends_an_exchange_when_the_answer_trickles(answer: Answer) ->
     with serving(answer) as server:
         began = time.monotonic()
         with EdxClient(server.settings).session(Deadline.after(0.5)) as edx:
-            with pytest.raises(EdxUnavailable, match=re.escape("the time budget of 0.5 s ran out")):
+            with pytest.raises(EdxUnavailable, match="the time for the exchange with edX ran out"):
                 edx.catalog(7)
             assert 0.4 < time.monotonic() - began < 2
             sent = edx.requests
@@ -65,12 +66,13 @@ def test_the_budget_ends_an_exchange_when_the_token_call_trickles(token: Answer)
 
 
 def test_an_error_body_is_not_read_when_it_never_ends() -> None:
-    for answer, error in ((endless_redirect, EdxProtocolError), (endless_not_found, NotFound)):
+    for answer, error in ((endless_redirect, EdxProtocolError), (endless_not_found, EdxUnavailable)):
         with serving(answer) as server:
             began = time.monotonic()
-            with EdxClient(server.settings).session(Deadline.after(20)) as edx, pytest.raises(error):
+            client = EdxClient(server.settings, random=lambda: 0.0)
+            with client.session(Deadline.after(50)) as edx, pytest.raises(error):
                 edx.catalog(7)
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 15
 
 
 def endless_not_found(handler: BaseHTTPRequestHandler) -> None:

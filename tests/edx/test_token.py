@@ -1,11 +1,16 @@
+import threading
+import time
 from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import requests
 from requests_mock import Mocker
 
+from shared.deadline import Deadline
 from shared.edx.client import EdxClient, EdxSession
 from shared.errors import EdxProtocolError, EdxRefused, EdxThrottled
+from tests.edx.loopback import send, serving
 from tests.edx.pretend import CATALOG, NOW, TOKEN, FakeTime, make_client
 
 
@@ -63,7 +68,6 @@ def test_edx_refused_names_the_settings_when_the_token_endpoint_refuses(
 @pytest.mark.parametrize(
     "answer",
     [
-        {"text": "<html>login</html>"},
         {"json": {"expires_in": 60}},
         {"json": {"access_token": None}},
         {"json": {"access_token": "a\r\nX-Evil: 1"}},
@@ -96,3 +100,28 @@ def test_throttled_when_the_token_endpoint_says_so(
     with client.session(fake_time.left(100), on_throttled=told.append) as edx, pytest.raises(EdxThrottled):
         edx.catalog(7)
     assert told == [NOW + timedelta(hours=1)]
+
+
+def test_threads_share_one_renewal_when_their_token_is_rejected() -> None:
+    tokens = iter(["old", "new"])
+    both = threading.Barrier(2)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.headers["Authorization"] == "JWT old":
+            both.wait(10)  # both have sent the old token before either is told
+            send(handler, b"", 401)
+        else:
+            send(handler, {"id": 7})
+
+    def token(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.05)
+        send(handler, {"access_token": next(tokens), "expires_in": 180})
+
+    with serving(answer, token) as server, EdxClient(server.settings).session(Deadline.after(20)) as edx:
+        threads = [threading.Thread(target=edx.catalog, args=[7]) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert server.asked.count("/token") == 2
+    assert server.asked.count("/v1/catalogs/7/") == 4
