@@ -77,6 +77,27 @@ def trickle(handler: BaseHTTPRequestHandler, begin: bytes, drop: bytes) -> None:
         handler.wfile.write(drop)
 
 
+def trickled_headers(handler: BaseHTTPRequestHandler) -> None:
+    trickle(handler, b"HTTP/1.1 200 OK\r\nX-Long: ", b"x")
+
+
+def trickled_body(handler: BaseHTTPRequestHandler) -> None:
+    trickle(handler, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b" ")
+
+
+def trickled_chunks(handler: BaseHTTPRequestHandler) -> None:
+    trickle(handler, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")
+
+
+def trickled_until_closed(handler: BaseHTTPRequestHandler) -> None:
+    # Cut short, such a body looks whole: {"id": 7} and blanks.
+    trickle(handler, b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"id": 7}', b" ")
+
+
+def silence(handler: BaseHTTPRequestHandler) -> None:
+    trickle(handler, b"", b"")
+
+
 @contextmanager
 def serving(answer: Answer, token: Answer = send_token) -> Iterator[Edx]:
     server = Edx(answer, token)

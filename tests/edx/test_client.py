@@ -15,7 +15,13 @@ from shared.deadline import Deadline
 from shared.edx.client import EdxClient, EdxSession
 from shared.edx.models import EdxCatalog
 from shared.errors import EdxError, EdxProtocolError, EdxUnavailable
-from tests.edx.loopback import courses_page, send, serving, threads_of_ours
+from tests.edx.loopback import (
+    courses_page,
+    send,
+    serving,
+    threads_of_ours,
+    trickled_body,
+)
 from tests.edx.pretend import CATALOG, CATALOGS, SECRET, TOKEN, FakeTime, at, offsets, walked
 
 

@@ -8,28 +8,18 @@ import pytest
 from shared.deadline import Deadline
 from shared.edx.client import EdxClient
 from shared.errors import EdxError, EdxProtocolError, EdxUnavailable
-from tests.edx.loopback import Answer, send, serving, threads_of_ours, trickle
-
-
-def trickled_headers(handler: BaseHTTPRequestHandler) -> None:
-    trickle(handler, b"HTTP/1.1 200 OK\r\nX-Long: ", b"x")
-
-
-def trickled_body(handler: BaseHTTPRequestHandler) -> None:
-    trickle(handler, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b" ")
-
-
-def trickled_chunks(handler: BaseHTTPRequestHandler) -> None:
-    trickle(handler, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")
-
-
-def trickled_until_closed(handler: BaseHTTPRequestHandler) -> None:
-    # Cut short, such a body looks whole: {"id": 7} and blanks.
-    trickle(handler, b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"id": 7}', b" ")
-
-
-def silence(handler: BaseHTTPRequestHandler) -> None:
-    trickle(handler, b"", b"")
+from tests.edx.loopback import (
+    Answer,
+    send,
+    serving,
+    silence,
+    threads_of_ours,
+    trickle,
+    trickled_body,
+    trickled_chunks,
+    trickled_headers,
+    trickled_until_closed,
+)
 
 
 def endless_redirect(handler: BaseHTTPRequestHandler) -> None:

@@ -1,25 +1,27 @@
 import json
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.domain.course_run import MappedRun
+from shared.edx.mapping import map_course
 from shared.edx.models import (
     CatalogsPage,
     CoursesPage,
-    Cursor,
     EdxCatalog,
     EdxCourse,
     EdxCourseRun,
     EdxSeat,
+    NotJson,
     TokenAnswer,
     parse,
 )
 from shared.errors import EdxProtocolError
-
-NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-START = Cursor("offset", 0, 100)
+from shared.settings import MappingSettings
+from tests.edx.whole_answer import full_course, full_page, full_run
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -69,22 +71,131 @@ def test_a_lone_surrogate_is_read_when_python_can_and_pydantic_cannot() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"<html>",
-        b'{"results": [',
         b"[]",
         b"null",
         b'{"detail": "Not found."}',
         b'{"count": 1, "results": null}',
         b'{"count": 1, "results": {}}',
-        b"\xff\xfe",
-        b"[" * 200_000,
         rb'{"detail": "\ud800"}',
     ],
 )
-def test_a_page_is_a_protocol_error_when_it_is_not_the_promised_json(body: bytes) -> None:
+def test_a_page_is_a_protocol_error_when_it_is_json_of_another_shape(body: bytes) -> None:
     with pytest.raises(EdxProtocolError, match="edX's answer to catalogs/ is not what its API promises"):
         parse(CoursesPage, body, "catalogs/")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"results": [', b"\xff\xfe", b"[" * 200_000, b"{} {}"])
+def test_a_page_is_no_json_when_it_is_not_whole(body: bytes) -> None:
+    with pytest.raises(NotJson) as caught:
+        parse(CoursesPage, body, "catalogs/")
+    assert caught.value.__context__ is None
+
+
+# Whole answers of the real server's shape
+
+
+def test_the_fields_that_we_use_are_read_when_a_whole_answer_comes() -> None:
+    assert (len(full_course()), len(full_run())) == (53, 56)
+    page = parse(CoursesPage, full_page(2, 40), "catalogs/7/courses/")
+    assert (page.count, page.next, len(page.results)) == (2, None, 2)
+    assert page.results[0] == EdxCourse(
+        key="SampleX+CS.0x",
+        uuid="5c1d2e3f-4a5b-4c6d-8e7f-901234567890",
+        marketing_url="https://www.example.org/course/algorithms?utm_source=our-user",
+        course_runs=[
+            EdxCourseRun(
+                key="course-v1:SampleX+CS.1x+1T2026",
+                course_uuid="5c1d2e3f-4a5b-4c6d-8e7f-901234567890",
+                start="2026-02-01T15:00:00Z",
+                end="2026-08-01T23:59:59.500000Z",
+                enrollment_end="2026-07-20T23:59:59Z",
+                min_effort=4,
+                max_effort=6,
+                weeks_to_complete=8,
+                pacing_type="self_paced",
+                marketing_url="https://www.example.org/course/algorithms?utm_source=our-user&utm_medium=affiliate",
+                status="published",
+                type="verified",
+                seats=[
+                    EdxSeat(
+                        type="verified",
+                        price="149.00",
+                        currency="USD",
+                        upgrade_deadline="2026-07-01T23:59:59Z",
+                    ),
+                    EdxSeat(type="audit", price="0.00", currency="USD"),
+                ],
+            )
+        ],
+    )
+
+
+def spoiled(field: bytes, value: bytes) -> bytes:
+    """Return a page of three courses in whose second one a field holds something else."""
+    first, second, third = (json.dumps(full_course(key=f"c{n}")).encode() for n in range(3))
+    i = second.index(b'"%s": ' % field) + len(field) + 4
+    j = min(k for k in (second.find(b", ", i), second.find(b"}", i)) if k > 0)
+    return b'{"count": 3, "results": [%s, %s, %s]}' % (first, second[:i] + value + second[j:], third)
+
+
+ODD_VALUES = [
+    b"9" * 5000,
+    b"-" + b"9" * 5000,
+    b"9" * 5000 + b".5",
+    b"1e999",
+    b"[" * 300 + b"]" * 300,
+    rb'"\ud800"',
+    b'"\xff"',
+    b'"\xed\xa0\x80"',
+    b"NaN",
+    b"-Infinity",
+]
+
+
+@pytest.mark.parametrize("field", [b"in_year_value", b"enrollment_count", b"min_effort", b"price", b"uuid"])
+@pytest.mark.parametrize("value", ODD_VALUES)
+def test_a_value_that_cannot_be_read_spoils_no_other_record(field: bytes, value: bytes) -> None:
+    plain = parse(CoursesPage, spoiled(field, b"1"), "x")
+    page = parse(CoursesPage, spoiled(field, value), "x")
+    assert page.count == 3
+    assert [course.key for course in page.results if isinstance(course, EdxCourse)] == ["c0", "c1", "c2"]
+    assert (page.results[0], page.results[2]) == (plain.results[0], plain.results[2])
+
+
+@pytest.mark.parametrize("value", ODD_VALUES)
+def test_a_record_is_whole_when_the_value_that_cannot_be_read_is_not_ours(value: bytes) -> None:
+    page = parse(CoursesPage, spoiled(b"in_year_value", value), "x")
+    assert page.results[1] == parse(CoursesPage, spoiled(b"in_year_value", b"1"), "x").results[1]
+
+
+@pytest.mark.parametrize(
+    ("digits", "min_effort"), [(b"5", 5), (b"999999999999", None), (b"9" * 4300, None), (b"9" * 5000, None)]
+)
+def test_an_effort_of_too_many_digits_is_left_out_and_its_run_is_mapped(
+    digits: bytes, min_effort: int | None
+) -> None:
+    page = parse(CoursesPage, spoiled(b"min_effort", digits), "x")
+    (mapped,) = map_course(page.results[1], MappingSettings(), datetime(2026, 3, 1, tzinfo=UTC))
+    assert isinstance(mapped, MappedRun)
+    assert mapped.run.min_effort == min_effort
+
+
+@pytest.mark.parametrize(("digits", "most_kb"), [(b"1", 1_000), (b"9" * 5000, 6_000)])
+def test_only_what_we_read_is_built_when_a_page_of_100_courses_takes_4_mb(
+    digits: bytes, most_kb: int
+) -> None:
+    body = full_page(100, 40).replace(b'"in_year_value": null', b'"in_year_value": ' + digits, 1)
+    assert 3_900_000 < len(body) < 4_100_000
+    parse(CoursesPage, body, "x")
+    tracemalloc.start()
+    try:
+        page = parse(CoursesPage, body, "x")
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(page.results) == 100
+    assert kept < 1_000_000
+    assert peak < most_kb * 1000  # the slower reader needs the whole text once
 
 
 @given(JSON)
