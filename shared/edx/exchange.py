@@ -80,7 +80,7 @@ class Exchanges:
             except (zlib.error, EOFError):
                 fault = _BROKEN_BODY
         if line.is_cut:  # what was cut short may look whole
-            raise NoUsableAnswer(f"did not answer within {limit_s:.0f} s")
+            raise NoUsableAnswer(f"did not answer within {limit_s:g} s")
         if fault:
             raise NoUsableAnswer(fault.problem, is_final=fault.is_final)
         return answer

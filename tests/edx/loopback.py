@@ -52,9 +52,12 @@ class Edx(ThreadingHTTPServer):
         pass  # clients that hang up are the point
 
     @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
     def settings(self) -> EdxSettings:
-        url = f"http://127.0.0.1:{self.server_port}"
-        return make_settings(EDX_API_URL=f"{url}/v1/", EDX_TOKEN_URL=f"{url}/token")
+        return make_settings(EDX_API_URL=f"{self.url}/v1/", EDX_TOKEN_URL=f"{self.url}/token")
 
 
 def send(handler: BaseHTTPRequestHandler, body: object, status: int = 200, **headers: str) -> None:

@@ -114,7 +114,7 @@ def test_protocol_error_when_the_list_of_catalogs_is_not_whole(
         (CATALOG, {"content": b"x", "headers": {"Content-Encoding": "gzip"}}),
     ],
 )
-def test_neither_secret_nor_token_shows_when_a_call_fails(
+def test_neither_secret_nor_token_shows_when_a_call_fails(  # noqa: PLR0917 - fixtures
     web: Mocker,
     client: EdxClient,
     fake_time: FakeTime,

@@ -98,7 +98,7 @@ def test_another_401_after_a_new_token_costs_no_third_token(web: Mocker, edx: Ed
     tokens = [{"json": {"access_token": f"t{n}"}} for n in range(9)]
     web.post(TOKEN, tokens)
     web.get(CATALOG, status_code=401, json={"detail": "Token has expired."})
-    with pytest.raises(EdxRefused, match="^edX refused us: catalogs/7/ answered 401 to a valid token$"):
+    with pytest.raises(EdxRefused, match=r"^edX refused us: catalogs/7/ answered 401 to a valid token$"):
         edx.catalog(7)
     assert [request.method for request in web.request_history] == ["POST", "GET", "POST", "GET"]
 
@@ -162,7 +162,11 @@ def test_who_waits_for_a_token_wakes_when_its_session_ends() -> None:
 
 def test_the_next_thread_renews_the_token_when_the_session_of_the_first_ends() -> None:
     answers: Iterator[Answer] = iter([silence, send_token])
-    with serving(lambda handler: send(handler, {"id": 7}), lambda handler: next(answers)(handler)) as server:
+
+    def token(handler: BaseHTTPRequestHandler) -> None:
+        next(answers)(handler)
+
+    with serving(lambda handler: send(handler, {"id": 7}), token) as server:
         client = EdxClient(server.settings)
         with client.session(Deadline.after(60)) as first, client.session(Deadline.after(60)) as second:
             stuck = Thread(target=refuse, args=[first])

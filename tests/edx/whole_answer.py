@@ -1,4 +1,4 @@
-"""Answers in the shape of the real server: all 53 keys of a course and all 56 of a run, with values of our own."""
+"""Answers in the shape of the real server: all 53 keys of a course, all 56 of a run, values of our own."""
 
 import json
 from typing import Any
