@@ -53,7 +53,7 @@ class Sandbox:
         self.client_secret = "sandbox-secret"  # noqa: S105  a sample
         self.rules: list[Rule] = []
         self.signing_key = default_key()
-        self._edx = Edx(self, self.catalogs)
+        self._edx = Edx(self)
         self._log = Log()
         self._lock = RLock()
         self._stopping = Event()
