@@ -42,7 +42,7 @@ Ctrl-C stops everything.
 
 
 def write_settings(file: Path, settings: Mapping[str, str]) -> None:
-    """Write our settings as lines for a shell, for this user's eyes only."""
+    """Write the connector's settings as lines for a shell; only this user can read the file."""
     file.touch(mode=0o600)
     ours = [name for name in SETTING_NAMES if name in settings]
     file.write_text("".join(f"export {name}={shlex.quote(settings[name])}\n" for name in ours))
