@@ -64,6 +64,9 @@ $(STAMP): requirements-dev.txt
 	@test -n "$(PYTHON)" || { \
 		echo "No Python was found that can make a virtual environment. Looked for: $(PYTHONS)." >&2; exit 1; }
 	@test -x $(RUN) || "$(PYTHON)" -m venv $(VENV)
+	@$(RUN) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "$(VENV) has a Python that is not 3.11, 3.12 or 3.13: remove it with 'make clean', and call make" \
+		"without PYTHON= or with one of these." >&2; exit 1; }
 	@echo "Installing the pinned requirements into $(VENV) ..."
 	@# -qq: errors only; pip warns about each place that its own configuration tells it to ignore.
 	@$(RUN) -m pip install -qq --no-input --disable-pip-version-check -r requirements-dev.txt
@@ -71,7 +74,7 @@ $(STAMP): requirements-dev.txt
 
 $(AZURITE): package-lock.json | $(STAMP)
 	@# Before the tests: several of them run at a time.
-	@$(RUN) -c 'from local.azurite import ensure_installed; ensure_installed()'
+	@$(RUN) -m local.azurite
 	@touch $@
 
 $(LINT)/.installed: infra/requirements-lint.txt
