@@ -215,7 +215,6 @@ module workbook 'workbook.bicep' = {
   params: {
     location: location
     tags: tags
-    resourceToken: resourceToken
     workspaceName: monitoring.outputs.workspaceName
   }
 }
