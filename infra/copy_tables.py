@@ -3,8 +3,8 @@
     .venv/bin/python infra/copy_tables.py save FILE
     .venv/bin/python infra/copy_tables.py restore FILE [--replace]
 
-It works on the storage that the environment names (infra/operator-env.sh). The file is gzip, one entity as JSON a
-line; a value that JSON has no type for is an object with its type and its text.
+It works on the storage that the environment names (infra/operator-env.sh). The file is gzip, one entity of
+JSON a line; a value that JSON has no type for is an object with its type and its text.
 """
 
 import argparse

@@ -198,11 +198,13 @@ def test_queries_read_fields_that_the_log_lines_have(name: str, query: str) -> N
 @pytest.mark.parametrize(("name", "query"), list(queries()))
 def test_queries_work_when_no_line_has_ever_been_logged(name: str, query: str) -> None:
     # Every table stands in a fuzzy union beside an empty one, so that it need not exist.
-    assert query.count("union isfuzzy=true") == query.count("datatable("), name
-    legs = re.findall(r"^ {4}\(?(App\w+|ApiManagementGatewayLogs)\b", query, re.MULTILINE)
-    mentioned = re.findall(r"(?<!/)\b(AppTraces|AppRequests|AppExceptions|ApiManagementGatewayLogs)\b", query)
-    assert legs
-    assert len(mentioned) == len(legs) or "AppTraces, AppExceptions, AppRequests" in query, name
+    tables = r"\b(?:App[A-Z]\w+|ApiManagementGatewayLogs|AZKVAuditLogs|StorageTableLogs)\b"
+    code = re.sub(r"//.*", "", query)
+    unions = re.findall(
+        rf"union isfuzzy=true\n +\(datatable\([^)]*\) \[\]\),\n((?: +\(?{tables}.*\n| +\|.*\n)+)", code
+    )
+    assert unions, name
+    assert len(re.findall(tables, code)) == len(re.findall(tables, "".join(unions))), name
 
 
 def test_every_rule_queries_a_file_when_it_watches_the_logs() -> None:
@@ -219,7 +221,7 @@ def test_docs_name_settings_and_variables_that_exist_when_they_name_any(path: st
     outputs = set(bicep("main")["outputs"])
     variables = {variable for variable, _ in parameter_file().values()}
     known = set(SETTING_NAMES) | PLATFORM | LOCAL_PLATFORM | outputs | variables | OF_AZD
-    known |= {"SMOKE_TEST_TOKEN", "AZURE_TENANT_ID", "FUNCTIONS_HOST_URL"}
+    known |= {"SMOKE_TEST_TOKEN", "AZURE_TENANT_ID", "FUNCTIONS_HOST_URL", "MSYS_NO_PATHCONV"}
     named = set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", (ROOT / "docs" / path).read_text()))
     assert named <= known
 
