@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from jwt.algorithms import RSAAlgorithm
 from pydantic import SecretStr
 
-from local.sandbox_tokens import SigningKey, admin_claims, mint
+from local.sandbox.tokens import SigningKey, admin_claims, mint
 from shared.api import signing_keys as signing_keys_module
 from shared.api.access import Access
 from shared.api.signing_keys import SigningKeys, fetch_keys, signing_keys
