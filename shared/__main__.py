@@ -153,7 +153,7 @@ def runs(
     rows = [
         (catalog_id, stored)
         for catalog_id in ([catalog] if catalog else _our_catalogs())
-        for stored in wiring.store().runs(catalog_id)
+        for stored in wiring.tables().catalogs.runs(catalog_id)
         if stored.mapped is not None and (stored.withdrawn_at is not None or not withdrawn)
     ]
     rows.sort(key=lambda row: (row[0], row[1].mapped.run.courserun_key if row[1].mapped else ""))
@@ -187,7 +187,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Show past syncs: when, how long, how they ended, what they did. Kept for 90 days."""
-    reports = wiring.store().reports(catalog, number)
+    reports = wiring.tables().reports.newest(catalog, number)
     if as_json:
         return _print_json([_report_json(report) for report in reports])
     table = _table(
@@ -259,7 +259,7 @@ def check(*, as_json: AsJson = False) -> None:
 
 def _try_storage() -> str:
     settings = wiring.settings()
-    wiring.store().try_out(settings.edx.client_id)
+    wiring.tables().account.try_out()
     return f"tables with the prefix {settings.storage.prefix} can be read and written"
 
 
@@ -273,7 +273,7 @@ def _our_catalogs() -> list[int]:
     configured = wiring.settings().edx.catalog_ids
     if configured:
         return list(configured)
-    listed = wiring.store().catalog_list(wiring.settings().edx.client_id)
+    listed = wiring.tables().account.catalog_list()
     return list(listed.catalog_ids) if listed else []
 
 
