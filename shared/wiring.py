@@ -94,7 +94,15 @@ def connect(
     flights = Flights()
     store = tables.catalogs
     syncer = Syncer(tables, edx, settings, say=outbox.say, now=now, clock=clock, sleep=sleep)
-    catalogs = OurCatalogs(tables.account, edx, settings, now=now)
+    catalogs = OurCatalogs(
+        settings.edx.catalog_ids,
+        tables.account,
+        tables.reports,
+        syncer.sessions,
+        outbox.say,
+        now=now,
+        clock=clock,
+    )
     syncs = SharedSyncs(syncer, catalogs, store, flights=flights, pool=pool, outbox=outbox)
     editions = Editions(store, flights=flights, now=now)
     return Connector(

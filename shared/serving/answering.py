@@ -110,9 +110,7 @@ class Answering:
         self._pool = pool
         self._now = now
 
-    async def answer(
-        self, question: Question, reader: Reader, origin: Origin, deadline: Deadline
-    ) -> Answer:
+    async def answer(self, question: Question, reader: Reader, origin: Origin, deadline: Deadline) -> Answer:
         """Bring the catalogs that a request asks about up to date as it wishes, and answer it.
 
         Args:
@@ -133,9 +131,7 @@ class Answering:
         except StorageError as error:
             raise StorageError(f"{error.message}. {INTACT}") from error
 
-    async def _answer(
-        self, question: Question, reader: Reader, origin: Origin, deadline: Deadline
-    ) -> Answer:
+    async def _answer(self, question: Question, reader: Reader, origin: Origin, deadline: Deadline) -> Answer:
         reading = Deadline(deadline.at_s + READING_S, deadline.clock)
         bringing = _Bringing(Limits.of(question.freshness, self._settings))
         ids = await self._ours(question, origin, bringing, deadline, reading)
@@ -249,9 +245,7 @@ class Answering:
             (head,) = heads.values()
             if head and head.synced_at and rfc3339(now) < head.holds_until and reader.has(head.tag):
                 return self._described(head.tag, head.synced_at, bringing)
-        editions = [
-            await self._editions.of(catalog_id, head, reading) for catalog_id, head in heads.items()
-        ]
+        editions = [await self._editions.of(catalog_id, head, reading) for catalog_id, head in heads.items()]
         # Each run once: from the catalog synced last, then the lowest id.
         editions.sort(key=lambda edition: (-edition.synced_at.timestamp(), edition.catalog_id))
         if question.courserun_key is not None:

@@ -39,22 +39,23 @@ class Editions:
         self._merged: tuple[tuple[str, ...], Body] | None = None
 
     async def of(self, catalog_id: int, head: Head | None, deadline: Deadline) -> Edition:
-        """Return a catalog's body as it is now, as the head says or as a newer one does.
+        """Return a catalog's body as it is now, as its head says or as a newer one does.
 
         Raises:
             SyncUnfinished: no sync of it has finished yet.
             StateDamaged: the published state cannot be read whole.
         """
+        head, synced_at = _finished(catalog_id, head)
         while True:
-            if head is None or head.synced_at is None:
-                raise SyncUnfinished(f"No sync of catalog {catalog_id} has finished yet")
             known = self._known.get(catalog_id)
             if known and known.generation == head.generation and self._holds(known.body):
-                return known._replace(synced_at=head.synced_at)
+                return known._replace(synced_at=synced_at)
             begun = partial(self._edition, catalog_id, head)
-            made = await wait_for_storage(self._flights.join(("edition", catalog_id, head.generation), begun), deadline)
+            made = await wait_for_storage(
+                self._flights.join(("edition", catalog_id, head.generation), begun), deadline
+            )
             if self._holds(made.body):
-                return made if made.generation != head.generation else made._replace(synced_at=head.synced_at)
+                return made._replace(synced_at=synced_at) if made.generation == head.generation else made
 
     async def merged(self, editions: Sequence[Edition], deadline: Deadline) -> Body:
         """Return the runs of several catalogs as one body; of a run in several, the first edition's."""
@@ -62,7 +63,9 @@ class Editions:
         if self._merged and self._merged[0] == tags:
             return self._merged[1]
         bodies = [edition.body.packed for edition in editions]
-        return await wait_for_storage(self._flights.join(("merged", tags), partial(self._merge, tags, bodies)), deadline)
+        return await wait_for_storage(
+            self._flights.join(("merged", tags), partial(self._merge, tags, bodies)), deadline
+        )
 
     async def unpacked(self, body: Body, deadline: Deadline) -> bytes:
         """Return the JSON of a body; callers who come together share the bytes."""
@@ -73,10 +76,9 @@ class Editions:
     def _holds(self, body: Body) -> bool:
         return rfc3339(self._now()) < body.holds_until
 
-    def _edition(self, catalog_id: int, head: Head | None) -> Edition:
+    def _edition(self, catalog_id: int, newest: Head | None) -> Edition:
         for _ in range(_READS):
-            if head is None or head.synced_at is None:
-                raise SyncUnfinished(f"No sync of catalog {catalog_id} has finished yet")
+            head, synced_at = _finished(catalog_id, newest)
             known = self._known.get(catalog_id)
             if known and known.generation == head.generation:
                 body = known.body
@@ -84,16 +86,15 @@ class Editions:
                 try:
                     packed = self._store.body(catalog_id, head)
                 except StateDamaged:
-                    generation = head.generation
-                    head = self._store.head(catalog_id)
-                    if head and head.generation == generation:
+                    newest = self._store.head(catalog_id)
+                    if newest and newest.generation == head.generation:
                         raise
                     continue
                 body = Body(packed, head.tag, head.holds_until, head.runs)
             now = self._now()
             if rfc3339(now) >= body.holds_until:  # a run has begun or ended since it was rendered
                 body = render_again(body.packed, now)
-            edition = Edition(catalog_id, head.generation, head.synced_at, body)
+            edition = Edition(catalog_id, head.generation, synced_at, body)
             self._known[catalog_id] = edition
             return edition
         raise StateDamaged(catalog_id, "changes faster than it can be read")
@@ -102,3 +103,10 @@ class Editions:
         body = merge(bodies)
         self._merged = (tags, body)
         return body
+
+
+def _finished(catalog_id: int, head: Head | None) -> tuple[Head, datetime]:
+    """Return a head, and the end of the sync that it shows."""
+    if head is None or head.synced_at is None:
+        raise SyncUnfinished(f"No sync of catalog {catalog_id} has finished yet")
+    return head, head.synced_at

@@ -39,6 +39,6 @@ class Outbox:
             self._lines.clear()
             self._dropped = 0
         if dropped:
-            logger.warning("%d earlier log lines of syncs were dropped: nothing had called this process", dropped)
+            logger.warning("%d log lines of earlier syncs were dropped: nothing called this process", dropped)
         for level, line in lines:
             logger.log(level, "%s", line)

@@ -1,4 +1,4 @@
-"""The timer's round: every catalog of ours is synced, however fresh, and one log line says how each stands."""
+"""The timer's round: syncs every catalog of ours, however fresh, and says in one log line how each stands."""
 
 import json
 from collections.abc import Callable, Iterable

@@ -53,9 +53,10 @@ class SharedSyncs:
 
     async def list_catalogs(self, origin: Origin, deadline: Deadline, *, is_eager: bool) -> CatalogList:
         """Ask edX which catalogs are ours; errors as for `sync`."""
-        return await self._share(
+        listed: CatalogList = await self._share(
             "list-catalogs", partial(self._catalogs.ask, origin), deadline, is_eager=is_eager
         )
+        return listed
 
     async def sync(self, catalog_id: int, origin: Origin, deadline: Deadline, *, is_eager: bool) -> None:
         """Sync a catalog, or wait for the sync that is under way.
@@ -78,10 +79,9 @@ class SharedSyncs:
 
     async def republish(self, catalog_id: int, deadline: Deadline) -> bool:
         """Rebuild a damaged published state from what is stored; False when only a sync can."""
-        return await self._wait(
-            self._flights.join(f"republish-{catalog_id}", partial(self._syncer.republish, catalog_id)),
-            deadline,
-        )
+        running = self._flights.join(f"republish-{catalog_id}", partial(self._syncer.republish, catalog_id))
+        is_rebuilt: bool = await self._wait(running, deadline)
+        return is_rebuilt
 
     async def sync_in_turn(
         self,
@@ -115,15 +115,15 @@ class SharedSyncs:
                 await self.sync(catalog_id, origin, share, is_eager=is_eager)
             except ConnectorError as error:
                 failures[catalog_id] = error
-        for catalog_id, error in list(failures.items()):
-            if isinstance(error, _StillRunning) and (waits_to_the_end or error.running.done()):
+        for catalog_id, failure in list(failures.items()):
+            if isinstance(failure, _StillRunning) and (waits_to_the_end or failure.running.done()):
                 del failures[catalog_id]
                 try:
-                    await self._wait(error.running, deadline)
-                except BackingOff as late:
-                    failures[catalog_id] = late.failure
-                except ConnectorError as late:
-                    failures[catalog_id] = late
+                    await self._wait(failure.running, deadline)
+                except BackingOff as error:
+                    failures[catalog_id] = error.failure
+                except ConnectorError as error:
+                    failures[catalog_id] = error
         return failures
 
     async def _by_last_attempt(self, ids: Iterable[int], deadline: Deadline) -> list[int]:
@@ -140,9 +140,7 @@ class SharedSyncs:
             for catalog_id, lease in leases.items()
         }
 
-    async def _share(
-        self, key: str, begin: Callable[..., Any], deadline: Deadline, *, is_eager: bool
-    ) -> Any:
+    async def _share(self, key: str, begin: Callable[..., Any], deadline: Deadline, *, is_eager: bool) -> Any:
         if deadline.has_passed:
             raise SyncUnfinished("no time was left for it; ask again")
         while True:
