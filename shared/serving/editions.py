@@ -1,6 +1,6 @@
 """What a catalog, and a merge of catalogs, looks like now: read, rendered and unpacked once for a crowd.
 
-A body holds until a run begins or ends. Callers who come after that share one rendering, as they share a sync;
+A body holds until a run begins or ends. Callers who come after that share one rendering, as they share syncs;
 the bodies of the last answers stay in memory, packed.
 """
 
