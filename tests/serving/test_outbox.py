@@ -1,4 +1,4 @@
-"""Lines that syncs say are logged by the invocation that asks for them: in order, each once, not endlessly many."""
+"""Lines of syncs are logged by the invocation that asks for them: in order, each once, not endlessly many."""
 
 import logging
 import threading
