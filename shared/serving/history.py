@@ -46,9 +46,9 @@ class _Place(NamedTuple):
     number: int
 
     @property
-    def order(self) -> tuple[float, int]:
-        """Sort newest first, then by catalog; in a catalog, the history's own order counts."""
-        return -self.at.timestamp(), self.catalog_id
+    def order(self) -> tuple[int, int, str, int]:
+        """Sort newest first, then by catalog; in a catalog as the history sorts its rows."""
+        return -int(self.at.timestamp() * 1000), self.catalog_id, self.generation, self.number
 
 
 class ChangesReader:
@@ -100,14 +100,8 @@ class ChangesReader:
         for published in self._history.pages(catalog_id, since, behind.at if behind else None):
             for number, entry in enumerate(published.entries):
                 place = _Place(published.at, catalog_id, published.generation, number)
-                if behind is None or _stands_behind(place, behind):
+                if behind is None or place.order > behind.order:
                     yield place, entry
-
-
-def _stands_behind(place: _Place, other: _Place) -> bool:
-    if place.order == other.order and place.generation == other.generation:
-        return place.number > other.number
-    return place.order > other.order
 
 
 def _keys(courserun_key: str | None) -> set[str] | None:

@@ -1,4 +1,4 @@
-"""Stand-ins with a state for what `serving` is built on: storage, syncs, the list of catalogs; all in memory."""
+"""Stand-ins with a state for what `serving` is built on: storage, syncs and the list of catalogs."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -144,7 +144,9 @@ class History:
     def pages(
         self, catalog_id: int, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[Published]:
-        for each in sorted(self.published.get(catalog_id, []), key=lambda each: each.at, reverse=True):
+        for each in sorted(
+            self.published.get(catalog_id, []), key=lambda each: (-each.at.timestamp(), each.generation)
+        ):
             if (since is None or each.at >= since) and (until is None or each.at <= until):
                 self.read += 1
                 yield each
