@@ -89,7 +89,7 @@ def connect(
             "ends a request at 230 s",
         )
     tables = tables or open_tables(settings.storage, settings.edx.client_id)
-    edx = edx or EdxClient(settings.edx, clock=clock, now=now, sleep=sleep)
+    edx = edx or EdxClient(settings.edx, clock=clock, now=now)
     pool = pool or ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")
     flights = Flights()
     store = tables.catalogs

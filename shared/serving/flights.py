@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
+from math import ceil
 from typing import Any, TypeVar, TypeVarTuple
 
 from shared.deadline import Deadline
@@ -89,4 +90,4 @@ async def wait_for_storage(future: Future[T], deadline: Deadline) -> T:
     try:
         return await wait(future, deadline)
     except TimeoutError:
-        raise StorageError(f"Table Storage did not answer within {waited_s:.0f} s") from None
+        raise StorageError(f"Table Storage did not answer within {ceil(waited_s)} s") from None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil
 from typing import Any
 
 from shared.deadline import Deadline
@@ -27,7 +28,7 @@ class _StillRunning(SyncUnfinished):
     """A caller's time has passed; `running` goes on."""
 
     def __init__(self, waited_s: float, running: Future[Any]) -> None:
-        super().__init__(f"it did not end within {waited_s:.0f} s; it goes on, ask again later")
+        super().__init__(f"it did not end within {ceil(waited_s)} s; it goes on, ask again later")
         self.running = running
 
 

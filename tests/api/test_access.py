@@ -636,7 +636,7 @@ def test_unknown_key_is_unavailable_when_the_fetch_does_not_end_in_time(
     ],
 )
 def test_claim_and_setting_that_do_not_match_are_logged_without_the_value_when_a_token_is_refused(
-    jwks: Jwks, caplog: pytest.LogCaptureFixture, claims: dict[str, object], fault: str
+    jwks: Jwks, caplog: pytest.LogCaptureFixture, claims: dict[str, Any], fault: str
 ) -> None:
     refused(jwks.access, bearer(**claims))
     assert caplog.messages == [f"A token was refused: {fault}"]

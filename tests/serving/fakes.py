@@ -169,20 +169,15 @@ class House:
     """Everything that `serving` needs, in memory, and its parts as `wiring` puts them together."""
 
     def __init__(self, ids: Sequence[int] = (1,)) -> None:
-        self.store: Any = Store()
-        self.syncer: Any = Syncer()
-        self.catalogs: Any = Catalogs(*ids)
-        self.history: Any = History()
+        self.store = Store()
+        self.syncer = Syncer()
+        self.catalogs = Catalogs(*ids)
+        self.history = History()
         self.clock = Clock()
         self.outbox = Outbox()
         self.pool = ThreadPoolExecutor(4)
         self.flights = Flights()
-        self.syncs = SharedSyncs(
-            self.syncer,
-            self.catalogs,
-            self.store,
-            flights=self.flights,
-            pool=self.pool,
-            outbox=self.outbox,
-        )
-        self.editions = Editions(self.store, flights=self.flights, now=self.clock.now)
+        parts: Any = (self.syncer, self.catalogs, self.store)  # they have the methods, not the types
+        self.syncs = SharedSyncs(*parts, flights=self.flights, pool=self.pool, outbox=self.outbox)
+        self.editions = Editions(parts[2], flights=self.flights, now=self.clock.now)
+        self.parts = parts

@@ -37,7 +37,8 @@ def house_of(histories: dict[int, list[Published]]) -> House:
 
 
 def read(house: House, **question: Any) -> Page:
-    reader = ChangesReader(house.history, house.catalogs, pool=house.pool)
+    history: Any = house.history
+    reader = ChangesReader(history, house.parts[1], pool=house.pool)
     return asyncio.run(reader.read(ChangesQuestion(**question), Deadline.after(10)))
 
 

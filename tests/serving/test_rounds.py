@@ -22,7 +22,8 @@ class Round:
     """One round of a house: its error and its line."""
 
     def __init__(self, house: House, seconds: float = 5) -> None:
-        rounds = Rounds(house.store, house.catalogs, house.syncs, pool=house.pool, now=house.clock.now)
+        _, catalogs, store = house.parts
+        rounds = Rounds(store, catalogs, house.syncs, pool=house.pool, now=house.clock.now)
         lines: list[str] = []
         self.error: ConnectorError | None = None
         try:
@@ -88,7 +89,7 @@ def test_catalog_that_does_not_end_counts_as_unfinished_and_goes_on() -> None:
     done = Round(house, 1)
     assert done.synced == [1, 2]
     assert done.error
-    assert "Catalog 1 could not be synced: it did not end within 0 s; it goes on" in done.error.message
+    assert "Catalog 1 could not be synced: it did not end within 1 s; it goes on" in done.error.message
     endless.may_end.set()
 
 
