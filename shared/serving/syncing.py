@@ -108,6 +108,7 @@ class SharedSyncs:
         Returns:
             What stopped those that were not synced; SyncUnfinished when it goes on.
         """
+        total_s = deadline.left_s()
         in_order = await self._by_last_attempt(ids, deadline)
         failures: dict[int, ConnectorError] = {}
         for at, catalog_id in enumerate(in_order):
@@ -121,6 +122,8 @@ class SharedSyncs:
                 del failures[catalog_id]
                 try:
                     await self._wait(failure.running, deadline)
+                except _StillRunning:
+                    failures[catalog_id] = _StillRunning(total_s, failure.running)
                 except BackingOff as error:
                     failures[catalog_id] = error.failure
                 except ConnectorError as error:

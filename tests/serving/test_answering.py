@@ -298,7 +298,7 @@ def test_failing_catalog_is_pulled_twice_then_left_alone_until_somebody_insists(
     assert [each.retry_at for each in answers[:2]] == [None, None]
     assert {each.retry_at for each in answers[2:]} == {clock.now() + timedelta(minutes=1)}
     assert {each.cache_status for each in answers} == {"hit; ttl=-100; detail=edx-protocol-error"}
-    with pytest.raises(SyncError, match="Catalog 1 could not be synced: .*400") as failure:
+    with pytest.raises(SyncError, match=r"Catalog 1 could not be synced: .*400") as failure:
         ask(connector, "stale-if-error=0")
     assert failure.value.retry_at == clock.now() + timedelta(minutes=1)
     assert len(pulls(sandbox)) == 2
