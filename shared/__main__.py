@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared import wiring
-from shared.api.access import fetch, signing_keys
+from shared.api.signing_keys import fetch_keys
 from shared.domain.course_run import MappedRun, StoredRun, availability, rfc3339
 from shared.domain.sync_report import SyncReport
 from shared.edx.models import EdxCatalog
@@ -229,7 +229,7 @@ def check(*, as_json: AsJson = False) -> None:
         ),
         (
             "JWKS",
-            lambda: f"{len(signing_keys(fetch(access_settings().jwks_url)))} keys that can sign RS256",
+            lambda: f"{len(fetch_keys(access_settings().jwks_url))} keys that can sign RS256",
             "check ADMIN_JWKS_URL, and that it can be reached from here",
         ),
     ]
