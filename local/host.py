@@ -32,7 +32,7 @@ from croniter import croniter
 
 from local.host_http import Request, Response, Server
 from shared.errors import ConfigurationError
-from shared.settings import with_settings_file
+from shared.settings_file import with_settings_file
 
 _log = logging.getLogger("local.host")
 

@@ -28,7 +28,9 @@ from local.sandbox_tokens import ROLE
 from local.show import console, show_reports, show_runs, step
 from shared.domain.sync_report import SyncReport
 from shared.errors import ConnectorError
-from shared.settings import connector_settings, is_loopback, with_settings_file
+from shared.setting_values import is_loopback
+from shared.settings import connector_settings
+from shared.settings_file import with_settings_file
 from shared.storage.store import TableStore
 from shared.wiring import open_tables
 

@@ -28,7 +28,8 @@ from shared.domain.course_run import MappedRun, StoredRun, availability, rfc3339
 from shared.domain.sync_report import SyncReport
 from shared.edx.models import EdxCatalog
 from shared.errors import ConfigurationError, ConnectorError, StorageError
-from shared.settings import access_settings, with_settings_file
+from shared.settings import access_settings
+from shared.settings_file import with_settings_file
 from shared.sync.sync import Caller, Preview, Progress
 
 BUDGET_S = 540.0
