@@ -277,8 +277,8 @@ def test_the_environment_wins_when_the_settings_file_sets_the_same(tmp_path: Pat
         (
             '{"IsEncrypted": true, "Values": {"A": "secret"}}',
             (
-                "is encrypted (IsEncrypted), which is not supported: decrypt it with `func settings decrypt`, "
-                'or set "IsEncrypted": false and put in the plain values'
+                "is encrypted (IsEncrypted), which is not supported: decrypt it with `func settings "
+                'decrypt`, or set "IsEncrypted": false and put in the plain values'
             ),
         ),
     ],
