@@ -21,10 +21,10 @@ from rich.markup import escape
 
 from local.azurite import Azurite, ensure_installed
 from local.child import Child, ChildFailed
-from local.host_process import FunctionFailed, HostProcess
-from local.sample_catalogue import sample_catalogs
+from local.host.process import FunctionFailed, HostProcess
 from local.sandbox import Sandbox
-from local.sandbox_tokens import ROLE
+from local.sandbox.content import sample_catalogs
+from local.sandbox.tokens import ROLE
 from local.show import console, show_reports, show_runs, step
 from shared.domain.sync_report import SyncReport
 from shared.errors import ConnectorError

@@ -178,7 +178,12 @@ def _kinds(kind: type[ConnectorError]) -> Iterator[type[ConnectorError]]:
         yield from _kinds(narrower)
 
 
-def log_unexpected(logger: logging.Logger, error: BaseException) -> None:
-    """Log the kind and place of an error that is none of ours; its text may hold anything and stays out."""
+def unexpected(error: BaseException) -> str:
+    """Describe an error that is none of ours by kind and place; its text may hold anything and stays out."""
     places = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("Unexpected %s\n%s", type(error).__name__, places)
+    return f"Unexpected {type(error).__name__}\n{places}"
+
+
+def log_unexpected(logger: logging.Logger, error: BaseException) -> None:
+    """Log an error that is none of ours."""
+    logger.error("%s", unexpected(error))

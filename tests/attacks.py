@@ -12,7 +12,7 @@ from time import time
 from typing import Any
 
 from local.sandbox import Sandbox
-from local.sandbox_tokens import ROLE, SigningKey
+from local.sandbox.tokens import ROLE, SigningKey
 
 PATH = "/ExternalLinks/edXCourseruns"
 KEY = "Local-Subscription-Key-1"

@@ -1,4 +1,7 @@
-"""Builders of what edX sends, as JSON: a plain sample each, and the fields that a test is about."""
+"""Builders of what edX sends, as JSON: a plain sample each, and the fields that a test is about.
+
+The plain run has begun and does not end, by the real clock as well as by that of a test.
+"""
 
 from typing import Any
 
@@ -13,10 +16,10 @@ def make_run(**overrides: Any) -> dict[str, Any]:
         "course_uuid": "2f0f1b0c-3a58-4d0e-9d2b-6a6d5a1f7c11",
         "uuid": "a64c2f5e-87d4-4b0e-b5d3-0e8f6a9c1d22",
         "title": "Introduction to Computer Science and Programming Using Python",
-        "start": "2026-06-01T15:00:00Z",
-        "end": "2026-08-24T23:30:00Z",
-        "enrollment_start": "2026-03-01T00:00:00Z",
-        "enrollment_end": "2026-08-10T23:59:59Z",
+        "start": "2026-01-12T15:00:00Z",
+        "end": "3000-01-01T00:00:00Z",
+        "enrollment_start": "2025-10-01T00:00:00Z",
+        "enrollment_end": "2999-12-15T23:59:59Z",
         "min_effort": 14,
         "max_effort": 16,
         "weeks_to_complete": 9,
@@ -32,12 +35,13 @@ def make_run(**overrides: Any) -> dict[str, Any]:
 
 
 def make_course(*runs: object, **overrides: Any) -> dict[str, Any]:
-    """Build a course of these runs, of one plain run when none is given."""
+    """Build a course of these runs; when none is given, of one plain run whose key follows the course's."""
+    key = overrides.get("key", "MITx+6.00.1x")
     return {
-        "key": "MITx+6.00.1x",
+        "key": key,
         "uuid": "2f0f1b0c-3a58-4d0e-9d2b-6a6d5a1f7c11",
         "title": "Introduction to Computer Science and Programming Using Python",
         "image": {"src": "https://prod-discovery.edx-cdn.org/media/course/image/6001x.jpg"},
         "marketing_url": "https://www.edx.org/course/mitx-6-00-1x",
-        "course_runs": list(runs) or [make_run()],
+        "course_runs": list(runs) or [make_run(key=f"course-v1:{key}+2T2026")],
     } | overrides

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from local.azurite import Azurite
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
 
 SUBSCRIPTION_KEY = "test-subscription-key"

@@ -5,9 +5,15 @@ Pure. `serving` reads entries back, `storage/history.py` keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from uuid import UUID
+
+from pydantic_core import from_json
+
+from shared.domain.comparison import NOT_SERVED, is_open
+from shared.domain.published import ServedRun
 
 Kind = Literal["added", "changed", "restored", "removed", "first-sync"]
 Reason = Literal["missing", "unpublished", "ended"]
@@ -59,3 +65,61 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> Fi
         for name in names
         if before.get(name) != after.get(name)
     }
+
+
+def entries(
+    before: Mapping[bytes, ServedRun],
+    after: Mapping[bytes, ServedRun | None],
+    touched: Iterable[bytes],
+    *,
+    moment: str,
+    known: Mapping[bytes, bytes],
+    rows_before: Mapping[bytes, ServedRun | None],
+    notes: Mapping[bytes, str],
+) -> list[Entry]:
+    """Return what callers see change between two published states, sorted by `courserunKey`.
+
+    Args:
+        before: the body that was published, by packed run id.
+        after: what edX shows now; None when it does not publish the run.
+        touched: the runs that can differ; all others are the same.
+        moment: now (RFC 3339, UTC): a run that ended by the clock was gone before, which is no change.
+        known: run id → digest before the sync.
+        rows_before: what was stored of runs that were known and not in the body (ended, or not published).
+        notes: the note of the approval that counts for a run.
+    """
+    found = []
+    for run_id in touched:
+        was, now_shown = before.get(run_id), after.get(run_id)
+        was_open, is_open_now = is_open(was, moment), is_open(now_shown, moment)
+        if now_shown is not None and is_open_now:
+            found.append(_shown_entry(run_id, was, now_shown, known.get(run_id), rows_before, notes))
+        elif was is not None and was_open:
+            reason: Reason = (
+                "ended" if now_shown is not None else "unpublished" if run_id in after else "missing"
+            )
+            run_uuid = str(UUID(bytes=run_id))
+            found.append(Entry(kind="removed", courserun_key=was.courserun_key, id=run_uuid, reason=reason))
+    return sorted((entry for entry in found if entry), key=lambda entry: entry.courserun_key)
+
+
+def _shown_entry(  # noqa: PLR0917 - the two sides of one run
+    run_id: bytes,
+    was: ServedRun | None,
+    now_shown: ServedRun,
+    digest_before: bytes | None,
+    rows_before: Mapping[bytes, ServedRun | None],
+    notes: Mapping[bytes, str],
+) -> Entry | None:
+    after = from_json(now_shown.json)
+    was = was or rows_before.get(run_id)
+    if was is None:
+        kind: Kind = "restored" if digest_before in NOT_SERVED else "added"
+        return Entry(kind=kind, courserun_key=now_shown.courserun_key, id=after["id"])
+    fields = differences(from_json(was.json), after)
+    if not fields:
+        return None
+    note = notes.get(run_id) if "modularCredit" in fields else None
+    return Entry(
+        kind="changed", courserun_key=now_shown.courserun_key, id=after["id"], fields=fields, note=note
+    )

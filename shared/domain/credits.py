@@ -21,6 +21,10 @@ class Approval(NamedTuple):
     by: str
     at: datetime  # aware, UTC
 
+    def applied_to(self, mapped: MappedRun) -> MappedRun:
+        """Return the run with the credit that was approved for it."""
+        return mapped._replace(run=mapped.run.model_copy(update={"modular_credit": self.credit}))
+
 
 class Approvals:
     """All approvals, as one sync reads them.
@@ -39,10 +43,3 @@ class Approvals:
         if own is None and mapped.course_key is not None:
             return self._by_key.get(mapped.course_key)
         return own
-
-    def applied(self, mapped: MappedRun) -> MappedRun:
-        """Return the run with the credit that was approved for it, if any."""
-        approval = self.of(mapped)
-        if approval is None:
-            return mapped
-        return mapped._replace(run=mapped.run.model_copy(update={"modular_credit": approval.credit}))

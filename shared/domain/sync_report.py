@@ -14,8 +14,12 @@ class SyncReport:
     """One sync of one catalog: when, how it ended, what it found. Times are aware UTC.
 
     `runs` are the course runs that edX showed; each is created, changed, restored (it had been withdrawn)
-    or unchanged, and `rejected` ones come on top. `incomplete` says why a pull that was not whole withdrew
-    nothing. `unknown_tracks` counts runs by the edX track that has no contract type.
+    or unchanged, and `rejected` ones come on top. Three numbers left the answer: `withdrawn` runs, which edX
+    no longer shows; `unpublished` ones, which it shows and does not publish any more; and `ended_early` ones,
+    whose end it moved into the past. `incomplete` says why a pull that was not whole withdrew nothing.
+    `unknown_tracks` counts runs by the edX track that has no contract type. `warnings` are sentences about
+    what went on without stopping the sync. `waited_s` is the time before the sync began, spent on another
+    sync of the catalog or on edX's rate limit.
     """
 
     sync_id: str
@@ -31,19 +35,23 @@ class SyncReport:
     changed: int = 0
     unchanged: int = 0
     withdrawn: int = 0
+    unpublished: int = 0
+    ended_early: int = 0
     restored: int = 0
     rejected: int = 0
     rejections: Sequence[Rejection] = ()
     unknown_tracks: Mapping[str, int] = field(default_factory=dict)
     incomplete: str | None = None
+    warnings: Sequence[str] = ()
+    waited_s: float = 0.0
     edx_requests: int = 0
     throttled_until: datetime | None = None
     error: str | None = None
 
     @property
     def seconds(self) -> float:
-        """How long the sync took."""
-        return (self.ended - self.started).total_seconds()
+        """How long the sync took, without the time that it waited before it began."""
+        return (self.ended - self.started).total_seconds() - self.waited_s
 
     def log_line(self) -> str:
         """Write the report as one line of JSON that Application Insights can query."""

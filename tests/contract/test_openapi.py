@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from local.azurite import Azurite
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from shared.api.openapi import document
 from tests.conftest import SUBSCRIPTION_KEY

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from tests.attacks import ATTACKS, Attack, guarded_settings, secrets
 

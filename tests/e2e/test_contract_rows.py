@@ -11,59 +11,24 @@ import pytest
 import requests
 
 from local.azurite import Azurite
-from local.host_process import HostProcess
-from local.sample_catalogue import make_course, make_run, make_seat
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer, slow, throttle
-from local.sandbox_tokens import SigningKey
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer, slow, throttle
+from local.sandbox.tokens import SigningKey
+from tests.builders import make_course, make_run
+from tests.contract.example import COURSE, ENDED_KEY, KEY, SERVED
 from tests.contract.schema import CONTRACT
 
-KEY = "contract-rows-key"
-FULL = "course-v1:NUSx+A1x+1T2026"
+SUBSCRIPTION_KEY = "contract-rows-key"
 OLD_STYLE = "NUSx/A2x/2T2026"
-ENDED = "course-v1:NUSx+A1x+1T2001"
-FULL_SERVED = {
-    "id": "83eb7785-71e3-553f-8561-1b57d929abb0",
-    "courserunKey": FULL,
-    "uuid": "11111111-1111-4111-8111-111111111111",
-    "startDate": "2001-01-01T00:00:00Z",
-    "endDate": "2999-12-31T00:00:00Z",
-    "enrollmentStart": "2000-12-01T00:00:00Z",
-    "enrollmentEnd": "2999-06-30T00:00:00Z",
-    "minEffort": 6,
-    "maxEffort": 9,
-    "pacingType": "self-paced",
-    "weeksToComplete": 8,
-    "availability": "Current",
-    "marketingUrl": "https://www.edx.org/course/a1x",
-    "enrollmentUrl": "https://courses.edx.org/course_modes/choose/course-v1%3ANUSx%2BA1x%2B1T2026/",
-    "price": "199.00",
-    "type": "verified",
-    "modularCredit": 2,
-}
 
 
 def catalogs() -> list[Catalog]:
-    full = make_run(
-        FULL,
-        start="2001-01-01T08:00:00.123456+08:00",
-        end="2999-12-31T00:00:00Z",
-        enrollment_start="2000-12-01T00:00:00Z",
-        enrollment_end="2999-06-30T00:00:00Z",
-        pacing_type="self_paced",
-        weeks_to_complete=8,
-        min_effort=6,
-        max_effort=9,
-        marketing_url="https://www.edx.org/course/a1x",
-        enrollment_url=None,
-        seats=[make_seat("audit", "0.00"), make_seat("verified", "199.00")],
-    )
-    ended = make_run(ENDED, start="2001-01-01T00:00:00Z", end="2001-12-31T00:00:00Z")
     return [
-        Catalog(7, "Ours", [make_course("NUSx+A1x", [full, ended], uuid=FULL_SERVED["uuid"])]),
-        Catalog(8, "Ours too", [make_course("NUSx+A2x", [make_run(OLD_STYLE, start=None)])]),
-        Catalog(9, "Somebody else's", [make_course("NUSx+A3x")], viewers=["somebody-else"]),
+        Catalog(7, "Ours", [COURSE]),
+        Catalog(8, "Ours too", [make_course(make_run(key=OLD_STYLE, start=None), key="NUSx+A2x")]),
+        Catalog(9, "Somebody else's", [make_course(key="NUSx+A3x")], viewers=["somebody-else"]),
     ]
 
 
@@ -78,7 +43,7 @@ def start(sandbox: Sandbox, azurite: Azurite, prefix: str) -> HostProcess:
         **sandbox.settings(),
         "TABLES_CONNECTION_STRING": azurite.connection_string,
         "TABLES_PREFIX": prefix,
-        "APIM_SUBSCRIPTION_KEYS": f"another-key, {KEY}",
+        "APIM_SUBSCRIPTION_KEYS": f"another-key, {SUBSCRIPTION_KEY}",
         "SYNC_SCHEDULE": "0 0 0 1 1 *",
     }
     return HostProcess(settings)
@@ -99,7 +64,7 @@ class Caller:
 
     def get(self, query: str = "", *, method: str = "GET", **headers: Any) -> requests.Response:
         sent = {
-            "Ocp-Apim-Subscription-Key": KEY,
+            "Ocp-Apim-Subscription-Key": SUBSCRIPTION_KEY,
             "Authorization": self.token,
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }
@@ -137,8 +102,8 @@ def test_catalogue_is_an_array_that_follows_the_schema_to_the_letter(caller: Cal
     response = caller.get()
     assert response.status_code == 200
     runs = response.json()
-    assert [run["courserunKey"] for run in runs] == [OLD_STYLE, FULL]  # sorted, the ended one left out
-    assert runs[1] == FULL_SERVED
+    assert [run["courserunKey"] for run in runs] == [OLD_STYLE, KEY]  # sorted, the ended one left out
+    assert runs[1] == SERVED
     for run in runs:
         CONTRACT.validate(run)
         assert None not in run.values()
@@ -176,17 +141,17 @@ def test_unknown_parameters_a_body_and_empty_parameters_are_ignored(caller: Call
         response = session.get(
             f"{caller.url}?catalogId=&courserunKey=&x=1&x=2&CatalogId=0",
             data="{body}",
-            headers={"Ocp-Apim-Subscription-Key": KEY, "Authorization": caller.token},
+            headers={"Ocp-Apim-Subscription-Key": SUBSCRIPTION_KEY, "Authorization": caller.token},
             timeout=30,
         )
-    assert [run["courserunKey"] for run in response.json()] == [OLD_STYLE, FULL]
+    assert [run["courserunKey"] for run in response.json()] == [OLD_STYLE, KEY]
 
 
 # catalogId
 
 
 def test_only_one_catalog_is_answered_when_it_is_named(caller: Caller) -> None:
-    assert caller.keys("catalogId=7") == [FULL]
+    assert caller.keys("catalogId=7") == [KEY]
     assert caller.keys("catalogId=8") == [OLD_STYLE]
 
 
@@ -220,11 +185,11 @@ def test_answer_is_404_when_edx_says_so_of_the_catalog(caller: Caller, sandbox: 
 
 
 @pytest.mark.parametrize(
-    "query", [FULL, "course-v1%3ANUSx%2BA1x%2B1T2026", "course-v1:NUSx%20A1x%201T2026", f"{FULL}&catalogId=7"]
+    "query", [KEY, "course-v1%3ANUSx%2BA1x%2B1T2026", "course-v1:NUSx%20A1x%201T2026", f"{KEY}&catalogId=7"]
 )
 def test_one_run_is_a_bare_object_when_its_key_is_given(caller: Caller, query: str) -> None:
     response = caller.get(f"courserunKey={query}")
-    assert response.json() == FULL_SERVED
+    assert response.json() == SERVED
     assert response.content in caller.get().content
     assert response.headers["ETag"] != caller.get().headers["ETag"]
 
@@ -236,8 +201,8 @@ def test_one_run_is_found_when_its_key_is_of_the_old_style(caller: Caller) -> No
 
 @pytest.mark.parametrize(
     "query",
-    ["courserunKey=unknown", f"courserunKey={ENDED}", f"courserunKey={FULL}&catalogId=8",
-     f"courserunKey={FULL.lower()}", f"courserunKey={'x' * 255}"],
+    ["courserunKey=unknown", f"courserunKey={ENDED_KEY}", f"courserunKey={KEY}&catalogId=8",
+     f"courserunKey={KEY.lower()}", f"courserunKey={'x' * 255}"],
 )  # fmt: skip
 def test_answer_is_404_when_the_run_is_unknown_ended_or_elsewhere(caller: Caller, query: str) -> None:
     response = caller.get(query, If_None_Match="*")
@@ -245,21 +210,21 @@ def test_answer_is_404_when_the_run_is_unknown_ended_or_elsewhere(caller: Caller
 
 
 def test_answer_is_404_while_the_run_is_withdrawn(caller: Caller, sandbox: Sandbox) -> None:
-    before = caller.get(f"courserunKey={FULL}").json()
+    before = caller.get(f"courserunKey={KEY}").json()
     courses = sandbox.catalogs[7].courses
-    sandbox.catalogs[7].replace([make_course("NUSx+A4x")])
+    sandbox.catalogs[7].replace([make_course(key="NUSx+A4x")])
     try:
-        response = caller.get(f"courserunKey={FULL}", Cache_Control="max-age=0")
+        response = caller.get(f"courserunKey={KEY}", Cache_Control="max-age=0")
         assert (response.status_code, error(response)) == (404, "the course run is not found")
     finally:
         sandbox.catalogs[7].replace(courses)
-    assert caller.get(f"courserunKey={FULL}", Cache_Control="max-age=0").json() == before
+    assert caller.get(f"courserunKey={KEY}", Cache_Control="max-age=0").json() == before
 
 
 @pytest.mark.parametrize(
     "query",
     ["courserunKey=a%00b", "courserunKey=a%0Ab", "courserunKey=a%C2%85b", f"courserunKey={'x' * 256}",
-     f"courserunKey={FULL}&courserunKey={FULL}"],
+     f"courserunKey={KEY}&courserunKey={KEY}"],
 )  # fmt: skip
 def test_answer_is_400_when_the_run_key_is_malformed(caller: Caller, query: str) -> None:
     response = caller.get(query)
@@ -270,7 +235,7 @@ def test_answer_is_400_when_the_run_key_is_malformed(caller: Caller, query: str)
 # 304
 
 
-@pytest.mark.parametrize("query", ["", "catalogId=7", f"courserunKey={FULL}"])
+@pytest.mark.parametrize("query", ["", "catalogId=7", f"courserunKey={KEY}"])
 def test_answer_is_304_when_the_caller_has_the_json(caller: Caller, query: str) -> None:
     tag = caller.get(query).headers["ETag"]
     for condition in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
@@ -301,7 +266,7 @@ def test_tag_changes_exactly_when_the_json_does(caller: Caller, sandbox: Sandbox
     assert caller.get(Cache_Control="no-cache").headers["ETag"] == tag
     sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=1)
     changed = caller.get(Cache_Control="no-cache", If_None_Match=tag)
-    sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=4)
+    sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=14)
     assert changed.status_code == 200
     assert changed.headers["ETag"] != tag
     assert caller.get(Cache_Control="no-cache").headers["ETag"] == tag
@@ -322,7 +287,9 @@ def without_role(sandbox: Sandbox) -> str:
     return f"Bearer {sandbox.mint(roles=['Student'])}"
 
 
-@pytest.mark.parametrize("key", [None, "", "wrong", KEY.upper(), f"another-key,{KEY}"])
+@pytest.mark.parametrize(
+    "key", [None, "", "wrong", SUBSCRIPTION_KEY.upper(), f"another-key,{SUBSCRIPTION_KEY}"]
+)
 def test_answer_is_401_before_all_else_when_the_subscription_key_is_wrong(
     caller: Caller, sandbox: Sandbox, key: str | None
 ) -> None:
@@ -401,7 +368,7 @@ def test_answer_is_500_when_the_first_sync_has_not_finished_and_says_when_to_com
     assert sandbox.requests_to("/(catalog|oauth2)/") == []
     assert partial.status_code == 500
     assert "Retry-After" not in partial.headers
-    assert [run["courserunKey"] for run in stored.json()] == [FULL]
+    assert [run["courserunKey"] for run in stored.json()] == [KEY]
 
 
 # Time, and callers who come together
@@ -429,5 +396,5 @@ def test_callers_share_one_pull_when_they_come_together(caller: Caller, sandbox:
         answers = list(callers.map(lambda _: caller.get("catalogId=7", Cache_Control="no-cache"), range(12)))
     assert {each.status_code for each in answers} == {200}
     assert len({each.content for each in answers}) == 1
-    assert json.loads(answers[0].content) == [FULL_SERVED]
+    assert json.loads(answers[0].content) == [SERVED]
     assert len(sandbox.requests_to("/7/courses/")) == 1

@@ -9,13 +9,13 @@ import requests
 
 from local.azurite import Azurite
 from local.host import Host
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from shared import wiring
 from tests.conftest import SUBSCRIPTION_KEY
 from tests.faults.promise import Stored
 from tests.faults.stage import Stage
-from tests.faults.table_proxy import TableProxy
+from tests.table_proxy import TableProxy
 
 _REPOSITORY = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 import requests
 from azure.data.tables import TableServiceClient
 
-from local.sandbox_catalogs import Catalog
+from local.sandbox.catalogs import Catalog
 from tests.builders import make_course, make_run, make_seat
 from tests.contract.schema import CONTRACT
 

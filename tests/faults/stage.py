@@ -15,9 +15,9 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
+from local.sandbox.catalogs import Catalog
 from tests.conftest import SUBSCRIPTION_KEY
 from tests.faults.promise import (
     Stored,

@@ -17,10 +17,10 @@ import requests
 
 from local.azurite import Azurite
 from local.host import Host
-from local.host_process import FunctionFailed, HostProcess
+from local.host.process import FunctionFailed, HostProcess
 from local.sandbox import TOKEN_PATH, Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import (
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import (
     MIB,
     Action,
     answer,
@@ -39,7 +39,7 @@ from local.sandbox_faults import (
     trickle,
     without,
 )
-from local.sandbox_http import Exchange, Reply, text_reply
+from local.sandbox.http import Exchange, Reply, text_reply
 from shared.errors import ConnectorError
 from tests.conftest import SUBSCRIPTION_KEY
 from tests.contract.schema import CONTRACT

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog, StoredCourse
-from local.sandbox_http import Exchange, Reply
+from local.sandbox.catalogs import Catalog, StoredCourse
+from local.sandbox.http import Exchange, Reply
 from tests.faults.promise import (
     NEVER,
     Stored,

@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from local.host import Host
-from local.host_process import FunctionFailed, HostProcess
+from local.host.process import FunctionFailed, HostProcess
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
+from local.sandbox.catalogs import Catalog
 from tests.faults.promise import (
     ENDED,
     NEVER,

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 
-from local.host_process import HostProcess
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import slow
+from local.host.process import HostProcess
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import slow
 from shared.api.contract import parse_freshness
 from shared.domain.published import unpack
 from shared.domain.query import Question
@@ -32,7 +32,7 @@ from shared.sync.sync import Caller, Syncer
 from shared.wiring import open_tables
 from tests.faults.promise import assert_kept, assert_reached, assert_says, assert_shows, plain_course, runs_of
 from tests.faults.stage import Stage, wait_until
-from tests.faults.table_proxy import Gate, TableProxy
+from tests.table_proxy import Gate, TableProxy
 
 LAST_OF_A_SYNC = "find old reports"
 

@@ -10,9 +10,9 @@ from azure.data.tables import TableClient, UpdateMode
 
 from local.azurite import Azurite
 from local.host import Host
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
+from local.sandbox.catalogs import Catalog
 from shared import wiring
 from tests.faults.promise import (
     Runs,
@@ -24,7 +24,7 @@ from tests.faults.promise import (
     runs_of,
 )
 from tests.faults.stage import Stage
-from tests.faults.table_proxy import (
+from tests.table_proxy import (
     Exchange,
     Fault,
     Rule,

@@ -14,11 +14,11 @@ import pytest
 import requests
 
 from local.azurite import Azurite
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from tests.faults.promise import assert_reached, assert_says
 from tests.faults.stage import Stage
-from tests.faults.table_proxy import Exchange, Fault, Gate, TableProxy
+from tests.table_proxy import Exchange, Fault, Gate, TableProxy
 
 KINDS = (
     "take or renew lease",

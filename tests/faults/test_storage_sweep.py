@@ -17,11 +17,11 @@ from azure.data.tables import EdmType, EntityProperty, TableClient, TableService
 
 from local.azurite import Azurite
 from local.host import Host
-from local.host_process import HostProcess
+from local.host.process import HostProcess
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_http import Exchange as SandboxExchange
-from local.sandbox_http import Reply
+from local.sandbox.catalogs import Catalog
+from local.sandbox.http import Exchange as SandboxExchange
+from local.sandbox.http import Reply
 from shared import wiring
 from shared.sync.sync import Caller
 from tests.faults.promise import (
@@ -36,7 +36,7 @@ from tests.faults.promise import (
     runs_of,
 )
 from tests.faults.stage import Stage
-from tests.faults.table_proxy import (
+from tests.table_proxy import (
     Exchange,
     Fault,
     TableProxy,
@@ -142,7 +142,7 @@ def in_batches(fault: Fault) -> Fault:
     """Let a fault befall batches alone."""
 
     def act(exchange: Exchange) -> None:
-        if "$batch" in exchange.request.path:
+        if exchange.request.is_batch:
             fault(exchange)
         else:
             exchange.send(*exchange.forward())

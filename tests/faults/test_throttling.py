@@ -13,11 +13,11 @@ import pytest
 import requests
 
 from local.host import Host
-from local.host_process import FunctionFailed, HostProcess
+from local.host.process import FunctionFailed, HostProcess
 from local.sandbox import TOKEN_PATH, Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import Action, throttle
-from local.sandbox_http import Exchange, Reply
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import Action, throttle
+from local.sandbox.http import Exchange, Reply
 from shared import wiring
 from tests.faults.promise import (
     Stored,

@@ -11,7 +11,7 @@ from local.azurite import Azurite
 from shared.settings import StorageSettings
 from shared.storage.store import TableStore
 from shared.storage.table import Table
-from tests.integration.tables_proxy import TablesProxy
+from tests.table_proxy import TableProxy
 
 
 class Clock:
@@ -51,13 +51,13 @@ def store(storage: StorageSettings) -> TableStore:
 
 
 @pytest.fixture
-def proxy(azurite: Azurite) -> Iterator[TablesProxy]:
-    with TablesProxy(azurite.connection_string) as proxy:
+def proxy(azurite: Azurite) -> Iterator[TableProxy]:
+    with TableProxy(azurite.connection_string) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def proxied_store(proxy: TablesProxy, tables_prefix: str) -> TableStore:
+def proxied_store(proxy: TableProxy, tables_prefix: str) -> TableStore:
     """The same tables through the proxy."""
     return TableStore(
         StorageSettings(connection_string=SecretStr(proxy.connection_string), prefix=tables_prefix)
@@ -76,7 +76,7 @@ def table(runs_client: TableClient, clock: Clock) -> Table:
 
 
 @pytest.fixture
-def proxied_table(proxy: TablesProxy, tables_prefix: str, clock: Clock) -> Table:
+def proxied_table(proxy: TableProxy, tables_prefix: str, clock: Clock) -> Table:
     """The same table through the proxy."""
     client = TableClient.from_connection_string(
         proxy.connection_string, f"{tables_prefix}CourseRuns", retry_total=0

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import requests
 
-from local.host_process import HostProcess
-from tests.integration.tables_proxy import TablesProxy
+from local.host.process import HostProcess
+from tests.table_proxy import TableProxy
 
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ASK = "/ExternalLinks/edXCourseruns?catalogId=1"
 
 
 @pytest.fixture
-def counted_settings(settings: dict[str, str], proxy: TablesProxy) -> dict[str, str]:
+def counted_settings(settings: dict[str, str], proxy: TableProxy) -> dict[str, str]:
     return {**settings, "EDX_CATALOG_IDS": "1", "TABLES_CONNECTION_STRING": proxy.connection_string}
 
 
@@ -29,11 +29,11 @@ def host(counted_settings: dict[str, str]) -> Iterator[HostProcess]:
         yield host
 
 
-def course_runs_touched(proxy: TablesProxy) -> list[str]:
+def course_runs_touched(proxy: TableProxy) -> list[str]:
     return [row_key for row_key in proxy.entities() if RUN_ID.fullmatch(row_key)]
 
 
-def reads(proxy: TablesProxy) -> list[tuple[str, str]]:
+def reads(proxy: TableProxy) -> list[tuple[str, str]]:
     """Return every request so far: its method, and the row key that it names less its generation."""
     return [
         (request.method, re.sub("[0-9a-f]{32}", "*", ",".join(request.row_keys)))
@@ -42,7 +42,7 @@ def reads(proxy: TablesProxy) -> list[tuple[str, str]]:
 
 
 def test_no_course_run_is_read_or_written_when_a_sync_finds_nothing_changed(
-    host: HostProcess, proxy: TablesProxy
+    host: HostProcess, proxy: TableProxy
 ) -> None:
     assert len(course_runs_touched(proxy)) > 100  # the first sync, so that what is counted does count
     proxy.requests.clear()
@@ -54,7 +54,7 @@ def test_no_course_run_is_read_or_written_when_a_sync_finds_nothing_changed(
 
 
 def test_an_answer_reads_the_head_alone_when_the_instance_has_the_body(
-    host: HostProcess, proxy: TablesProxy, admin: requests.Session
+    host: HostProcess, proxy: TableProxy, admin: requests.Session
 ) -> None:
     proxy.requests.clear()
     first = admin.get(host.url + ASK)
@@ -71,7 +71,7 @@ def test_an_answer_reads_the_head_alone_when_the_instance_has_the_body(
 
 
 def test_a_304_reads_the_head_alone_when_the_instance_is_new(
-    host: HostProcess, proxy: TablesProxy, admin: requests.Session, counted_settings: dict[str, str]
+    host: HostProcess, proxy: TableProxy, admin: requests.Session, counted_settings: dict[str, str]
 ) -> None:
     etag = admin.get(host.url + ASK).headers["ETag"]
     with HostProcess(counted_settings) as new:

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from azure.data.tables import TableClient
 
-from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer, slow, throttle
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer, slow, throttle
 from shared.api.contract import parse_freshness
 from shared.domain.published import unpack
 from shared.domain.query import Question
@@ -30,8 +29,9 @@ from shared.serving.answering import Answer, Catalogue
 from shared.settings import connector_settings
 from shared.storage.store import TableStore
 from shared.sync.sync import Caller, Syncer
+from tests.builders import make_course, make_run
 from tests.integration.conftest import Clock
-from tests.integration.tables_proxy import TablesProxy
+from tests.table_proxy import TableProxy
 
 ONE = "course-v1:NUSx+ONE+1"
 TWO = "course-v1:NUSx+TWO+1"
@@ -41,19 +41,19 @@ SHARED = "course-v1:NUSx+SHARED+1"
 @pytest.fixture
 def one() -> Catalog:
     return Catalog(
-        1, "One", [make_course("NUSx+ONE", [make_run(ONE)]), shared_course("2026-11-11T00:00:00Z")]
+        1, "One", [make_course(make_run(key=ONE), key="NUSx+ONE"), shared_course("2026-11-11T00:00:00Z")]
     )
 
 
 @pytest.fixture
 def two() -> Catalog:
     return Catalog(
-        2, "Two", [make_course("NUSx+TWO", [make_run(TWO)]), shared_course("2026-12-22T00:00:00Z")]
+        2, "Two", [make_course(make_run(key=TWO), key="NUSx+TWO"), shared_course("2026-12-22T00:00:00Z")]
     )
 
 
 def shared_course(end: str) -> dict[str, Any]:
-    return make_course("NUSx+SHARED", [make_run(SHARED, end=end)])
+    return make_course(make_run(key=SHARED, end=end), key="NUSx+SHARED")
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ def test_list_of_catalogs_is_asked_for_again_when_it_is_stale_and_lacks_the_cata
 ) -> None:
     catalogue = make_catalogue("")
     ask(catalogue)
-    sandbox.catalogs[3] = Catalog(3, "New", [make_course("NUSx+THREE")])
+    sandbox.catalogs[3] = Catalog(3, "New", [make_course(key="NUSx+THREE")])
     with pytest.raises(NotFound):
         ask(catalogue, catalog=3)
     assert len(ends(ask(catalogue, "no-cache", catalog=3))) == 1
@@ -358,14 +358,17 @@ def test_tag_of_one_run_changes_when_that_run_does(catalogue: Catalogue, one: Ca
 def test_run_is_not_found_when_it_is_unknown_ended_withdrawn_or_elsewhere(
     catalogue: Catalogue, one: Catalog
 ) -> None:
-    one.add(make_course("NUSx+OLD", [make_run("old", end="2026-03-01T12:00:00Z")]), make_course("NUSx+W"))
+    one.add(
+        make_course(make_run(key="old", end="2026-03-01T12:00:00Z"), key="NUSx+OLD"),
+        make_course(key="NUSx+W"),
+    )
     ask(catalogue)
     one.remove("NUSx+W")
     ask(catalogue, "no-cache")
     for question in (
         {"key": "unknown"},
         {"key": "old"},
-        {"key": "course-v1:NUSx+W+1T2026"},
+        {"key": "course-v1:NUSx+W+2T2026"},
         {"key": ONE.upper()},
         {"key": TWO, "catalog": 1},
     ):
@@ -377,7 +380,7 @@ def test_run_is_not_found_when_it_is_unknown_ended_withdrawn_or_elsewhere(
 
 
 def test_answer_follows_the_clock_without_a_sync(
-    make_catalogue: MakeCatalogue, one: Catalog, sandbox: Sandbox, proxy: TablesProxy, clock: Clock
+    make_catalogue: MakeCatalogue, one: Catalog, sandbox: Sandbox, proxy: TableProxy, clock: Clock
 ) -> None:
     one.alter_run(ONE, start="2026-03-01T12:00:10Z", end="2026-03-01T12:00:20Z")
     catalogue = make_catalogue("1")
@@ -403,7 +406,7 @@ def test_answer_follows_the_clock_without_a_sync(
 
 @pytest.mark.parametrize("catalog_ids", ["1", ""])
 def test_answer_costs_only_reads_of_single_rows_when_the_caller_has_it(
-    make_catalogue: MakeCatalogue, proxy: TablesProxy, sandbox: Sandbox, catalog_ids: str
+    make_catalogue: MakeCatalogue, proxy: TableProxy, sandbox: Sandbox, catalog_ids: str
 ) -> None:
     sandbox.catalogs.pop(2)
     first = ask(make_catalogue(catalog_ids))
@@ -415,7 +418,7 @@ def test_answer_costs_only_reads_of_single_rows_when_the_caller_has_it(
     assert proxy.queries() == []
 
 
-def test_body_is_read_once_when_nothing_changed(catalogue: Catalogue, proxy: TablesProxy) -> None:
+def test_body_is_read_once_when_nothing_changed(catalogue: Catalogue, proxy: TableProxy) -> None:
     ask(catalogue)
     ask(catalogue)
     proxy.requests.clear()

@@ -14,11 +14,11 @@ import pytest
 from azure.data.tables import TableServiceClient
 
 from local.azurite import Azurite
-from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer
 from shared.storage.store import TableStore
+from tests.builders import make_course, make_run
 
 REPOSITORY = Path(__file__).parents[2]
 ODD_KEY = "NUSx/[red]A1x[/]/1"  # could be taken for markup
@@ -27,12 +27,12 @@ ODD_KEY = "NUSx/[red]A1x[/]/1"  # could be taken for markup
 @pytest.fixture
 def catalog() -> Catalog:
     runs = [
-        make_run(ODD_KEY),
-        make_run("course-v1:NUSx+A1x+old", end="2001-01-01T00:00:00Z"),
-        make_run("course-v1:NUSx+A1x+hidden", status="unpublished"),
-        make_run("course-v1:NUSx+A1x+bad", start="soon"),
+        make_run(key=ODD_KEY),
+        make_run(key="course-v1:NUSx+A1x+old", end="2001-01-01T00:00:00Z"),
+        make_run(key="course-v1:NUSx+A1x+hidden", status="unpublished"),
+        make_run(key="course-v1:NUSx+A1x+bad", start="soon"),
     ]
-    return Catalog(7, "[bold]Ours", [make_course("NUSx+A1x", runs), make_course("NUSx+A2x")])
+    return Catalog(7, "[bold]Ours", [make_course(*runs, key="NUSx+A1x"), make_course(key="NUSx+A2x")])
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_what_a_sync_did_can_be_seen(cli: Cli) -> None:
         ["7", ODD_KEY, "Current"],
         ["7", "course-v1:NUSx+A1x+hidden", "not"],
         ["7", "course-v1:NUSx+A1x+old", "ended"],
-        ["7", "course-v1:NUSx+A2x+1T2026", "Current"],
+        ["7", "course-v1:NUSx+A2x+2T2026", "Current"],
     ]
 
     reports = printed(cli("history", "--json"))
@@ -133,13 +133,13 @@ def test_dry_run_shows_each_difference_and_writes_nothing(
     before = everything_stored(azurite, tables_prefix)
     catalog.alter_run(ODD_KEY, end="2999-01-01T00:00:00Z", weeks_to_complete=None)
     catalog.remove("NUSx+A2x")
-    catalog.add(make_course("NUSx+A3x"))
+    catalog.add(make_course(key="NUSx+A3x"))
 
     shown = cli("sync", "--catalog", "7", "--dry-run").stdout
     assert f"changed {ODD_KEY}\n  endDate: 3000-01-01T00:00:00Z → 2999-01-01T00:00:00Z\n" in shown
-    assert "  modularCredit: 1 → none\n" in shown
-    assert "created course-v1:NUSx+A3x+1T2026\n" in shown
-    assert "withdrawn course-v1:NUSx+A2x+1T2026\n" in shown
+    assert "  modularCredit: 4 → none\n" in shown
+    assert "created course-v1:NUSx+A3x+2T2026\n" in shown
+    assert "withdrawn course-v1:NUSx+A2x+2T2026\n" in shown
     assert "2 runs would be written, 1 withdrawn; 2 are unchanged. Nothing was written." in shown
 
     (preview,) = printed(cli("sync", "--catalog", "7", "--dry-run", "--json"))
@@ -149,15 +149,15 @@ def test_dry_run_shows_each_difference_and_writes_nothing(
         "before": "3000-01-01T00:00:00Z",
         "after": "2999-01-01T00:00:00Z",
     }
-    assert preview["withdrawn"] == ["course-v1:NUSx+A2x+1T2026"]
+    assert preview["withdrawn"] == ["course-v1:NUSx+A2x+2T2026"]
     assert preview["stopped"] is None
     assert everything_stored(azurite, tables_prefix) == before
 
 
 def test_guard_is_passed_when_the_operator_says_so(cli: Cli, catalog: Catalog) -> None:
-    catalog.replace([make_course(f"NUSx+{number}x") for number in range(12)])
+    catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(12)])
     assert printed(cli("sync", "--catalog", "7", "--json"))[0]["created"] == 12
-    catalog.replace([make_course("NUSx+0x")])
+    catalog.replace([make_course(key="NUSx+0x")])
     previewed = cli("sync", "--catalog", "7", "--dry-run")
     assert (previewed.returncode, "The guard would stop the withdrawals" in previewed.stdout) == (0, True)
     stopped = cli("sync", "--catalog", "7")

@@ -13,7 +13,7 @@ from shared.errors import Failure, StorageError, SyncUnfinished
 from shared.storage.lease import Lease, LeaseLost, acquire
 from shared.storage.table import EntityRefused, Table, replacing
 from tests.integration.conftest import Clock
-from tests.integration.tables_proxy import Fate, Passed, TablesProxy
+from tests.table_proxy import TableProxy, lose_answer
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 RUN = {"PartitionKey": "1", "RowKey": "a"}
@@ -201,29 +201,29 @@ def test_lease_is_renewed_while_the_block_runs_and_not_when_it_has_been_let_go(
 
 
 def test_lease_is_held_when_the_answer_to_its_making_was_lost(
-    proxied_table: Table, proxy: TablesProxy, clock: Clock
+    proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     proxied_table.put(RUN)
-    proxy.lose_answer_once('"owner": "holder"')
+    proxy.on(lose_answer, kind="create lease", times=1)
     take(proxied_table, clock, "holder").commit([])
     assert sum(clock.slept) < 1  # it knew its own lease at once
 
 
 def test_lease_is_held_when_the_answer_to_its_taking_was_lost(
-    proxied_table: Table, proxy: TablesProxy, clock: Clock
+    proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     take(proxied_table, clock, "earlier").commit([], FinishedSync("earlier"))
-    proxy.lose_answer_once('"owner": "holder"')
+    proxy.on(lose_answer, kind="take or renew lease", times=1)
     take(proxied_table, clock, "holder").commit([])
     assert sum(clock.slept) < 1  # it knew its own lease at once
 
 
 @pytest.mark.parametrize("finished", [None, FinishedSync("holder", Failure("SyncError", "no luck"))])
 def test_write_has_succeeded_when_only_its_answer_was_lost(
-    proxied_table: Table, proxy: TablesProxy, clock: Clock, finished: FinishedSync | None
+    proxied_table: Table, proxy: TableProxy, clock: Clock, finished: FinishedSync | None
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.lose_answer_once("RowKey='a'")
+    proxy.on(lose_answer, kind="write runs", times=1)
     lease.commit([replacing(RUN)], finished)
     assert proxied_table.get("1", "a")
     assert stored(proxied_table)["owner"] == ("" if finished else "holder")
@@ -232,13 +232,13 @@ def test_write_has_succeeded_when_only_its_answer_was_lost(
 
 
 def test_holder_goes_on_when_a_write_took_effect_that_counted_as_failed(
-    proxied_table: Table, proxy: TablesProxy, clock: Clock
+    proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.fate = lambda _request: "lose the answer"
+    proxy.on(lose_answer)
     with pytest.raises(StorageError):
         lease.commit([replacing(RUN)])
-    proxy.fate = lambda _request: "pass"
+    proxy.rules.clear()
     lease.commit([replacing({**RUN, "x": 2})])
     entity = proxied_table.get("1", "a")
     assert entity
@@ -246,13 +246,13 @@ def test_holder_goes_on_when_a_write_took_effect_that_counted_as_failed(
 
 
 def test_holder_that_let_go_unawares_leaves_the_next_one_alone(
-    proxied_table: Table, proxy: TablesProxy, table: Table, clock: Clock
+    proxied_table: Table, proxy: TableProxy, table: Table, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.fate = lambda _request: "lose the answer"
+    proxy.on(lose_answer)
     with pytest.raises(StorageError):
         lease.commit([], FinishedSync("holder"))
-    proxy.fate = lambda _request: "pass"
+    proxy.rules.clear()
     following = take(table, clock, "next")
     with pytest.raises(LeaseLost):  # a renewal that had to wait its turn
         lease.commit([])
@@ -273,20 +273,15 @@ def test_lease_is_taken_and_used_when_another_hand_wrote_nonsense(
 
 
 def test_holder_goes_on_when_the_answer_to_its_second_attempt_was_lost_too(
-    proxied_table: Table, proxy: TablesProxy, clock: Clock
+    proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.fate = lambda _request: "lose the answer"
+    proxy.on(lose_answer)
     with pytest.raises(StorageError):
         lease.commit([])
-    batches = []
-
-    def lose_the_second(request: Passed) -> Fate:
-        batches.append("$batch" in request.path)
-        return "lose the answer" if batches[-1] and sum(batches) == 2 else "pass"
-
-    proxy.fate = lose_the_second
+    proxy.rules.clear()
+    rule = proxy.on(lose_answer, kind="write runs", after=1, times=1)
     lease.commit([replacing(RUN)])
-    assert sum(batches) == 3
+    assert (rule.seen, rule.fired) == (3, 1)
     assert proxied_table.get("1", "a")
     lease.commit([replacing({**RUN, "x": 2})])

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from azure.data.tables import TableClient, UpdateMode
 
-from local.sample_catalogue import make_course, make_run
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
 from shared.domain.attempts import FinishedSync
 from shared.domain.course_run import course_run_id
 from shared.domain.published import Head, unpack
@@ -31,12 +30,14 @@ from shared.errors import (
     SyncError,
 )
 from shared.settings import connector_settings
+from shared.storage.entities import Head
 from shared.storage.lease import LeaseLost, acquire
 from shared.storage.store import CatalogWriter, TableStore
 from shared.storage.table import Table
 from shared.sync.sync import Caller, Syncer
+from tests.builders import make_course, make_run
 from tests.integration.conftest import Clock
-from tests.integration.tables_proxy import TablesProxy
+from tests.table_proxy import TableProxy
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 COURSES = "/catalogs/1/courses/"
@@ -46,7 +47,7 @@ CLIENT_ID = "sandbox-client"
 @pytest.fixture
 def catalog() -> Catalog:
     """Five courses of one run each; pages hold two."""
-    return Catalog(1, "Ours", [make_course(f"NUSx+{number}x") for number in range(5)])
+    return Catalog(1, "Ours", [make_course(key=f"NUSx+{number}x") for number in range(5)])
 
 
 @pytest.fixture
@@ -98,10 +99,10 @@ def served(store: TableStore) -> list[str]:
 
 
 def run_key(number: object) -> str:
-    return f"course-v1:NUSx+{number}x+1T2026"
+    return f"course-v1:NUSx+{number}x+2T2026"
 
 
-def run_ids(proxy: TablesProxy) -> list[str]:
+def run_ids(proxy: TableProxy) -> list[str]:
     """Return the course runs that were read or written one by one."""
     return [key for key in proxy.entities() if re.fullmatch("[0-9a-f]{8}-[0-9a-f-]{27}", key)]
 
@@ -121,7 +122,7 @@ def test_first_sync_stores_and_publishes_everything(syncer: Syncer, store: Table
 
 
 def test_second_sync_touches_no_course_run_when_nothing_changed(
-    syncer: Syncer, store: TableStore, proxy: TablesProxy, clock: Clock
+    syncer: Syncer, store: TableStore, proxy: TableProxy, clock: Clock
 ) -> None:
     sync(syncer)
     before = head_of(store)
@@ -142,12 +143,12 @@ def test_second_sync_touches_no_course_run_when_nothing_changed(
 
 
 def test_only_what_differs_is_written(
-    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TablesProxy
+    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TableProxy
 ) -> None:
     sync(syncer)
     catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
     catalog.remove("NUSx+2x")
-    catalog.add(make_course("NUSx+5x"))
+    catalog.add(make_course(key="NUSx+5x"))
     proxy.requests.clear()
     report = sync(syncer)
     assert counts(report) == {"created": 1, "changed": 1, "unchanged": 3, "withdrawn": 1}
@@ -202,13 +203,13 @@ def test_run_that_edx_unlists_is_stored_and_not_served(
 def test_first_of_a_run_counts_when_it_is_in_several_courses(
     syncer: Syncer, store: TableStore, catalog: Catalog
 ) -> None:
-    catalog.add(make_course("NUSx+5x", [make_run(run_key(0), end="2027-01-01T00:00:00Z")]))
+    catalog.add(make_course(make_run(key=run_key(0), end="2027-01-01T00:00:00Z"), key="NUSx+5x"))
     assert counts(sync(syncer)) == {"created": 5}
     assert b"2027" not in body(store)
 
 
 def test_body_is_rendered_anew_when_a_run_has_begun_or_ended_since(
-    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TablesProxy, clock: Clock
+    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TableProxy, clock: Clock
 ) -> None:
     catalog.alter_run(run_key(2), start="2026-03-01T12:00:10Z", end="2026-03-01T12:00:20Z")
     sync(syncer)
@@ -278,7 +279,7 @@ def test_incomplete_sync_publishes_what_came_and_counts_as_synced(
     sync(syncer)
     clock.pass_s(60)
     catalog.remove("NUSx+0x")
-    catalog.add(make_course("NUSx+5x"))
+    catalog.add(make_course(key="NUSx+5x"))
     catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
     sandbox.on(COURSES, without("count"))
     report = sync(syncer)
@@ -304,7 +305,7 @@ def test_run_that_came_and_went_between_two_pulls_is_withdrawn(
     syncer: Syncer, store: TableStore, catalog: Catalog, sandbox: Sandbox
 ) -> None:
     sync(syncer)
-    catalog.add(make_course("NUSx+5x"))
+    catalog.add(make_course(key="NUSx+5x"))
 
     def going(_exchange: object, reply: Any) -> Any:
         catalog.remove("NUSx+5x")
@@ -323,12 +324,12 @@ def test_run_that_came_and_went_between_two_pulls_is_withdrawn(
 def test_records_without_a_key_withhold_withdrawals_until_it_is_clear_what_they_are(
     syncer: Syncer, store: TableStore, catalog: Catalog
 ) -> None:
-    catalog.add(make_course("NUSx+5x", [make_run(run_key(5)), {"start": None}]))
+    catalog.add(make_course(make_run(key=run_key(5)), {"start": None}, key="NUSx+5x"))
     assert sync(syncer).outcome == "ok"
     catalog.remove("NUSx+0x")  # the record without a key was there before: it cannot be this run
     assert counts(sync(syncer)) == {"unchanged": 5, "withdrawn": 1, "rejected": 1}
     catalog.remove("NUSx+1x")
-    catalog.add(make_course("NUSx+6x", [{"start": None}]))
+    catalog.add(make_course({"start": None}, key="NUSx+6x"))
     for _ in range(2):
         report = sync(syncer)
         assert (report.outcome, report.withdrawn) == ("incomplete", 0)
@@ -354,7 +355,7 @@ def test_published_state_stays_as_it_was_when_a_page_fails(  # noqa: PLR0917 - f
     fault: Action,
     error: type[Exception],
 ) -> None:
-    many = make_course("NUSx+7x", [make_run(f"course-v1:NUSx+7x+{number}") for number in range(120)])
+    many = make_course(*(make_run(key=f"course-v1:NUSx+7x+{number}") for number in range(120)), key="NUSx+7x")
     catalog.add(many, at=0)
     sync(syncer)
     head, before = head_of(store), body(store)
@@ -421,7 +422,7 @@ def test_sync_stops_and_publishes_nothing_when_its_lease_is_taken_over(
     sync(syncer)
     before = head_of(store)
     catalog.remove("NUSx+0x")
-    catalog.add(make_course("NUSx+5x"))
+    catalog.add(make_course(key="NUSx+5x"))
 
     def lose(_done: int, _total: int | None) -> None:
         if table.get("1", "lease")["owner"] != "heir":  # type: ignore[index]
@@ -468,16 +469,13 @@ def test_withdrawal_is_stopped_when_it_is_suspiciously_large(  # noqa: PLR0917 -
     stopped: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     def course(numbers: range) -> dict[str, Any]:
-        return make_course(
-            "NUSx+7x",
-            [
-                make_run(
-                    f"course-v1:NUSx+7x+{number:03}",
-                    end="2026-03-01T12:00:30Z" if number < ended else None,
-                )
-                for number in numbers
-            ],
+        runs = (
+            make_run(
+                key=f"course-v1:NUSx+7x+{number:03}", end="2026-03-01T12:00:30Z" if number < ended else None
+            )
+            for number in numbers
         )
+        return make_course(*runs, key="NUSx+7x")
 
     syncer = make_syncer(SYNC_MAX_WITHDRAW_PERCENT=f"{percent}")
     catalog.replace([course(range(stored))])
@@ -496,12 +494,12 @@ def test_withdrawal_is_stopped_when_it_is_suspiciously_large(  # noqa: PLR0917 -
 def test_guarded_sync_publishes_what_is_new_and_changed_and_does_not_count_as_synced(
     syncer: Syncer, store: TableStore, catalog: Catalog, clock: Clock
 ) -> None:
-    catalog.replace([make_course(f"NUSx+{number}x") for number in range(10, 30)])
+    catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(10, 30)])
     sync(syncer)
     first = clock.now()
     clock.pass_s(60)
     catalog.remove(*(f"NUSx+{number}x" for number in range(10, 21)))
-    catalog.add(make_course("NUSx+30x"))
+    catalog.add(make_course(key="NUSx+30x"))
     catalog.alter_run(run_key(21), end="2027-01-01T00:00:00Z")
     with pytest.raises(MassLoss, match="python -m shared sync --catalog 1 --allow-withdrawals"):
         sync(syncer)
@@ -651,12 +649,12 @@ def test_list_of_catalogs_is_sorted_and_remembered(syncer: Syncer, store: TableS
 
 
 def test_preview_tells_what_a_sync_would_do_and_writes_nothing(
-    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TablesProxy
+    syncer: Syncer, store: TableStore, catalog: Catalog, proxy: TableProxy
 ) -> None:
     sync(syncer)
     catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
     catalog.remove("NUSx+2x")
-    catalog.add(make_course("NUSx+5x"))
+    catalog.add(make_course(key="NUSx+5x"))
     proxy.requests.clear()
     preview = syncer.preview(1, 60)
     assert {request.method for request in proxy.requests} == {"GET"}

@@ -24,8 +24,8 @@ from shared.storage.lease import LeaseLost, acquire
 from shared.storage.store import CatalogWriter, StateDamaged, TableStore
 from shared.storage.table import Table
 from tests.integration.conftest import Clock
-from tests.integration.course_runs import KEY, OLD_STYLE_KEY, make_mapped, make_served, mapped_runs
-from tests.integration.tables_proxy import TablesProxy
+from tests.mapped_runs import KEY, OLD_STYLE_KEY, make_mapped, make_served, mapped_runs
+from tests.table_proxy import TableProxy, lose_answer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ONE_RUN = render([make_served()], NOW)
@@ -142,7 +142,7 @@ def test_same_run_is_kept_twice_when_it_is_in_two_catalogs(store: TableStore) ->
 
 
 def test_all_runs_are_written_when_they_fill_several_batches(
-    proxied_store: TableStore, proxy: TablesProxy
+    proxied_store: TableStore, proxy: TableProxy
 ) -> None:
     store = proxied_store
     runs = [make_mapped(f"NUSx/{number}/1") for number in range(250)]
@@ -172,7 +172,7 @@ def test_others_are_written_when_storage_refuses_some(store: TableStore) -> None
 
 
 def test_last_version_is_written_when_a_run_is_put_twice(
-    proxied_store: TableStore, proxy: TablesProxy
+    proxied_store: TableStore, proxy: TableProxy
 ) -> None:
     store = proxied_store
     writer = begin(store)
@@ -412,11 +412,11 @@ def test_reports_older_than_90_days_go_when_their_catalog_gets_a_new_one(store: 
 
 
 def test_report_is_stored_when_the_answer_to_a_clean_up_was_lost(
-    proxied_store: TableStore, proxy: TablesProxy
+    proxied_store: TableStore, proxy: TableProxy
 ) -> None:
     store = proxied_store
     store.add_report(make_report(1, ended=NOW - timedelta(days=100)))
-    proxy.lose_answer_once("DELETE ")
+    proxy.on(lose_answer, kind="remove reports", times=1)
     store.add_report(make_report())
     assert [report.sync_id for report in store.reports()] == ["s0"]
 

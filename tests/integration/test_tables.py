@@ -17,7 +17,7 @@ from shared.storage.table import (
     replacing_unchanged,
 )
 from tests.integration.conftest import Clock
-from tests.integration.tables_proxy import Fate, Passed, TablesProxy
+from tests.table_proxy import TableProxy, answer, lose_answer
 
 A = {"PartitionKey": "1", "RowKey": "a"}
 B = {"PartitionKey": "1", "RowKey": "b"}
@@ -119,36 +119,23 @@ def test_error_is_ours_when_a_row_to_delete_is_gone_already(table: Table) -> Non
 # Faults
 
 
-@pytest.fixture
-def busy_times(proxy: TablesProxy) -> list[int]:
-    """How often the next requests are answered 503; falls with each."""
-    times = [0]
-
-    def fate(_: Passed) -> Fate:
-        times[0] -= 1
-        return "busy" if times[0] >= 0 else "pass"
-
-    proxy.fate = fate
-    return times
-
-
 def test_every_operation_is_repeated_when_storage_is_busy(
-    proxied_table: Table, busy_times: list[int], clock: Clock
+    proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     proxied_table.put(A)
-    busy_times[0] = 2
+    proxy.on(answer(503), times=2)
     proxied_table.commit([replacing(B)])
-    busy_times[0] = 1
+    proxy.on(answer(503), times=1)
     assert proxied_table.get("1", "a")
-    busy_times[0] = 1
+    proxy.on(answer(503), times=1)
     assert rows(proxied_table) == ["a", "b"]
     assert clock.slept == [0.25, 0.5, 0.25, 0.25]
 
 
 def test_operation_fails_with_a_plain_sentence_when_storage_stays_busy(
-    proxied_table: Table, busy_times: list[int], clock: Clock
+    proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
-    busy_times[0] = 100
+    proxy.on(answer(503))
     with pytest.raises(StorageError, match=r"^Table Storage failed \(HTTP 503, .*\)$") as failure:
         proxied_table.get("1", "a")
     assert clock.slept == [0.25, 0.5, 1.0, 2.0, 4.0]
@@ -156,12 +143,12 @@ def test_operation_fails_with_a_plain_sentence_when_storage_stays_busy(
     assert "devstoreaccount1" not in str(failure.value)
 
 
-def test_batch_is_repeated_when_its_answer_was_lost(proxied_table: Table, proxy: TablesProxy) -> None:
+def test_batch_is_repeated_when_its_answer_was_lost(proxied_table: Table, proxy: TableProxy) -> None:
     proxied_table.put(A)
-    proxy.lose_answer_once("RowKey='b'")
+    proxy.on(lose_answer, kind="write runs", times=1)
     proxied_table.commit([replacing(B)])
     assert rows(proxied_table) == ["a", "b"]
-    assert sum("$batch" in request.path for request in proxy.requests) == 2
+    assert sum(request.is_batch for request in proxy.requests) == 2
 
 
 @pytest.mark.filterwarnings("ignore:Testing an element:DeprecationWarning")  # the SDK's own slip

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 from pydantic import SecretStr
 
-from local.sandbox_tokens import SigningKey, admin_claims, mint
+from local.sandbox.tokens import SigningKey, admin_claims, mint
 from shared.api import access as access_module
 from shared.api.access import Access, SigningKeys, fetch, signing_keys
 from shared.errors import AccessUnavailable, Forbidden, Unauthenticated

@@ -7,31 +7,20 @@ from time import sleep
 
 import pytest
 
-from local.sample_catalogue import make_course, make_run, make_seat
 from local.sandbox import Sandbox
-from local.sandbox_catalogs import Catalog
-from local.sandbox_faults import answer, throttle
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer, throttle
 from tests.attacks import PATH, honest_headers
+from tests.builders import make_course, make_run
+from tests.contract.example import COURSE, SERVED
 from tests.worker.harness import Answer, FunctionsWorker, StartWorker
 
-SELF_PACED = make_run(
-    "course-v1:NUSx+A1x+1T2026",
-    start="2001-01-01T08:00:00.123456+08:00",
-    end="2999-12-31T00:00:00Z",
-    enrollment_start="2000-12-01T00:00:00Z",
-    enrollment_end="2999-06-30T00:00:00Z",
-    pacing_type="self_paced",
-    weeks_to_complete=8,
-    min_effort=6,
-    max_effort=9,
-    marketing_url="https://www.edx.org/course/a1x",
-    enrollment_url=None,
-    seats=[make_seat("audit", "0.00"), make_seat("verified", "199.00")],
-)
 UNKNOWN = make_run(
-    "NUSx/A2x/2T2026",
+    key="NUSx/A2x/2T2026",
     start=None,
     end=None,
+    enrollment_start=None,
+    enrollment_end=None,
     pacing_type=None,
     weeks_to_complete=None,
     min_effort=None,
@@ -41,27 +30,6 @@ UNKNOWN = make_run(
     seats=[],
     type=None,
 )
-ENDED = make_run("course-v1:NUSx+A1x+1T2001", start="2001-01-01T00:00:00Z", end="2001-12-31T00:00:00Z")
-
-SELF_PACED_SERVED = {
-    "id": "83eb7785-71e3-553f-8561-1b57d929abb0",
-    "courserunKey": "course-v1:NUSx+A1x+1T2026",
-    "uuid": "11111111-1111-4111-8111-111111111111",
-    "startDate": "2001-01-01T00:00:00Z",
-    "endDate": "2999-12-31T00:00:00Z",
-    "enrollmentStart": "2000-12-01T00:00:00Z",
-    "enrollmentEnd": "2999-06-30T00:00:00Z",
-    "minEffort": 6,
-    "maxEffort": 9,
-    "pacingType": "self-paced",
-    "weeksToComplete": 8,
-    "availability": "Current",
-    "marketingUrl": "https://www.edx.org/course/a1x",
-    "enrollmentUrl": "https://courses.edx.org/course_modes/choose/course-v1%3ANUSx%2BA1x%2B1T2026/",
-    "price": "199.00",
-    "type": "verified",
-    "modularCredit": 2,
-}
 UNKNOWN_SERVED = {
     "id": "219626d0-a428-5083-be33-0beb7f9bc42f",
     "courserunKey": "NUSx/A2x/2T2026",
@@ -77,9 +45,9 @@ def catalogs() -> list[Catalog]:
             7,
             "Ours",
             [
-                make_course("NUSx+A1x", [SELF_PACED, ENDED], uuid="11111111-1111-4111-8111-111111111111"),
+                COURSE,
                 make_course(
-                    "NUSx+A2x", [UNKNOWN], uuid="22222222-2222-4222-8222-222222222222", marketing_url=None
+                    UNKNOWN, key="NUSx+A2x", uuid="22222222-2222-4222-8222-222222222222", marketing_url=None
                 ),
             ],
         ),
@@ -121,7 +89,7 @@ def get(worker: FunctionsWorker, sandbox: Sandbox, query: str = "", **headers: s
 
 def test_runs_are_answered_when_nothing_was_stored(first: Answer) -> None:
     assert first.status == 200
-    assert first.json() == [UNKNOWN_SERVED, SELF_PACED_SERVED]
+    assert first.json() == [UNKNOWN_SERVED, SERVED]
 
 
 def test_headers_describe_the_answer_when_it_is_200(first: Answer) -> None:
@@ -169,7 +137,7 @@ def test_one_run_is_a_bare_object_when_its_key_is_given(
 ) -> None:
     assert first.status == 200
     one = get(worker, sandbox, query)
-    assert (one.status, one.json()) == (200, SELF_PACED_SERVED)
+    assert (one.status, one.json()) == (200, SERVED)
 
 
 def test_request_body_and_unknown_or_empty_parameters_are_ignored(

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,7 +13,7 @@ import requests
 
 from local.child import Child
 
-_REPOSITORY = Path(__file__).parents[1]
+_REPOSITORY = Path(__file__).parents[2]
 _START_TIMEOUT_S = 60
 
 
@@ -28,6 +28,7 @@ class HostProcess:
         settings: all settings of the functions; neither our environment nor a local.settings.json adds any.
         directory: holds function_app.py and host.json.
         port: 0 takes a free one.
+        cors: options of `python -m local.host` for cross-origin requests.
         echo: called with each line that the host logs, from another thread.
     """
 
@@ -36,10 +37,11 @@ class HostProcess:
         settings: Mapping[str, str],
         directory: Path = _REPOSITORY,
         port: int = 0,
+        cors: Sequence[str] = (),
         echo: Callable[[str], None] | None = None,
     ) -> None:
         self.child = Child(
-            [sys.executable, "-m", "local.host", "--port", str(port), "--settings", os.devnull],
+            [sys.executable, "-m", "local.host", "--port", str(port), "--settings", os.devnull, *cors],
             environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(_REPOSITORY), **settings},
             directory=directory,
             echo=echo,

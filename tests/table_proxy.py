@@ -1,4 +1,4 @@
-"""A proxy in front of Table Storage that breaks what passes: tests say which, how and how often."""
+"""A proxy in front of Table Storage that records every request and breaks those that a test names."""
 
 import re
 import time
@@ -24,6 +24,19 @@ class Passed(NamedTuple):
     body: str
 
     @property
+    def row_keys(self) -> list[str]:
+        """The row keys of the single entities that it names, those inside a batch included."""
+        return re.findall(r"RowKey='(.*?)'\)", f"{self.path}\n{self.body}" if self.is_batch else self.path)
+
+    @property
+    def is_batch(self) -> bool:
+        return self.path.endswith("$batch")
+
+    @property
+    def is_query(self) -> bool:
+        return "filter" in self.path
+
+    @property
     def catalog(self) -> int | None:
         """The catalog that it is about; None when it is about none."""
         found = re.search(r"PartitionKey(?:=| eq |\": \")'?(\d{1,9})['\"]", f"{self.path}\n{self.body}")
@@ -33,8 +46,10 @@ class Passed(NamedTuple):
     def kind(self) -> str:
         """What it does, as a sync does it: `read lease`, `write runs` and so on."""
         if "SyncReports" in self.path:
-            return "find old reports" if self.method == "GET" else "write report"
-        if self.method == "GET" and "filter" in self.path:
+            if self.method == "GET":
+                return "find old reports"
+            return "remove reports" if self.is_batch else "write report"
+        if self.is_query:
             return "find parts" if "published" in self.path else "read runs"
         # In a batch the lease comes last; what rides with it says what the batch is for.
         operations = re.findall(r"([A-Z]+) \S+RowKey='(.*?)'", f"{self.method} {self.path}\n{self.body}")
@@ -206,6 +221,14 @@ class TableProxy:
         with self._lock:
             self.rules.append(rule)
         return rule
+
+    def entities(self) -> list[str]:
+        """Return the row keys of all entities that single operations read or wrote so far, in order."""
+        return [row_key for request in self.requests for row_key in request.row_keys]
+
+    def queries(self) -> list[str]:
+        """Return the paths of the queries so far."""
+        return [request.path for request in self.requests if request.is_query]
 
     def kinds(self, catalog: int) -> list[str]:
         """Return what was asked about a catalog so far, in order."""

@@ -11,10 +11,13 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
+from http import HTTPStatus
+from http.client import responses
 from time import time
 from typing import Literal
 
-from local.sandbox_http import JSON, Exchange, Reply, Request, json_reply, text_reply
+from local.sandbox.edx import throttled_reply
+from local.sandbox.http import JSON, Exchange, Reply, Request, json_reply, text_reply
 
 Action = Callable[[Exchange, Reply], Reply | None]
 
@@ -42,6 +45,10 @@ class Rule:
     after: int = 0
     fired: int = field(default=0, init=False)
     _seen: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        """Raise re.error now rather than at the first request."""
+        re.compile(self.path)
 
     def takes(self, request: Request) -> bool:
         """Tell whether this request is one to act upon, and count it. Called under the sandbox's lock."""
@@ -71,16 +78,23 @@ def answer(
 
 def throttle(retry_after: float | str | None = 3592, *, as_date: bool = False, status: int = 429) -> Action:
     """Refuse as edX's rate limit does; `retry_after` in seconds, as any text, or None for no header."""
+    seconds = retry_after if isinstance(retry_after, (int, float)) else None
 
     def act(_exchange: Exchange, _reply: Reply) -> Reply:
-        detail = "Request was throttled."
-        if isinstance(retry_after, (int, float)):
-            detail += f" Expected available in {round(retry_after)} seconds."
-        header = formatdate(time() + float(retry_after or 0), usegmt=True) if as_date else retry_after
-        headers = {} if retry_after is None else {"Retry-After": str(header)}
-        return json_reply({"detail": detail}, status, headers)
+        moment = formatdate(time() + (seconds or 0), usegmt=True) if as_date else retry_after
+        return throttled_reply(seconds, None if retry_after is None else str(moment), status)
 
     return act
+
+
+def gateway(status: int = 403, *, as_json: bool = False) -> Action:
+    """Answer as what stands before edX does: a firewall in HTML, or an API gateway with a JSON `message`."""
+    if as_json:
+        return answer(status, {"message": responses[status]})
+    page = (
+        f"<html><head><title>{status} {responses[status]}</title></head><body>Request blocked.</body></html>"
+    )
+    return answer(status, page, content_type="text/html")
 
 
 def redirect(location: str, status: int = 302) -> Action:
@@ -130,16 +144,36 @@ def cut() -> Action:
     return act
 
 
+def short() -> Action:
+    """Send the body up to a } in its middle as if that were all: Content-Length agrees."""
+    return lambda _exchange, reply: text_reply(_half(reply), reply.status, JSON)
+
+
 def broken_gzip(*, truncated: bool = False) -> Action:
-    """Send gzip that is wrong half-way; truncated: that ends there, which urllib3 does not notice."""
+    """Send gzip that is wrong half-way; truncated: that ends there, behind a }, without a trailer."""
 
     def act(_exchange: Exchange, reply: Reply) -> Reply:
-        raw = reply.body.raw()
         packer = zlib.compressobj(1, wbits=31)
-        half = packer.compress(raw[: len(raw) // 2]) + packer.flush(zlib.Z_FULL_FLUSH)
+        half = packer.compress(_half(reply)) + packer.flush(zlib.Z_FULL_FLUSH)
         invalid = b"" if truncated else b"\xff" * 100  # deflate knows no block of type 3
         broken = text_reply(half + invalid, reply.status, JSON)
         return replace(broken, headers={**reply.headers, "Content-Encoding": "gzip"})
+
+    return act
+
+
+def _half(reply: Reply) -> bytes:
+    """Return the first half of a body, up to its last }."""
+    raw = reply.body.raw()
+    return raw[: raw.rfind(b"}", 0, len(raw) // 2) + 1]
+
+
+def early_hints() -> Action:
+    """Send a 103 before the real answer."""
+
+    def act(exchange: Exchange, reply: Reply) -> Reply:
+        exchange.connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </static/x.css>; rel=preload\r\n\r\n")
+        return reply
 
     return act
 
@@ -215,17 +249,57 @@ def stuck() -> Action:
     return act
 
 
+def keyless() -> Action:
+    """Show courses without a key and, on every page, a `next`: a walk without end."""
+
+    def act(exchange: Exchange, reply: Reply) -> Reply | None:
+        offset, limit = exchange.request.offset, exchange.request.limit
+        courses = [{"title": f"Course {offset + number}", "course_runs": []} for number in range(limit)]
+        return envelope(results=courses, next=exchange.request.foreign_url(offset + limit))(exchange, reply)
+
+    return act
+
+
+def long_number(field: str = "min_effort", digits: int = 5000) -> Action:
+    """Write a number of so many digits into the first `field` of the page."""
+
+    def act(_exchange: Exchange, reply: Reply) -> Reply:
+        # As text: Python itself writes no whole number of more than 4,300 digits.
+        pattern = rb'("%s": )[^,}\]]*' % re.escape(field.encode())
+        changed = re.sub(pattern, rb"\g<1>" + b"9" * digits, reply.body.raw(), count=1)
+        return replace(text_reply(changed, reply.status, JSON), headers=reply.headers)
+
+    return act
+
+
+def change(**changes: object) -> Action:
+    """Answer normally, then change the catalog that was asked for, as POST /sandbox/catalogs/ID does."""
+
+    def act(exchange: Exchange, reply: Reply) -> Reply:
+        catalog_id = re.sub(r".*/catalogs/([0-9]+)/.*", r"\1", exchange.request.path)
+        headers, body = {"content-type": JSON}, json.dumps(changes).encode()
+        request = Request("POST", f"/sandbox/catalogs/{catalog_id}", {}, headers, body=body)
+        if (outcome := exchange.answer(request)).status != HTTPStatus.OK:
+            raise ValueError(f"the sandbox could not change its catalog: {outcome.json()}")
+        return reply
+
+    return act
+
+
 ACTIONS: Mapping[str, Callable[..., Action]] = {
     factory.__name__: factory
     for factory in (
         answer,
         throttle,
+        gateway,
         redirect,
         slow,
         refuse,
         reset,
         cut,
+        short,
         broken_gzip,
+        early_hints,
         trickle,
         huge,
         envelope,
@@ -233,6 +307,9 @@ ACTIONS: Mapping[str, Callable[..., Action]] = {
         no_results,
         repeat,
         stuck,
+        keyless,
+        long_number,
+        change,
     )
 }
 """What other processes can ask for by name."""

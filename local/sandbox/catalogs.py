@@ -4,13 +4,14 @@ Nothing here decodes a course to serve it, so that a catalogue of 60,000 courses
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from local.sandbox_http import CATALOG_API, Body, Request
+from local.sandbox.http import CATALOG_API, Body, Reply, Request, text_reply
 
 USER = "sandbox-user"
 """Whom the sandbox's credentials belong to; a catalog that does not list them as a viewer is 403."""
@@ -40,6 +41,11 @@ class Catalog:
 
     Args:
         archived: what `courses_count` counts on top of the courses shown.
+
+    Attributes:
+        viewers: the users who may see it.
+        unrenderable: keys of courses that edX cannot render: every page that holds one of them is a 500.
+        max_limit: the most courses that a page has, however many are asked for; None for no maximum.
     """
 
     def __init__(
@@ -57,9 +63,12 @@ class Catalog:
         self.query = query
         self.viewers = list(viewers)
         self.archived = archived
+        self.unrenderable: Collection[str] = ()
+        self.max_limit: int | None = None
         self._changing = Lock()
         self._shown = _Shown((), {})
         self.replace(courses)
+        self._at_start = self._shown.courses, tuple(viewers)
 
     def __len__(self) -> int:
         return len(self._shown.courses)
@@ -75,6 +84,11 @@ class Catalog:
         }
 
     @property
+    def keys(self) -> list[str]:
+        """The keys of the courses shown now, in order."""
+        return [course.key for course in self._shown.courses]
+
+    @property
     def courses(self) -> list[Course]:
         """The courses shown now, in order, decoded afresh."""
         return [json.loads(course.raw()) for course in self._shown.courses]
@@ -82,6 +96,12 @@ class Catalog:
     def replace(self, courses: Iterable[Course | StoredCourse]) -> None:
         """Show these courses instead, in this order."""
         self._show(lambda _shown: [_stored(course) for course in courses])
+
+    def clear(self) -> None:
+        """Go back to how it was made."""
+        courses, viewers = self._at_start
+        self.replace(courses)
+        self.viewers, self.unrenderable, self.max_limit = list(viewers), (), None
 
     def add(self, *courses: Course, at: int | None = None) -> None:
         """Show more courses: at the end, or from a position on."""
@@ -91,9 +111,18 @@ class Catalog:
     def remove(self, *course_keys: str) -> None:
         """Stop showing courses."""
         gone = set(course_keys)
-        if missing := gone - {course.key for course in self._shown.courses}:
+        if missing := gone.difference(self.keys):
             raise KeyError(*missing)
         self._show(lambda shown: [course for course in shown if course.key not in gone])
+
+    def list_twice(self, course_key: str) -> None:
+        """List a course a second time, next to itself."""
+
+        def doubled(shown: Sequence[StoredCourse]) -> Sequence[StoredCourse]:
+            position = _position(shown, course_key)
+            return [*shown[:position], shown[position], *shown[position:]]
+
+        self._show(doubled)
 
     def alter(self, course_key: str, change: Callable[[Course], object]) -> None:
         """Change a course in place, runs included."""
@@ -122,25 +151,42 @@ class Catalog:
 
     def alter_run(self, run_key: str, **fields: object) -> None:
         """Change fields of a run."""
-        for course_key in self._courses_with(run_key):
-            self.alter(
-                course_key,
-                lambda course: [
-                    run.update(fields) for run in course["course_runs"] if run.get("key") == run_key
-                ],
-            )
+        self._alter_runs(run_key, lambda run: run.update(fields))
 
-    def page(self, request: Request) -> Body:
-        """Return the page of courses that a request asks for."""
+    def expire_seats(self, run_key: str) -> None:
+        """Let the upgrade deadline of all seats of a run be over: nobody can buy them any more."""
+        past = {"upgrade_deadline": "2020-01-01T00:00:00Z", "upgrade_deadline_override": None}
+        self._alter_runs(run_key, lambda run: run.update(seats=[{**seat, **past} for seat in run["seats"]]))
+
+    def answer(self, request: Request) -> Reply:
+        """Return the answer to a request for a page of courses."""
+        request = self._capped(request)
         shown = self._shown
+        keys = {course.key for course in _slice(shown.courses, request)} if self.unrenderable else set()
+        if not keys.isdisjoint(self.unrenderable):
+            return text_reply("<h1>Server Error (500)</h1>", 500)  # Django's own page
         name = urlencode(sorted(request.query.items()))
-        return shown.pages.setdefault(name, Body(lambda: _page(shown.courses, request)))
+        return Reply(shown.pages.setdefault(name, Body(lambda: _page(shown.courses, request))))
 
     def warm(self, limit: int) -> None:
         """Make and compress every page of a walk beforehand, so that a benchmark does not wait for it."""
         for offset in range(0, max(len(self), 1), limit):
             query = {"limit": str(limit), "offset": str(offset)} if offset else {"limit": str(limit)}
-            _ = self.page(Request("GET", f"{CATALOG_API}/catalogs/{self.id}/courses/", query)).gzipped
+            request = Request("GET", f"{CATALOG_API}/catalogs/{self.id}/courses/", query)
+            _ = self.answer(request).body.gzipped
+
+    def _capped(self, request: Request) -> Request:
+        if self.max_limit is None or request.limit <= self.max_limit:
+            return request
+        name = "page_size" if request.query.get("page") else "limit"
+        return replace(request, query={**request.query, name: str(self.max_limit)})
+
+    def _alter_runs(self, run_key: str, change: Callable[[dict[str, Any]], object]) -> None:
+        for course_key in self._courses_with(run_key):
+            self.alter(
+                course_key,
+                lambda course: [change(run) for run in course["course_runs"] if run.get("key") == run_key],
+            )
 
     def _show(self, changed: Callable[[Sequence[StoredCourse]], Iterable[StoredCourse]]) -> None:
         with self._changing:
@@ -174,8 +220,12 @@ def links(request: Request, count: int) -> dict[str, str | None]:
 
 def _page(courses: tuple[StoredCourse, ...], request: Request) -> bytes:
     head = json.dumps({"count": len(courses), **links(request, len(courses)), "results": []}).encode()
-    shown = courses[request.offset : request.offset + request.limit]
+    shown = _slice(courses, request)
     return head.removesuffix(b"]}") + b",".join(course.raw() for course in shown) + b"]}"
+
+
+def _slice(courses: tuple[StoredCourse, ...], request: Request) -> tuple[StoredCourse, ...]:
+    return courses[request.offset : request.offset + request.limit]
 
 
 def _position(courses: Sequence[StoredCourse], course_key: str) -> int:

@@ -1,115 +1,43 @@
-"""Stand-in for the Azure Functions host, for machines without Core Tools: `python -m local.host`.
+"""The host stand-in: routes requests, runs timers, and gives each function what the Python worker would.
 
-Serves the HTTP triggers of a function_app.py, runs its timers on their schedule and fires them by hand, and
-hands each function what the Python worker would. It checks no function key, as Core Tools do not.
+It checks no function key, as Core Tools do not on a developer's machine.
 """
 
-import argparse
 import asyncio
 import contextlib
-import importlib.util
 import inspect
 import json
 import logging
 import os
-import re
-import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from uuid import uuid4
 
 from azure import functions
-from croniter import croniter
 
-from local.host_http import Request, Response, Server
-from shared.errors import ConfigurationError
-from shared.settings_file import with_settings_file
+from local.host.cors import Cors
+from local.host.functions import Context, Function, load_functions, resolved
+from local.host.http import Request, Response, Server
+from shared.ncrontab import next_occurrence
 
 _log = logging.getLogger("local.host")
 
 _ADMIN_PATH = "admin/functions/"
 _GRACE_S = 3  # how long running functions may go on after a stop
-_LEVELS = {"Trace": "DEBUG", "Information": "INFO", "None": "CRITICAL"}  # where Python has another word
 
-
-_thread_local_storage = threading.local()  # one for all invocations, as in the worker
-
-
-class Context(NamedTuple):
-    """What a function gets that asks for `context`: the part of it that means something on one machine."""
-
-    invocation_id: str
-    function_name: str
-    thread_local_storage: threading.local = _thread_local_storage
-
-
-@dataclass(frozen=True)
-class Function:
-    """A function of the app, as its decorators describe it."""
-
-    name: str
-    call: Callable[..., Any]
-    argument: str
-    route: str | None = None
-    methods: frozenset[str] = frozenset()  # empty: every method
-    schedule: str | None = None
-
-    @property
-    def description(self) -> str:
-        """The line about it that the host prints when it starts."""
-        if self.schedule:
-            return f"{self.name}: timerTrigger {self.schedule}"
-        return f"{self.name}: [{','.join(sorted(self.methods))}] /{self.route}"
-
-
-def load_functions(directory: Path) -> list[Function]:
-    """Import function_app.py of a directory, afresh, and return the functions of its `app`."""
-    spec = importlib.util.spec_from_file_location("function_app", directory / "function_app.py")
-    if spec is None or spec.loader is None:
-        raise ImportError(f"There is no function_app.py in {directory}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["function_app"] = module
-    spec.loader.exec_module(module)
-    return [_described(function) for function in module.app.get_functions()]
-
-
-def _described(function: Any) -> Function:
-    trigger = function.get_trigger().get_dict_repr()
-    described = Function(function.get_function_name(), function.get_user_function(), trigger["name"])
-    if trigger["type"] == "timerTrigger":
-        return replace(described, schedule=trigger["schedule"])
-    route = str(trigger.get("route", described.name))
-    if trigger["type"] != "httpTrigger" or "{" in route:
-        raise ValueError(f"The stand-in cannot serve {described.name}: {trigger['type']} {route}")
-    return replace(
-        described, route=route, methods=frozenset(method.value for method in trigger.get("methods", ()))
-    )
-
-
-def resolve(text: str, environment: Mapping[str, str]) -> str:
-    """Replace each %NAME% by the setting of that name; raises ValueError when it is missing."""
-    for name in re.findall("%([^%]+)%", text):
-        if name not in environment:
-            raise ValueError(f"the setting {name} is missing")
-        text = text.replace(f"%{name}%", environment[name])
-    return text
-
-
-def next_occurrence(schedule: str, after: datetime) -> datetime:
-    """Return the first moment after another at which an NCRONTAB schedule (seconds first, UTC) is due."""
-    # In NCRONTAB a moment must fit both the day of the month and the day of the week; in cron one is enough.
-    occurrences = croniter(schedule, after, second_at_beginning=True, day_or=False)
-    moment: datetime = occurrences.get_next(datetime)
-    return moment
+# The real one is a page of Microsoft's; with AzureWebJobsDisableHomepage it is 204 (HomepageMiddleware.cs).
+_HOME_PAGE = Response(
+    HTTPStatus.OK,
+    {"Content-Type": "text/html"},
+    b"<h1>The stand-in for the Functions host is running</h1>",
+)
 
 
 class Host:
@@ -118,23 +46,28 @@ class Host:
     Args:
         directory: holds function_app.py and host.json.
         port: 0 takes a free one.
-        environment: resolves %NAME% in schedules and gives the size of the thread pool. The functions
-            themselves read the environment of the process, as they always do.
+        environment: resolves %NAME% in schedules, and gives the size of the thread pool and whether there is
+            a home page. The functions themselves read the environment of the process, as they always do.
+        cors: which origins may read answers; none when None.
     """
 
-    def __init__(self, directory: Path, port: int = 0, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int = 0,
+        environment: Mapping[str, str] = os.environ,
+        cors: Cors | None = None,
+    ) -> None:
         self.functions: dict[str, Function] = {}
         for function in load_functions(directory):
             try:
-                schedule = function.schedule and resolve(function.schedule, environment)
-                if schedule:
-                    next_occurrence(schedule, datetime.now(UTC))
+                self.functions[function.name] = resolved(function, environment)
             except ValueError as error:  # the others are served all the same
                 _log.error("The '%s' function is in error: %s", function.name, error)
-            else:
-                self.functions[function.name] = replace(function, schedule=schedule)
         http = json.loads((directory / "host.json").read_text("utf-8")).get("extensions", {}).get("http", {})
         self._route_prefix = http.get("routePrefix", "api")
+        self._home_page = environment.get("AzureWebJobsDisableHomepage", "").lower() != "true"
+        self._cors = cors or Cors()
         threads = environment.get("PYTHON_THREADPOOL_THREAD_COUNT")
         self._pool = ThreadPoolExecutor(int(threads) if threads else None)
         self._loop = asyncio.new_event_loop()
@@ -183,6 +116,9 @@ class Host:
         self.stop()
 
     def _answer(self, request: Request) -> Response:
+        return self._cors.preflight(request) or self._cors.shared(request, self._route(request))
+
+    def _route(self, request: Request) -> Response:
         path = request.path.strip("/").lower()
         if path.startswith(_ADMIN_PATH):
             return self._answer_admin(request, path.removeprefix(_ADMIN_PATH))
@@ -191,6 +127,8 @@ class Host:
                 continue
             if not function.methods or request.method in function.methods:
                 return self._call_http(function, request)
+        if request.path == "/":
+            return _HOME_PAGE if self._home_page else Response(HTTPStatus.NO_CONTENT)
         return Response(HTTPStatus.NOT_FOUND)
 
     def _answer_admin(self, request: Request, name: str) -> Response:
@@ -228,9 +166,9 @@ class Host:
         _log.info("Executing 'Functions.%s' (Id=%s)", function.name, context.invocation_id)
         try:
             if inspect.iscoroutinefunction(function.call):
-                result = await _call(function, argument, context)
+                result = await function(argument, context)
             else:
-                result = await self._loop.run_in_executor(self._pool, _call, function, argument, context)
+                result = await self._loop.run_in_executor(self._pool, function, argument, context)
         except Exception as error:
             # No stack trace: it can show what a caller sent.
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -244,7 +182,10 @@ class Host:
         while True:
             # After the last one too: a sleep may end a moment early. Like the real host's, a timer that
             # runs past its next occurrence skips it.
-            due = next_occurrence(schedule, max(due, datetime.now(UTC)))
+            occurrence = next_occurrence(schedule, max(due, datetime.now(UTC)))
+            if occurrence is None:  # the 30th of February
+                return
+            due = occurrence
             await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
             with contextlib.suppress(Exception):  # it has been logged
                 await asyncio.shield(self._run(function, functions.timer.TimerRequest()))
@@ -263,12 +204,6 @@ class Host:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-def _call(function: Function, argument: object, context: Context) -> Any:
-    if "context" in inspect.signature(function.call).parameters:
-        return function.call(**{function.argument: argument}, context=context)
-    return function.call(**{function.argument: argument})
-
-
 def _end(outcome: str, context: Context, began_s: float) -> str:
     duration_ms = (time.monotonic() - began_s) * 1000
     name, invocation_id = context.function_name, context.invocation_id
@@ -283,45 +218,3 @@ def _response(result: object) -> Response:
         charset = f"; charset={result.charset}" if result.mimetype.startswith("text/") else ""
         headers["Content-Type"] = result.mimetype + charset
     return Response(result.status_code, headers, result.get_body())
-
-
-def _log_to_stdout(directory: Path) -> None:
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
-    configuration = json.loads((directory / "host.json").read_text("utf-8"))
-    for name, level in configuration.get("logging", {}).get("logLevel", {}).items():
-        logger = logging.getLogger(None if name == "default" else name)
-        logger.setLevel(_LEVELS.get(level, level.upper()))
-
-
-def main() -> None:
-    """Serve the current directory until SIGINT or SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m local.host", description="Serve ./function_app.py.")
-    parser.add_argument("--port", type=int, default=7071, help="0 takes a free one")
-    parser.add_argument(
-        "--settings",
-        type=Path,
-        default=Path("local.settings.json"),
-        help="gives what the environment does not set; nothing when there is no such file",
-    )
-    arguments = parser.parse_args()
-    directory = Path.cwd()
-    try:
-        os.environ.update(with_settings_file(arguments.settings))
-    except ConfigurationError as error:
-        sys.exit(error.message)
-    _log_to_stdout(directory)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    with Host(directory, arguments.port) as host:
-        for function in host.functions.values():
-            _log.info("  %s", function.description)
-        _log.info("Listening on %s", host.url)
-        stopped.wait()
-    # A thread that is still in a function would keep the process for as long as that takes.
-    logging.shutdown()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

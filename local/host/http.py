@@ -1,6 +1,7 @@
 """HTTP for the host stand-in: turns requests into what the Functions host hands to the Python worker."""
 
 import contextlib
+import re
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -8,14 +9,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
+from io import BufferedIOBase
 from socketserver import ThreadingTCPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-# The limits of the real host's web server.
+# The limits of the real host's web server, Kestrel (KestrelServerLimits.cs) and the host's own for bodies.
+_MAX_REQUEST_LINE_BYTES = 8 * 1024
 _MAX_HEADERS_CHARACTERS = 32 * 1024
 _MAX_BODY_BYTES = 30_000_000
 _IDLE_TIMEOUT_S = 130
+_MAX_CHUNK_LINE_BYTES = 8 * 1024
 
 _BODILESS = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 
@@ -92,22 +96,37 @@ class _Handler(BaseHTTPRequestHandler):
         raise AttributeError(name)
 
     def _serve(self) -> None:
-        try:
-            headers = self._worker_headers()
-            length = int(self.headers.get("Content-Length", "0"))
-        except ValueError:
-            self.send_error(HTTPStatus.BAD_REQUEST)
-            return
         if len(self.headers.as_string()) > _MAX_HEADERS_CHARACTERS:
             self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        elif "transfer-encoding" in headers:
-            self.send_error(HTTPStatus.LENGTH_REQUIRED)
-        elif length < 0:
+            return
+        try:
+            headers = self._worker_headers()
+            body = self._body(headers)
+        except ValueError:
             self.send_error(HTTPStatus.BAD_REQUEST)
-        elif length > _MAX_BODY_BYTES:
+        except _TooLarge:
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         else:
-            self._send(self._answer(self._request(headers, self.rfile.read(length))))
+            self._send(self._answer(self._request(headers, body)))
+
+    def parse_request(self) -> bool:
+        if len(self.raw_requestline) <= _MAX_REQUEST_LINE_BYTES:
+            return super().parse_request()
+        self.requestline = self.command = ""
+        self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+        return False
+
+    def _body(self, headers: Mapping[str, str]) -> bytes:
+        if (encoding := headers.get("transfer-encoding")) is not None:
+            if encoding.lower() != "chunked":
+                raise ValueError("a transfer encoding that is not known")
+            return _read_chunks(self.rfile)
+        length = headers.get("content-length", "0")
+        if not re.fullmatch("[0-9]+", length):
+            raise ValueError("not a length")
+        if int(length) > _MAX_BODY_BYTES:
+            raise _TooLarge
+        return self.rfile.read(int(length))
 
     def _request(self, headers: Mapping[str, str], body: bytes) -> Request:
         target = urlsplit(self.path)
@@ -159,6 +178,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Say nothing: the host logs each function call, without what callers sent."""
+
+
+class _TooLarge(Exception):
+    """The body is larger than the host takes."""
+
+
+def _read_chunks(stream: BufferedIOBase) -> bytes:
+    """Read a chunked body (RFC 9112, section 7.1) to its end; raises ValueError when it is malformed."""
+    body = bytearray()
+    while size := _chunk_size(stream.readline(_MAX_CHUNK_LINE_BYTES)):
+        if len(body) + size > _MAX_BODY_BYTES:
+            raise _TooLarge
+        body += stream.read(size)
+        if stream.readline(_MAX_CHUNK_LINE_BYTES) != b"\r\n":
+            raise ValueError("a chunk does not end where it said")
+    while stream.readline(_MAX_CHUNK_LINE_BYTES).strip():  # trailers, which the worker does not get
+        pass
+    return bytes(body)
+
+
+def _chunk_size(line: bytes) -> int:
+    if not (match := re.fullmatch(rb"([0-9a-fA-F]{1,8})[ \t]*(;.*)?\r\n", line)):
+        raise ValueError("not the size of a chunk")
+    return int(match[1], 16)
 
 
 def joined(pairs: list[tuple[str, str]]) -> dict[str, str]:

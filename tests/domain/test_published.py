@@ -26,7 +26,7 @@ from shared.domain.published import (
     unpack,
     unpack_digests,
 )
-from tests.integration.course_runs import make_mapped, make_served, mapped_runs
+from tests.mapped_runs import make_mapped, make_served, mapped_runs
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -1,0 +1,76 @@
+"""Serve the functions of the current directory without Core Tools: `python -m local.host`."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from errno import EADDRINUSE
+from pathlib import Path
+
+from local.host.cors import Cors, read
+from local.host.host import Host
+from shared.errors import ConfigurationError
+from shared.settings_file import with_settings_file
+
+_log = logging.getLogger("local.host")
+
+_LEVELS = {"Trace": "DEBUG", "Information": "INFO", "None": "CRITICAL"}  # where Python has another word
+
+
+def _log_to_stdout(directory: Path) -> None:
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
+    configuration = json.loads((directory / "host.json").read_text("utf-8"))
+    for name, level in configuration.get("logging", {}).get("logLevel", {}).items():
+        logger = logging.getLogger(None if name == "default" else name)
+        logger.setLevel(_LEVELS.get(level, level.upper()))
+
+
+def main() -> None:
+    """Serve the current directory until SIGINT or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m local.host", description="Serve ./function_app.py.")
+    parser.add_argument("--port", type=int, default=7071, help="0 takes a free one")
+    parser.add_argument("--cors", metavar="ORIGINS", help="allow these origins, separated by commas, or *")
+    parser.add_argument(
+        "--cors-credentials", action="store_true", help="allow them cookies and logins of the browser"
+    )
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        default=Path("local.settings.json"),
+        help="gives what the environment does not set, and the origins in Host.CORS; need not exist",
+    )
+    arguments = parser.parse_args()
+    directory = Path.cwd()
+    try:
+        os.environ.update(with_settings_file(arguments.settings))
+        origins, credentials = read(arguments.settings)
+        if arguments.cors:
+            origins, credentials = arguments.cors, arguments.cors_credentials
+        cors = Cors(origins, credentials=credentials)
+    except (ConfigurationError, ValueError) as error:
+        sys.exit(str(error))
+    _log_to_stdout(directory)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        host = Host(directory, arguments.port, cors=cors)
+    except OSError as error:
+        if error.errno != EADDRINUSE:
+            raise
+        sys.exit(f"Port {arguments.port} is in use by another process: choose another one with --port.")
+    with host:
+        for function in host.functions.values():
+            _log.info("  %s", function.description)
+        _log.info("Listening on %s", host.url)
+        stopped.wait()
+    # A thread that is still in a function would keep the process for as long as that takes.
+    logging.shutdown()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

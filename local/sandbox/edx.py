@@ -1,0 +1,149 @@
+"""What edX answers when nothing is wrong: tokens, its rate limit, catalogs and their courses.
+
+No socket here and no fault. The words are those of course-discovery and Django REST framework.
+"""
+
+import math
+import re
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from threading import Lock
+from typing import Protocol
+from urllib.parse import parse_qsl, urlencode
+
+from local.sandbox.catalogs import USER, Catalog, links
+from local.sandbox.http import CATALOG_API, Reply, Request, json_reply, text_reply
+
+TOKEN_PATH = "/oauth2/v1/access_token"  # noqa: S105  a path, no secret
+
+_HOUR_S = 3600
+
+
+class Account(Protocol):
+    """The client that edX knows, and how edX treats it: read at each request."""
+
+    client_id: str
+    client_secret: str
+    expires_in: object
+    token_valid_s: float | None
+    requests_per_hour: int | None
+
+
+class Edx:
+    """edX as one client sees it.
+
+    Args:
+        account: that client.
+        catalogs: every catalog by its id, other users' too.
+    """
+
+    def __init__(self, account: Account, catalogs: Mapping[int, Catalog]) -> None:
+        self._account = account
+        self._catalogs = catalogs
+        self._tokens: dict[str, float] = {}  # and the moment until which each is valid
+        self._asked: deque[float] = deque()  # moments of the requests that count for the rate limit
+        self._lock = Lock()
+
+    def answer(self, request: Request) -> Reply:
+        """Return the answer to a request."""
+        routes: tuple[tuple[str, Callable[..., Reply]], ...] = (
+            (f"POST {TOKEN_PATH}", self._token),
+            (f"GET {CATALOG_API}/catalogs/", self._list),
+            (f"GET {CATALOG_API}/catalogs/([0-9]{{1,9}})/(courses/)?", self._catalog),
+        )
+        for route, answer in routes:
+            if match := re.fullmatch(route, f"{request.method} {request.path}"):
+                return answer(request, *match.groups())
+        if request.path.startswith(CATALOG_API) and not request.path.endswith("/"):
+            location = f"{request.path}/" + (f"?{urlencode(request.query)}" if request.query else "")
+            return replace(text_reply("", 301), headers={"Location": location})
+        return json_reply({"detail": "Not found."}, 404)
+
+    def expire_tokens(self) -> None:
+        """Let every token given out so far be expired."""
+        with self._lock:
+            self._tokens = dict.fromkeys(self._tokens, 0.0)
+
+    def _token(self, request: Request) -> Reply:
+        account = self._account
+        form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
+        if (form.get("client_id"), form.get("client_secret")) != (account.client_id, account.client_secret):
+            return json_reply({"error": "invalid_client"}, 401)
+        if form.get("grant_type") != "client_credentials":
+            return json_reply({"error": "unsupported_grant_type"}, 400)
+        if form.get("token_type", "").lower() != "jwt":  # a bearer token, which the catalog API does not take
+            return json_reply(
+                {"access_token": secrets.token_hex(), "token_type": "Bearer", "expires_in": 180}
+            )
+        token = f"sandbox-{secrets.token_hex()}"
+        announced = account.expires_in if isinstance(account.expires_in, (int, float)) else 180
+        valid_s = announced if account.token_valid_s is None else account.token_valid_s
+        with self._lock:
+            self._tokens[token] = time.monotonic() + valid_s
+        return json_reply(
+            {"access_token": token, "expires_in": account.expires_in, "token_type": "JWT", "scope": "read"}
+        )
+
+    def _list(self, request: Request) -> Reply:
+        mine = [catalog.described() for catalog in self._catalogs.values() if USER in catalog.viewers]
+        shown = mine[request.offset : request.offset + request.limit]
+        return self._refused(request) or json_reply(
+            {"count": len(mine), **links(request, len(mine)), "results": shown}
+        )
+
+    def _catalog(self, request: Request, catalog_id: str, courses: str | None) -> Reply:
+        if refusal := self._refused(request):
+            return refusal
+        catalog = self._catalogs.get(int(catalog_id))
+        if catalog is None:
+            return json_reply({"detail": "No Catalog matches the given query."}, 404)
+        if USER not in catalog.viewers:
+            return json_reply({"detail": "You do not have permission to perform this action."}, 403)
+        return catalog.answer(request) if courses else json_reply(catalog.described())
+
+    def _refused(self, request: Request) -> Reply | None:
+        """Check what Django REST framework checks first: the token, then the rate limit of its user."""
+        return self._unauthenticated(request) or self._throttled()
+
+    def _unauthenticated(self, request: Request) -> Reply | None:
+        valid_until = self._tokens.get(request.token)
+        if request.scheme != "JWT":
+            detail = "Authentication credentials were not provided."
+        elif valid_until is None:
+            detail = "Error decoding token."
+        elif valid_until <= time.monotonic():
+            detail = "Token has expired."
+        else:
+            return None
+        return json_reply({"detail": detail}, 401, {"WWW-Authenticate": 'JWT realm="api"'})
+
+    def _throttled(self) -> Reply | None:
+        """Count a request, or refuse it as rest_framework/throttling.py does; refused ones are not counted.
+
+        There is no Retry-After when the limit was lowered below the requests of the last hour.
+        """
+        limit, now = self._account.requests_per_hour, time.monotonic()
+        with self._lock:
+            while self._asked and self._asked[0] <= now - _HOUR_S:
+                self._asked.popleft()
+            if limit is None:
+                self._asked.clear()
+                return None
+            if len(self._asked) < limit:
+                self._asked.append(now)
+                return None
+            if len(self._asked) > limit:
+                return throttled_reply(None, None)
+            first = self._asked[0] if self._asked else now
+        seconds = math.ceil(first + _HOUR_S - now)
+        return throttled_reply(seconds, str(seconds))
+
+
+def throttled_reply(seconds: float | None, retry_after: str | None, status: int = 429) -> Reply:
+    """Return the rate limit's refusal: `seconds` for its sentence, `retry_after` for its header."""
+    expected = "" if seconds is None else f" Expected available in {round(seconds)} seconds."
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return json_reply({"detail": f"Request was throttled.{expected}"}, status, headers)

@@ -1,0 +1,40 @@
+"""The sandbox's log: every request that came in, and how many were in flight at a time."""
+
+import time
+from threading import Lock
+
+from local.sandbox.http import Request
+
+
+class Log:
+    """Every request so far, in order of arrival.
+
+    Attributes:
+        requests: those requests.
+        max_in_flight: most edX requests seen at one time.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.max_in_flight = 0
+        self._in_flight = 0
+        self._lock = Lock()
+
+    def begin(self, request: Request, *, for_edx: bool) -> None:
+        """Note a request that came in."""
+        with self._lock:
+            self.requests.append(request)
+            self._in_flight += for_edx
+            self.max_in_flight = max(self.max_in_flight, self._in_flight)
+
+    def end(self, request: Request, *, for_edx: bool) -> None:
+        """Note the end of a request; the first call counts."""
+        with self._lock:
+            self._in_flight -= for_edx and request.ended is None
+            request.ended = request.ended or time.monotonic()
+
+    def forget(self) -> None:
+        """Empty the log, and start counting the most in flight anew."""
+        with self._lock:
+            self.requests.clear()
+            self.max_in_flight = self._in_flight

@@ -1,0 +1,80 @@
+"""The guard against mass loss: what callers of one catalog would lose, and when that is too much. Pure.
+
+It looks at what would be lost, whatever the reason: a run that is missing, not published any more, ended by a
+date that edX moved into the past, or whose record can no longer be mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from shared.domain.comparison import LossReason
+from shared.errors import MassLoss
+
+NEVER_SUSPICIOUS = 10
+"""A loss of so many runs passes, unless it is at least half of a small catalog."""
+
+NEVER_SUSPICIOUS_HALF = 3
+"""A loss of so many runs passes, whatever part of the catalog it is."""
+
+_WORDS: Final[Mapping[LossReason, str]] = {
+    "missing": "no longer shown by edX",
+    "unpublished": "no longer published",
+    "ended": "ended by a date that edX moved into the past",
+    "unmappable": "with a record that cannot be read any more",
+}
+
+
+def lost_runs(
+    served: Mapping[bytes, str | None], leaving: Mapping[LossReason, Iterable[bytes]], moment: str
+) -> dict[LossReason, set[bytes]]:
+    """Return which runs callers would lose, by reason; reasons without a run are left out.
+
+    Args:
+        served: what the last sync that counted left in the answer: run id → its end, as known then.
+        leaving: the runs that a pull takes away or can no longer map, by reason.
+        moment: now (RFC 3339, UTC). A run whose known end has passed ended by the clock, which is no loss.
+    """
+    lost = {reason: {run_id for run_id in ids if run_id in served} for reason, ids in leaving.items()}
+    still_open = {
+        reason: {run_id for run_id in ids if not _has_passed(served[run_id], moment)}
+        for reason, ids in lost.items()
+    }
+    return {reason: ids for reason, ids in still_open.items() if ids}
+
+
+def guard(
+    served: Mapping[bytes, str | None],
+    lost: Mapping[LossReason, Iterable[bytes]],
+    moment: str,
+    *,
+    percent: int,
+    catalog_id: int,
+) -> MassLoss | None:
+    """Return the error that stops a sync which would take too much away; None when it may go on.
+
+    Too much is more than `percent` % of what is served, and more than ten runs or, of a small catalog, at
+    least half of it and more than three.
+    """
+    total = sum(not _has_passed(end, moment) for end in served.values())
+    numbers = {reason: len(list(ids)) for reason, ids in lost.items()}
+    losing = sum(numbers.values())
+    is_many = losing > NEVER_SUSPICIOUS or (losing > NEVER_SUSPICIOUS_HALF and 2 * losing >= total)
+    if not is_many or 100 * losing <= percent * total:
+        return None
+    (first, *others) = numbers
+    reasons = (
+        ", ".join(f"{number} {_WORDS[reason]}" for reason, number in numbers.items())
+        if others
+        else _WORDS[first]
+    )
+    return MassLoss(
+        f"callers would lose {losing} of {total}, {reasons}; SYNC_MAX_WITHDRAW_PERCENT allows {percent} %. "
+        "The sync stopped, and nothing was taken away. If edX is right, allow it for one run: "
+        f"python -m shared sync --catalog {catalog_id} --allow-withdrawals"
+    )
+
+
+def _has_passed(end: str | None, moment: str) -> bool:
+    return end is not None and end <= moment

@@ -1,0 +1,128 @@
+"""Which catalogs are ours: those that are configured, or all that edX lists for our credentials.
+
+The one place that says so, for the timer, requests and the command line.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from shared.deadline import Deadline
+from shared.domain.attempts import Attempts
+from shared.domain.catalog_list import CatalogList, listed_now
+from shared.domain.sync_report import SyncReport
+from shared.errors import ConnectorError, SyncError, unexpected
+from shared.storage.account import Account
+from shared.storage.reports import Reports
+from shared.sync.run import ALL_CATALOGS, Origin, Run, Say
+from shared.sync.sessions import Sessions, quietly
+from shared.sync.sync import LIFETIME_S, BackingOff
+
+
+class OurCatalogs:
+    """Tells which catalogs are ours.
+
+    Args:
+        configured: the catalogs of EDX_CATALOG_IDS; when there are some, edX is never asked.
+        account: where edX's list is remembered.
+        reports: where a failed attempt to get it is reported, like a sync's.
+        sessions: opens sessions with edX.
+        say: takes the lines for the log.
+    """
+
+    def __init__(
+        self,
+        configured: Sequence[int],
+        account: Account,
+        reports: Reports,
+        sessions: Sessions,
+        say: Say,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+        lifetime_s: float = LIFETIME_S,
+    ) -> None:
+        self._configured = tuple(configured)
+        self._account = account
+        self._reports = reports
+        self._sessions = sessions
+        self._say = say
+        self._now = now
+        self._clock = clock
+        self._lifetime_s = lifetime_s
+
+    @property
+    def are_configured(self) -> bool:
+        """Tell whether the settings name our catalogs, so that edX's list decides nothing."""
+        return bool(self._configured)
+
+    def known(self) -> CatalogList | None:
+        """Return our catalogs without asking edX; None when it has never listed them."""
+        if self._configured:
+            return CatalogList(self._configured, self._now())
+        return self._account.catalog_list()
+
+    def ask(self, origin: Origin, *, is_eager: bool = True) -> CatalogList:
+        """Return our catalogs as edX lists them now, and remember them.
+
+        Args:
+            origin: for the report of a failure and the log.
+            is_eager: ask also when the last attempts failed, though never before the rate limit allows it.
+
+        Raises:
+            BackingOff: the last attempts failed, and the caller is not eager.
+            ConnectorError: edX's list cannot be had or cannot be right; the known list stays.
+        """
+        if self._configured:
+            return CatalogList(self._configured, self._now())
+        attempts = self._account.attempts()
+        failure = None if is_eager else attempts.remembered_failure(self._now())
+        if failure is not None:
+            raise BackingOff(failure)
+        run = Run(ALL_CATALOGS, origin, self._now())
+        attempts = attempts.begun(run.started)
+        try:
+            listed = self._listed(run)
+        except ConnectorError as error:
+            self._note_failure(run, attempts, error)
+            raise
+        except Exception as error:  # noqa: BLE001 - it has to be reported, whatever it is
+            self._say(logging.ERROR, unexpected(error))
+            stopped = SyncError(f"listing the catalogs was stopped by {type(error).__name__}")
+            self._note_failure(run, attempts, stopped)
+            raise stopped from None
+        known = self._account.catalog_list()
+        self._account.remember_catalogs(listed, attempts.ended(self._now(), None))
+        newly_left = set(listed.left) - set(known.left if known else ())
+        if newly_left:
+            self._warn_of_left(run, sorted(newly_left))
+        return listed
+
+    def _listed(self, run: Run) -> CatalogList:
+        deadline = Deadline.after(self._lifetime_s, self._clock)
+        self._sessions.wait_for_rate_limit(deadline)
+        with self._sessions.open(deadline) as edx:
+            try:
+                ids = tuple(catalog.id for catalog in edx.catalogs())
+            finally:
+                run.edx_requests = edx.requests
+        return listed_now(self._account.catalog_list(), ids, self._now())
+
+    def _note_failure(self, run: Run, attempts: Attempts, error: ConnectorError) -> None:
+        self._add(run.report(self._now(), error), logging.ERROR)
+        failed = attempts.ended(self._now(), error)
+        quietly(lambda: self._account.remember_attempts(failed), "remember the failed attempt", self._say)
+
+    def _warn_of_left(self, run: Run, left: Sequence[int]) -> None:
+        run.warnings += [
+            f"edX no longer lists catalog {catalog_id}: it left the answer and keeps its runs in storage"
+            for catalog_id in left
+        ]
+        self._add(run.report(self._now(), None), logging.WARNING)
+
+    def _add(self, report: SyncReport, level: int) -> None:
+        quietly(lambda: self._reports.add(report), "store the report", self._say)
+        self._say(level, report.log_line())

@@ -1,0 +1,63 @@
+"""What a sync would do: shown by the operator's `--dry-run`, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from shared.domain.comparison import Change, LossReason
+from shared.domain.course_run import StoredRun
+from shared.domain.sync_report import SyncReport
+from shared.errors import MassLoss
+from shared.storage.store import CatalogStore
+from shared.sync.decision import Decision
+from shared.sync.run import Run
+from shared.sync.state import StoredState
+
+
+class Preview(NamedTuple):
+    """What a sync would do.
+
+    Attributes:
+        changes: the runs to write, beside what is stored of them (None: nothing).
+        gone: the runs to withdraw.
+        lost: what callers would lose, by reason, withdrawn runs included.
+        stopped: the error of the guard, if it would stop the sync.
+        report: what the pull found.
+    """
+
+    changes: list[tuple[StoredRun | None, Change]]
+    gone: list[StoredRun]
+    lost: Mapping[LossReason, list[StoredRun]]
+    stopped: MassLoss | None
+    report: SyncReport
+
+
+def previewed(  # noqa: PLR0917 - collaborators and values
+    store: CatalogStore,
+    run: Run,
+    state: StoredState,
+    changes: dict[bytes, Change],
+    decision: Decision,
+    at: datetime,
+) -> Preview:
+    """Read what is stored of the runs that a sync would change or take away."""
+    comparison = run.begun_progress.comparison
+    kept_back = comparison.release(state.kept if decision.leaving else (), decision.staying)
+    changes |= {change.run_id: change for change in kept_back}
+
+    def stored(run_id: bytes) -> StoredRun | None:
+        return store.run(run.catalog_id, str(UUID(bytes=run_id)))
+
+    return Preview(
+        [(stored(run_id), change) for run_id, change in changes.items()],
+        [found for run_id in decision.missing if (found := stored(run_id))],
+        {
+            reason: [found for run_id in ids if (found := stored(run_id))]
+            for reason, ids in decision.lost.items()
+        },
+        decision.stopped,
+        run.report(at, None),
+    )

@@ -1,0 +1,105 @@
+"""The end of a sync that went well: what leaves, what is published, and what the history says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from shared.domain.changes import Entry, entries
+from shared.domain.comparison import NOT_SERVED
+from shared.domain.course_run import rfc3339
+from shared.domain.published import WITHDRAWN, ServedRun, render
+from shared.storage.writer import CatalogWriter
+from shared.sync.decision import Decision
+from shared.sync.run import Progress, Run
+from shared.sync.state import StoredState
+
+
+def publish(
+    run: Run, writer: CatalogWriter, state: StoredState, decision: Decision, now: Callable[[], datetime]
+) -> None:
+    """Write what was kept back, withdraw what is missing, and publish what changed, or only the time.
+
+    A sync that the guard stopped publishes what is new and changed, does not count and keeps the lease.
+    """
+    progress = run.begun_progress
+    comparison = progress.comparison
+    counts = decision.stopped is None
+    served_now = state.kept if decision.leaving else ()
+    unlisted = [each for each in comparison.unpublished_rejections() if each not in decision.staying]
+    for change in comparison.release(served_now, decision.staying):
+        writer.put(change.mapped, change.size)
+    writer.flush()
+    for mapped, reason in writer.refused:
+        comparison.refuse(mapped, reason)
+    writer.unlist(unlisted)
+    comparison.note_unlisted(unlisted)
+    if counts:
+        missing = [each for each in decision.missing if comparison.digests.get(each) != WITHDRAWN]
+        writer.withdraw(missing, now())
+        comparison.note_withdrawn(missing)
+        progress.withdrawn = len(missing)
+        progress.unpublished = len(decision.lost.get("unpublished", ()))
+        progress.ended_early = len(decision.lost.get("ended", ()))
+    are_news = counts and comparison.note_unmappable(decision.leaving.get("unmappable", ()))
+    moment = now()
+    head = state.head
+    finished = run.finished(writer.attempts, moment) if counts else None
+    unidentified = comparison.unidentified
+    if progress.incomplete and head is not None:
+        unidentified = head.unidentified
+    unchanged = not (state.is_rebuilt or comparison.changes or progress.withdrawn or are_news)
+    if head and unchanged and rfc3339(moment) < head.holds_until:
+        if finished:
+            writer.confirm(head, moment, unidentified, finished)
+        return
+    shown = _shown(state, progress, keep_unseen=not counts)
+    body = render((each for each in shown.values() if each), moment)
+    writer.publish(
+        head,
+        body,
+        comparison.digests,
+        at=moment,
+        synced_at=moment if counts else head.synced_at if head else None,
+        unidentified=unidentified,
+        counts=counts,
+        changes=_entries(run, state, shown, body.runs, rfc3339(moment)),
+        finished=finished,
+    )
+
+
+def _shown(state: StoredState, progress: Progress, *, keep_unseen: bool) -> dict[bytes, ServedRun | None]:
+    """Return what is shown from now on: what edX shows, and what stays though it was not seen or mapped."""
+    comparison = progress.comparison
+    shown = dict(comparison.shown)
+    if keep_unseen or progress.incomplete or comparison.has_rejected_runs_still_served():
+        for run_id, served in state.kept.items():
+            if run_id not in shown and comparison.digests.get(run_id, WITHDRAWN) not in NOT_SERVED:
+                shown[run_id] = served
+    return shown
+
+
+def _entries(
+    run: Run, state: StoredState, shown: dict[bytes, ServedRun | None], runs: int, moment: str
+) -> Sequence[Entry]:
+    """Return what the history says of this sync; nothing when a damaged state was rebuilt."""
+    if state.was_never_published:
+        return [Entry(kind="first-sync", runs=runs)]
+    if state.body is None or state.published_digests is None:
+        return []
+    comparison = run.begun_progress.comparison
+    if state.is_rebuilt:  # a sync before this one may have written runs and never published them
+        touched = [*state.body.keys() | shown.keys()]
+        known = state.published_digests
+    else:
+        touched = [*comparison.before.keys() | comparison.changes.keys()]
+        known = comparison.before
+    return entries(
+        state.body,
+        shown,
+        touched,
+        moment=moment,
+        known=known,
+        rows_before=state.rows_before,
+        notes=run.begun_progress.notes,
+    )

@@ -1,0 +1,140 @@
+"""One sync of one catalog: who it is, how far it has come, and the report that both make.
+
+The identity is known from the start; the progress begins when the stored state has been loaded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+from uuid import uuid4
+
+from shared.domain.attempts import Attempts, FinishedSync
+from shared.domain.comparison import Comparison
+from shared.domain.sync_report import SyncReport
+from shared.errors import EdxThrottled, Failure
+
+ALL_CATALOGS = 0
+"""Stands in a report where a catalog's id would: the report is about the list of catalogs."""
+
+REJECTIONS_KEPT = 50
+UNKNOWN_TRACKS_KEPT = 20
+
+Say = Callable[[int, str], None]
+"""Takes a line for the log and its `logging` level; see serving/outbox.py."""
+
+
+class Origin(NamedTuple):
+    """Where a sync came from: `timer`, `http`, `operator` or `preview`, and its invocation."""
+
+    trigger: str
+    invocation_id: str = ""
+
+
+@dataclass
+class Progress:
+    """What a sync has found so far; `notes` are those of the approvals that count, by run id."""
+
+    comparison: Comparison
+    courses: int = 0
+    incomplete: str | None = None
+    withdrawn: int = 0
+    unpublished: int = 0
+    ended_early: int = 0
+    notes: dict[bytes, str] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """A sync that is under way.
+
+    Attributes:
+        waited_s: the time before it had the lease.
+        is_anothers: whether the end that it comes to is that of another process's sync.
+        has_lost_lease: whether another process has taken the catalog over.
+        end_exchange: ends the exchange with edX at once, from any thread.
+    """
+
+    catalog_id: int
+    origin: Origin
+    started: datetime
+    sync_id: str = field(default_factory=lambda: uuid4().hex)
+    waited_s: float = 0.0
+    is_anothers: bool = False
+    has_lost_lease: bool = False
+    edx_requests: int = 0
+    warnings: list[str] = field(default_factory=list)
+    progress: Progress | None = None
+    end_exchange: Callable[[], None] = lambda: None
+
+    @property
+    def begun_progress(self) -> Progress:
+        """The progress, once the stored state has been loaded."""
+        if self.progress is None:
+            raise RuntimeError("the sync has not begun")
+        return self.progress
+
+    def lose_lease(self) -> None:
+        """End the exchange with edX: another process has taken the catalog over."""
+        self.has_lost_lease = True
+        self.end_exchange()
+
+    def report(self, ended: datetime, failure: BaseException | None) -> SyncReport:
+        """Say how the sync ended, and what it found up to then."""
+        found = self.progress or Progress(Comparison({}, ""))
+        comparison = found.comparison
+        kinds = Counter(comparison.changes.values())
+        return SyncReport(
+            sync_id=self.sync_id,
+            catalog_id=self.catalog_id,
+            trigger=self.origin.trigger,
+            invocation_id=self.origin.invocation_id,
+            started=self.started,
+            ended=ended,
+            waited_s=self.waited_s,
+            outcome="failed" if failure else "incomplete" if found.incomplete else "ok",
+            courses=found.courses,
+            runs=len(comparison.shown),
+            created=kinds["created"],
+            changed=kinds["changed"],
+            restored=kinds["restored"],
+            unchanged=len(comparison.shown.keys() - comparison.changes.keys()),
+            withdrawn=found.withdrawn,
+            unpublished=found.unpublished,
+            ended_early=found.ended_early,
+            rejected=len(comparison.rejections),
+            rejections=tuple(comparison.rejections[:REJECTIONS_KEPT]),
+            unknown_tracks=dict(comparison.unknown_tracks.most_common(UNKNOWN_TRACKS_KEPT)),
+            incomplete=found.incomplete,
+            warnings=tuple(self.warnings),
+            edx_requests=self.edx_requests,
+            throttled_until=failure.retry_at if isinstance(failure, EdxThrottled) else None,
+            error=Failure.of(failure).message if failure else None,
+        )
+
+    def finished(
+        self, attempts: Attempts, at: datetime, failure: BaseException | None = None
+    ) -> FinishedSync:
+        """Say how the sync ended, for the lease and for those who wait for it."""
+        return FinishedSync(
+            self.sync_id, Failure.of(failure) if failure else None, attempts.ended(at, failure)
+        )
+
+
+def stopped_sync_report(
+    sync_id: str, catalog_id: int, holder: str, began: datetime | None, found_at: datetime
+) -> SyncReport:
+    """Report a sync whose process stopped in the middle, when its lease has been taken over."""
+    return SyncReport(
+        sync_id=sync_id,
+        catalog_id=catalog_id,
+        trigger="unknown",
+        invocation_id="",
+        started=began or found_at,
+        ended=found_at,
+        outcome="failed",
+        error=f"The process that ran this sync stopped before the sync ended ({holder or 'unknown process'})",
+    )

@@ -1,0 +1,56 @@
+"""What is remembered of attempts, and how long requests back off."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.domain.attempts import Attempts
+from shared.errors import EdxProtocolError, EdxThrottled, EdxUnavailable, Failure, NotFound, StorageError
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def after_failures(count: int, error: Exception | None = None) -> Attempts:
+    attempts = Attempts()
+    for _ in range(count):
+        attempts = attempts.begun(NOW).ended(NOW, error or StorageError("Table Storage failed"))
+    return attempts
+
+
+@pytest.mark.parametrize(
+    ("failures", "minutes"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 4), (5, 8), (6, 15), (7, 15), (500, 15)]
+)
+def test_requests_back_off_from_the_second_failure_in_a_row_on(failures: int, minutes: int) -> None:
+    attempts = after_failures(failures)
+    if minutes:
+        last_moment = NOW + timedelta(minutes=minutes, seconds=-1)
+        remembered = attempts.remembered_failure(last_moment)
+        assert isinstance(remembered, StorageError)
+        assert (remembered.message, remembered.retry_at) == (
+            "Table Storage failed", NOW + timedelta(minutes=minutes),
+        )  # fmt: skip
+    assert attempts.remembered_failure(NOW + timedelta(minutes=minutes)) is None
+
+
+def test_back_off_lasts_as_long_as_edx_asked_for_when_that_is_longer() -> None:
+    later = NOW + timedelta(hours=1)
+    remembered = after_failures(2, EdxUnavailable("edX is down", later)).remembered_failure(NOW)
+    assert isinstance(remembered, EdxUnavailable)
+    assert remembered.retry_at == later
+
+
+def test_success_ends_the_back_off_and_keeps_the_last_failure() -> None:
+    attempts = after_failures(3, NotFound("the catalog is not found")).begun(NOW).ended(NOW, None)
+    assert attempts == Attempts(NOW, NOW, 0, NOW, Failure("NotFound", "the catalog is not found"))
+    assert attempts.remembered_failure(NOW) is None
+
+
+def test_throttled_attempt_is_no_failure() -> None:
+    attempts = after_failures(1, EdxProtocolError("no JSON"))
+    throttled = attempts.begun(NOW).ended(NOW, EdxThrottled("the rate limit", NOW + timedelta(hours=1)))
+    assert throttled.failures == 1
+    assert throttled.failure == Failure("EdxProtocolError", "no JSON")
+
+
+def test_failure_from_a_clock_that_is_far_ahead_holds_nobody_up() -> None:
+    assert after_failures(2).remembered_failure(NOW - timedelta(minutes=20)) is None

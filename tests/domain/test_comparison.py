@@ -1,0 +1,222 @@
+"""What a pull means for the stored runs of a catalog: decided without any I/O."""
+
+from uuid import UUID
+
+import pytest
+
+from shared.domain.comparison import UNLISTED, UNREADABLE, Comparison
+from shared.domain.course_run import MappedRun, Rejection, course_run_id, stored_json
+from shared.domain.published import WITHDRAWN, digest
+from tests.mapped_runs import make_mapped
+
+MOMENT = "2026-11-01T12:00:00Z"
+PAST, FUTURE = "2026-10-31T00:00:00Z", "2027-06-30T00:00:00Z"
+
+
+def id_of(key: str) -> bytes:
+    return UUID(course_run_id(key)).bytes
+
+
+def stored(*runs: MappedRun) -> dict[bytes, bytes]:
+    """Return the digests that are stored after a sync of these runs."""
+    return {id_of(run.run.courserun_key): digest(run, stored_json(run.run)) for run in runs}
+
+
+def comparison_with(*runs: MappedRun, **marks: bytes) -> Comparison:
+    known = stored(*runs) | {id_of(key): mark for key, mark in marks.items()}
+    comparison = Comparison(known, MOMENT)
+    comparison.begin_pull()
+    return comparison
+
+
+def taken(comparison: Comparison, *records: MappedRun | Rejection) -> list[tuple[str, str]]:
+    changes = [comparison.compare(record) for record in records]
+    return [(change.kind, change.mapped.run.courserun_key) for change in changes if change]
+
+
+A, B, C = (make_mapped(key, end_date=FUTURE) for key in "abc")
+
+
+def unlisted(key: str) -> MappedRun:
+    return make_mapped(key, listed=False, end_date=FUTURE)
+
+
+def test_only_what_differs_is_written() -> None:
+    comparison = comparison_with(A, B, c=WITHDRAWN)
+    changed = make_mapped("b", end_date=FUTURE, price="99.00")
+    assert taken(comparison, A, changed, C, make_mapped("d")) == [
+        ("changed", "b"), ("restored", "c"), ("created", "d"),
+    ]  # fmt: skip
+    assert comparison.missing() == []
+
+
+def test_nothing_is_written_when_nothing_differs() -> None:
+    comparison = comparison_with(A, B)
+    assert taken(comparison, B, A) == []
+    assert (comparison.changes, comparison.missing(), comparison.before) == ({}, [], {})
+
+
+def test_size_of_a_change_is_that_of_its_json() -> None:
+    change = Comparison({}, MOMENT).compare(make_mapped("é"))
+    assert change
+    assert change.size == len(f'{{"id":"{course_run_id("é")}","courserunKey":"é"}}'.encode())
+
+
+def test_runs_that_edx_does_not_show_are_missing_but_not_those_withdrawn_before() -> None:
+    comparison = comparison_with(A, B, c=WITHDRAWN)
+    taken(comparison, A)
+    assert comparison.missing() == [id_of("b")]
+    comparison.note_withdrawn(comparison.missing())
+    assert comparison.digests[id_of("b")] == WITHDRAWN
+    assert comparison.missing() == []
+
+
+def test_first_of_several_records_counts_when_all_are_published() -> None:
+    comparison = comparison_with(A)
+    assert taken(comparison, A, make_mapped("a", price="1.00")) == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_published_record_wins_over_one_that_is_not(*, known: bool) -> None:
+    comparison = comparison_with(A) if known else comparison_with()
+    taken(comparison, unlisted("a"), A, unlisted("a"))
+    assert comparison.shown[id_of("a")] is not None
+    assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []}
+    assert comparison.changes == ({} if known else {id_of("a"): "created"})
+    assert comparison.digests == stored(A)
+
+
+# What leaves the answer waits for the guard
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [(unlisted("a"), "unpublished"), (make_mapped("a", end_date=PAST), "ended")],
+)
+def test_change_that_takes_a_run_out_of_the_answer_is_kept_back(record: MappedRun, reason: str) -> None:
+    comparison = comparison_with(A)
+    assert taken(comparison, record) == []
+    assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []} | {
+        reason: [id_of("a")]
+    }
+    assert comparison.digests == stored(A)
+    (released,) = comparison.release([id_of("a")])
+    assert (released.kind, released.mapped) == ("changed", record)
+    assert comparison.changes == {id_of("a"): "changed"}
+
+
+def test_run_stays_as_it_was_when_the_guard_does_not_let_it_go() -> None:
+    comparison = comparison_with(A)
+    taken(comparison, unlisted("a"))
+    assert comparison.release([id_of("a")], [id_of("a")]) == []
+    assert id_of("a") not in comparison.shown
+    assert (comparison.digests, comparison.changes) == (stored(A), {})
+
+
+def test_run_that_was_served_is_marked_when_edx_does_not_publish_it_any_more() -> None:
+    comparison = comparison_with(A)
+    taken(comparison, unlisted("a"))
+    comparison.release([id_of("a")])
+    assert comparison.digests == {id_of("a"): UNLISTED}
+    comparison.begin_pull()
+    assert taken(comparison, unlisted("a")) == []
+    assert comparison.departures()["unpublished"] == []
+    assert taken(comparison, A) == [("restored", "a")]
+
+
+def test_run_that_was_never_served_is_no_loss_when_it_changes_unpublished() -> None:
+    comparison = comparison_with(unlisted("a"))
+    taken(comparison, make_mapped("a", listed=False, price="1.00"))
+    assert len(comparison.release([])) == 1
+    assert UNLISTED not in comparison.digests.values()
+
+
+# Rejections
+
+
+def rejection(key: str = "a", *, is_unpublished: bool = False) -> Rejection:
+    return Rejection(key, "end", "'TBD' is no date", is_unpublished)
+
+
+def test_rejected_run_has_not_disappeared_and_can_no_longer_be_mapped() -> None:
+    comparison = comparison_with(A)
+    taken(comparison, rejection())
+    assert comparison.missing() == []
+    assert comparison.departures()["unmappable"] == [id_of("a")]
+    assert comparison.has_rejected_runs_still_served()
+
+
+def test_rejected_run_is_no_loss_when_it_was_rejected_at_the_last_sync_that_counted() -> None:
+    comparison = comparison_with(A)
+    taken(comparison, rejection())
+    assert comparison.note_unmappable(comparison.departures()["unmappable"]) is True
+    assert comparison.digests == {id_of("a"): UNREADABLE}
+    comparison.begin_pull()
+    taken(comparison, rejection())
+    assert comparison.departures()["unmappable"] == []
+    assert comparison.note_unmappable([id_of("a")]) is False
+    comparison.begin_pull()
+    assert taken(comparison, A) == [("changed", "a")]
+
+
+@pytest.mark.parametrize("known", [{}, {"a": WITHDRAWN}, {"a": UNLISTED}])
+def test_rejected_run_is_no_loss_when_it_is_not_served(known: dict[str, bytes]) -> None:
+    comparison = comparison_with(**known)
+    taken(comparison, rejection(is_unpublished=True), rejection())
+    assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []}
+    assert not comparison.has_rejected_runs_still_served()
+
+
+def test_run_leaves_the_answer_when_its_record_is_rejected_and_unpublished() -> None:
+    comparison = comparison_with(A)
+    taken(comparison, rejection(is_unpublished=True))
+    assert comparison.departures()["unpublished"] == [id_of("a")] == comparison.unpublished_rejections()
+    comparison.note_unlisted([id_of("a")])
+    assert comparison.shown[id_of("a")] is None
+    assert comparison.digests == {id_of("a"): UNLISTED}
+
+
+def test_run_is_served_when_one_record_of_it_is_rejected_and_another_is_not() -> None:
+    comparison = comparison_with(A)
+    assert taken(comparison, rejection(is_unpublished=True), A) == []
+    assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []}
+
+
+def test_records_without_a_key_are_counted_for_each_could_be_any_run() -> None:
+    comparison = comparison_with(A)
+    taken(comparison, rejection(""), rejection("b"), rejection(""))
+    assert comparison.unidentified == 2
+
+
+# A second pull, and what storage refuses
+
+
+def test_second_pull_decides_again_what_is_missing() -> None:
+    comparison = comparison_with(A, B)
+    taken(comparison, A, rejection("b"))
+    comparison.begin_pull()
+    taken(comparison, B)
+    assert comparison.missing() == [id_of("a")]
+    assert comparison.rejections == []
+
+
+def test_withdrawn_run_is_not_shown_when_the_first_pull_had_seen_it() -> None:
+    comparison = comparison_with()
+    taken(comparison, A)
+    comparison.begin_pull()
+    comparison.note_withdrawn(comparison.missing())
+    assert (comparison.shown, comparison.changes) == ({}, {})
+
+
+@pytest.mark.parametrize(("known", "after"), [((A,), {id_of("a"): UNREADABLE}), ((), {})])
+def test_refused_run_counts_as_rejected_and_is_tried_again(
+    known: tuple[MappedRun, ...], after: dict[bytes, bytes]
+) -> None:
+    comparison = comparison_with(*known)
+    changed = make_mapped("a", price="1.00", end_date=FUTURE)
+    taken(comparison, changed)
+    comparison.refuse(changed, "PropertyValueTooLarge")
+    assert comparison.digests == after
+    assert id_of("a") not in comparison.shown
+    assert comparison.changes == {}
+    assert comparison.rejections == [Rejection("a", "entity", "PropertyValueTooLarge")]

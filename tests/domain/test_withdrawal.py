@@ -1,0 +1,77 @@
+"""The guard against mass loss: what callers would lose, and when that is too much."""
+
+import pytest
+
+from shared.domain.comparison import LossReason
+from shared.domain.withdrawal import guard, lost_runs
+
+MOMENT = "2026-11-01T12:00:00Z"
+PAST, FUTURE = "2026-10-31T00:00:00Z", "2027-06-30T00:00:00Z"
+
+
+def ids(count: int, first: int = 0) -> list[bytes]:
+    return [number.to_bytes(16) for number in range(first, first + count)]
+
+
+def served(count: int) -> dict[bytes, str | None]:
+    return dict.fromkeys(ids(count), FUTURE)
+
+
+@pytest.mark.parametrize(
+    ("total", "losing", "percent", "stops"),
+    [
+        (100, 21, 20, True),
+        (100, 20, 20, False),  # not more than 20 %
+        (40, 11, 20, True),  # more than ten
+        (40, 10, 20, False),  # ten, and less than half
+        (20, 10, 20, True),  # half of a small catalog
+        (21, 10, 20, False),  # less than half
+        (8, 4, 20, True),
+        (6, 3, 20, False),  # three pass, whatever part they are
+        (3, 3, 20, False),
+        (60, 60, 100, False),  # 100 % allows everything
+        (400, 11, 0, True),
+        (400, 10, 0, False),
+        (0, 0, 0, False),
+    ],
+)
+def test_guard_stops_a_loss_when_it_is_too_much(
+    total: int, losing: int, percent: int, *, stops: bool
+) -> None:
+    error = guard(served(total), {"missing": ids(losing)}, MOMENT, percent=percent, catalog_id=1)
+    assert (error is not None) is stops
+
+
+def test_sentence_gives_the_numbers_the_reason_and_the_way_out() -> None:
+    error = guard(served(60), {"unpublished": ids(60)}, MOMENT, percent=20, catalog_id=7)
+    assert error
+    assert error.message == (
+        "callers would lose 60 of 60, no longer published; SYNC_MAX_WITHDRAW_PERCENT allows 20 %. "
+        "The sync stopped, and nothing was taken away. If edX is right, allow it for one run: "
+        "python -m shared sync --catalog 7 --allow-withdrawals"
+    )
+
+
+def test_sentence_gives_the_numbers_by_reason_when_there_are_several() -> None:
+    lost: dict[LossReason, list[bytes]] = {"missing": ids(7), "ended": ids(5, 7), "unmappable": ids(1, 12)}
+    error = guard(served(60), lost, MOMENT, percent=20, catalog_id=1)
+    assert error
+    assert error.message.startswith(
+        "callers would lose 13 of 60, 7 no longer shown by edX, "
+        "5 ended by a date that edX moved into the past, 1 with a record that cannot be read any more; "
+    )
+
+
+def test_runs_that_end_by_the_clock_count_neither_as_served_nor_as_lost() -> None:
+    ends = {number: PAST if position < 50 else FUTURE for position, number in enumerate(ids(60))}
+    assert lost_runs(ends, {"missing": ids(52)}, MOMENT) == {"missing": set(ids(2, 50))}
+    assert guard(ends, {"missing": ids(5, 50)}, MOMENT, percent=20, catalog_id=1) is not None  # 5 of 10
+
+
+def test_runs_that_callers_did_not_see_are_not_lost() -> None:
+    leaving: dict[LossReason, list[bytes]] = {"unpublished": ids(3), "ended": ids(2, 100), "missing": []}
+    assert lost_runs(served(10), leaving, MOMENT) == {"unpublished": set(ids(3))}
+
+
+def test_run_without_an_end_is_lost_when_it_leaves() -> None:
+    assert lost_runs({ids(1)[0]: None}, {"missing": ids(1)}, MOMENT) == {"missing": set(ids(1))}
