@@ -10,12 +10,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import requests
 from azure.data.tables import TableClient, UpdateMode
 
 from bench.app import App
+from shared.deadline import Deadline
 from shared.domain.course_run import MappedRun
 from shared.edx.client import EdxClient
 from shared.edx.mapping import map_course
@@ -128,7 +130,7 @@ def dlt() -> dict[str, Took]:
 
 
 def _pulled(settings: ConnectorSettings) -> Iterator[MappedRun]:
-    with EdxClient(settings.edx).session(budget_s=BUDGET_S) as edx:
+    with EdxClient(settings.edx).session(Deadline.after(BUDGET_S)) as edx:
         for courses in edx.courses(int(CATALOG)):
             yield from _mapped(courses, settings)
 
@@ -158,7 +160,7 @@ def _pages_in_turn(settings: ConnectorSettings, page_size: int) -> Iterator[list
 
 def _mapped(courses: Iterable[object], settings: ConnectorSettings) -> Iterator[MappedRun]:
     for course in courses:
-        for mapped in map_course(course, settings.mapping):
+        for mapped in map_course(course, settings.mapping, datetime.now(UTC)):
             assert isinstance(mapped, MappedRun)
             yield mapped
 

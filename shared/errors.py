@@ -74,7 +74,15 @@ class EdxRefused(EdxError):
 
 
 class EdxUnavailable(EdxError):
-    """edX cannot be reached or fails; a later try may succeed."""
+    """edX cannot be reached or fails; a later try may succeed.
+
+    Attributes:
+        status: the HTTP status that the last try was answered with; None when no whole answer came.
+    """
+
+    def __init__(self, message: str, retry_at: datetime | None = None, status: int | None = None) -> None:
+        super().__init__(message, retry_at)
+        self.status = status
 
 
 class EdxThrottled(EdxUnavailable):
@@ -83,7 +91,7 @@ class EdxThrottled(EdxUnavailable):
     retry_at: datetime
 
     def __init__(self, message: str, retry_at: datetime) -> None:
-        super().__init__(message, retry_at)
+        super().__init__(message, retry_at, status=429)
 
 
 class EdxProtocolError(EdxError):

@@ -7,7 +7,6 @@ a library says of a broken token may quote it, so errors are raised outside of `
 import hmac
 import json
 import re
-import socket
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import RSAAlgorithm
 
 from shared.errors import AccessUnavailable, Forbidden, Unauthenticated
+from shared.network import USER_AGENT, cut
 from shared.settings import AccessSettings
 
 JWKS_LIFETIME_S = 300.0
@@ -103,10 +103,10 @@ def fetch(url: str) -> bytes:
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-    headers = {"Accept": "application/json", "User-Agent": "luminus-edx-connector"}
+    headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
     with closing(kind(parts.hostname or "", parts.port, timeout=JWKS_TIMEOUT_S)) as connection:
         connection.connect()
-        deadline = Timer(JWKS_DEADLINE_S, _hang_up, [connection.sock])
+        deadline = Timer(JWKS_DEADLINE_S, cut, [connection.sock])
         deadline.start()
         try:
             connection.request("GET", target, headers=headers)
@@ -117,12 +117,6 @@ def fetch(url: str) -> bytes:
     if response.status != 200 or len(body) > JWKS_MAX_BYTES:  # noqa: PLR2004 (HTTP's OK)
         raise ValueError
     return body
-
-
-def _hang_up(connected: socket.socket) -> None:
-    with suppress(OSError):  # the exchange may have ended just now
-        # Not SSLSocket's own, which takes the TLS state away from under the reading thread.
-        socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 def signing_keys(jwks: bytes) -> dict[str, RSAPublicKey]:

@@ -1,58 +1,167 @@
-"""The HTTP session towards edX: trusts no environment, follows no redirect, can be cut off at any moment."""
+"""One HTTP exchange with edX, bounded in time and size, that can be cut off at any moment from any thread.
 
-import socket
-from collections.abc import Callable
-from contextlib import suppress
+The session trusts nothing in the environment and follows no redirect. What an answer means is decided in
+answers.py.
+"""
+
+import http.client
+import logging
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+
+from shared.deadline import Deadline
+from shared.edx.answers import EXPLAINED_STATUSES, Answer, NoUsableAnswer
+from shared.edx.connections import Line, http_session
+from shared.edx.decoding import decoded
+from shared.errors import EdxProtocolError
+from shared.network import UNKNOWN_FAULT, Fault, fault_of
+
+EXCHANGE_TIMEOUT_S = 60.0
+"""For a whole exchange: connection, headers and body, however they trickle."""
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+EXPLANATION_TIMEOUT_S = 5.0
+EXPLANATION_MAX_BYTES = 4 * 1024
+ANSWER_MAX_MIB = 32
+_CHUNK_BYTES = 64 * 1024
+_OK = 200
+_BROKEN_BODY = Fault("sent a broken body")
+
+# Its warning about headers that break off quotes them, below a stack trace; our own error says enough.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
-class _NoRedirects(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Look at no redirect: requests would read its whole body first, even when it does not follow."""
-        del resp
+class Exchanges:
+    """The HTTP exchanges of one session.
+
+    Args:
+        connections: how many to keep open.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self._of_thread = threading.local()
+        self._under_way: set[Line] = set()
+        self._has_ended = False
+        self._lock = threading.Lock()
+        self._http = http_session(lambda: self._of_thread.line, connections)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        deadline: Deadline,
+        *,
+        params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request and return the whole answer; a minute is its limit, `deadline` if that is sooner.
+
+        Raises:
+            NoUsableAnswer: no answer came, or none that is whole.
+            EdxProtocolError: the answer is too large.
+        """
+        limit_s = min(EXCHANGE_TIMEOUT_S, deadline.left_s())
+        fault = None
+        with self._line() as line, _after(limit_s, line.cut):
+            try:
+                answer = self._exchange(line, method, url, limit_s, params=params, form=form, headers=headers)
+            # requests' errors hold the request with its secrets: they end here and are chained to nothing.
+            except (OSError, HTTPError, http.client.HTTPException) as error:
+                fault = fault_of(error)
+                if fault == UNKNOWN_FAULT and line.has_answered:
+                    fault = _BROKEN_BODY
+            except (zlib.error, EOFError):
+                fault = _BROKEN_BODY
+        if line.is_cut:  # what was cut short may look whole
+            raise NoUsableAnswer(f"did not answer within {limit_s:.0f} s")
+        if fault:
+            raise NoUsableAnswer(fault.problem, is_final=fault.is_final)
+        return answer
+
+    def end(self) -> None:
+        """Cut what is under way, and whatever is begun from now on."""
+        with self._lock:
+            self._has_ended = True
+            lines = list(self._under_way)
+        for line in lines:
+            line.cut()
+
+    def close(self) -> None:
+        """Close the connections; nothing is under way any more."""
+        self._http.close()
+
+    @contextmanager
+    def _line(self) -> Iterator[Line]:
+        line = Line()
+        with self._lock:
+            self._under_way.add(line)
+            if self._has_ended:
+                line.cut()
+        self._of_thread.line = line
+        try:
+            yield line
+        finally:
+            with self._lock:
+                self._under_way.discard(line)
+            line.release()
+
+    def _exchange(
+        self,
+        line: Line,
+        method: str,
+        url: str,
+        limit_s: float,
+        *,
+        params: Mapping[str, str] | None,
+        form: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+    ) -> Answer:
+        seconds = max(limit_s, 0.001)  # a timeout of 0 would be a mistake to requests
+        with self._http.request(
+            method,
+            url,
+            params=params,
+            data=form,
+            headers=headers,
+            timeout=(min(CONNECT_TIMEOUT_S, seconds), min(READ_TIMEOUT_S, seconds)),
+            stream=True,
+            allow_redirects=False,
+        ) as response:
+            line.has_answered = True
+            body = b""
+            encoding = response.headers.get("Content-Encoding", "").strip().lower()
+            if response.status_code == _OK:
+                chunks = response.raw.stream(_CHUNK_BYTES, decode_content=False)
+                body = decoded(chunks, encoding, ANSWER_MAX_MIB * 1024 * 1024)
+            elif response.status_code in EXPLAINED_STATUSES:
+                body = _explanation(response, encoding, line)
+            return Answer(response.status_code, response.headers, body)
 
 
-def http_session(watch: Callable[[socket.socket], None], concurrency: int) -> requests.Session:
-    """Make a session that trusts nothing in the environment and shows every socket that it opens."""
-
-    class Plain(HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            watch(self.sock)
-
-    class Tls(HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            watch(self.sock)
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = Tls
-
-    adapter = HTTPAdapter(pool_maxsize=concurrency)
-    adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
-    session = _NoRedirects()
-    session.trust_env = False
-    session.headers.update(
-        {
-            "Accept": "application/json",
-            "Accept-Language": "en",  # level_type and others are localised
-            "Accept-Encoding": "gzip",
-            "User-Agent": "luminus-edx-connector",
-        }
-    )
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
+def _explanation(response: requests.Response, encoding: str, line: Line) -> bytes:
+    """Return the beginning of an error's body: what edX says is short; b"" when it does not come at once."""
+    with _after(EXPLANATION_TIMEOUT_S, line.hang_up):
+        try:
+            body = response.raw.read(EXPLANATION_MAX_BYTES, decode_content=False)
+            return decoded([body], encoding, EXPLANATION_MAX_BYTES)
+        except (OSError, HTTPError, http.client.HTTPException, zlib.error, EOFError, EdxProtocolError):
+            return b""
 
 
-def cut(sock: socket.socket) -> None:
-    with suppress(OSError):
-        # The method of the plain socket, for TLS too: it wakes the reader and leaves the TLS object alone.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+@contextmanager
+def _after(seconds: float, action: Callable[[], None]) -> Iterator[None]:
+    """Do something in another thread when the block takes longer than that."""
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()

@@ -1,0 +1,130 @@
+"""The HTTP session towards edX: trusts no environment, follows no redirect, shows its sockets."""
+
+import http
+import http.client
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from shared.network import USER_AGENT, cut
+
+_OK = 200
+
+
+class Line:
+    """The connections that one exchange uses. More than one: a kept one may turn out to be closed.
+
+    Attributes:
+        has_answered: whether the status and headers came.
+        is_cut: whether the exchange was cut before its end.
+    """
+
+    def __init__(self) -> None:
+        self.has_answered = False
+        self.is_cut = False
+        self._sockets: list[socket.socket] = []
+        self._duplicates: list[socket.socket] = []
+        self._lock = threading.Lock()
+
+    def hold_new(self, sock: socket.socket) -> None:
+        """Hold a connection before its TLS handshake, which takes the socket away from its Python object."""
+        duplicate = sock.dup()
+        with self._lock:
+            self._duplicates.append(duplicate)
+        self.hold(duplicate)
+
+    def hold(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._sockets.append(sock)
+            is_cut = self.is_cut
+        if is_cut:
+            cut(sock)
+
+    def cut(self) -> None:
+        self.is_cut = True
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        with self._lock:
+            for sock in self._sockets:
+                cut(sock)
+
+    def release(self) -> None:
+        with self._lock:
+            self._sockets.clear()
+            for duplicate in self._duplicates:
+                duplicate.close()
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """Reads past interim answers such as 103 Early Hints (RFC 8297), where http.client knows 100 only."""
+
+    def begin(self) -> None:
+        super().begin()
+        while http.HTTPStatus.SWITCHING_PROTOCOLS < self.status < _OK:
+            self.headers = self.msg = None  # type: ignore[assignment] # it begins once while these are set
+            super().begin()
+
+
+class _NoRedirects(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Look at no redirect: requests would read its whole body first, even when it does not follow."""
+        del resp
+
+
+def http_session(line: Callable[[], Line], connections: int) -> requests.Session:
+    """Make a session that trusts nothing in the environment and shows every socket that it uses."""
+
+    class Plain(HTTPConnection):
+        response_class = _FinalResponse
+
+        def _new_conn(self) -> socket.socket:
+            sock = super()._new_conn()
+            line().hold_new(sock)
+            return sock
+
+        def request(self, *args: Any, **options: Any) -> None:
+            if self.sock is not None:
+                line().hold(self.sock)
+            super().request(*args, **options)
+
+    class Tls(HTTPSConnection):
+        response_class = _FinalResponse
+
+        def _new_conn(self) -> socket.socket:
+            sock = super()._new_conn()
+            line().hold_new(sock)
+            return sock
+
+        def request(self, *args: Any, **options: Any) -> None:
+            if self.sock is not None:
+                line().hold(self.sock)
+            super().request(*args, **options)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = Tls
+
+    adapter = HTTPAdapter(pool_maxsize=connections)
+    adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
+    session = _NoRedirects()
+    session.trust_env = False
+    session.headers.update(
+        {
+            "Accept": "application/json",
+            "Accept-Language": "en",  # level_type and others are localised
+            "Accept-Encoding": "gzip",
+            "User-Agent": USER_AGENT,
+        }
+    )
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session

@@ -1,0 +1,97 @@
+"""The pages of one pull: asked for ahead and side by side, at most so many, around what edX cannot render."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from itertools import islice
+from typing import Protocol
+
+from shared.edx.halving import Halving, Page, is_server_error
+from shared.edx.models import CoursesPage
+from shared.edx.paging import Cursor, next_cursor, usable_count
+from shared.errors import EdxProtocolError, EdxUnavailable, NotFound
+
+PAGES_PER_PULL = 1000
+
+
+class Fetch(Protocol):
+    """Asks edX for a page."""
+
+    def __call__(self, at: Cursor, *, is_part: bool) -> CoursesPage:
+        """Return the page; a part of one is not asked for again when it answers 5xx.
+
+        Raises:
+            EdxError: the page cannot be had; EdxUnavailable tells its `status`.
+            NotFound: edX does not show us the catalog.
+        """
+
+
+class Pages:
+    """The pages of one pull.
+
+    Args:
+        fetch: asks for one; called in any thread.
+        workers: the threads that ask ahead.
+        ahead: how many pages may be waiting to be taken.
+    """
+
+    def __init__(self, fetch: Fetch, workers: Executor, ahead: int) -> None:
+        self._fetch = fetch
+        self._workers = workers
+        self._ahead = ahead
+        self._planned: Iterator[Cursor] = iter(())
+        self._coming: dict[int, Future[Page]] = {}  # by position, in order
+        self._halving = Halving()
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._one_came = False
+
+    def plan(self, cursors: Iterator[Cursor]) -> None:
+        """Begin to ask for pages, in the order in which they will be taken."""
+        self._planned = cursors
+        self._ask_ahead()
+
+    def take(self, at: Cursor) -> Page:
+        """Return the page at a place; pages before it will not be taken any more."""
+        for position in [position for position in self._coming if position < at.position]:
+            self._coming.pop(position).cancel()
+        coming = self._coming.pop(at.position, None)
+        self._ask_ahead()
+        return coming.result() if coming else self._page(at)
+
+    def close(self) -> None:
+        """Ask for nothing more."""
+        for future in self._coming.values():
+            future.cancel()
+
+    def _ask_ahead(self) -> None:
+        for at in islice(self._planned, max(0, self._ahead - len(self._coming))):
+            self._coming[at.position] = self._workers.submit(self._page, at)
+
+    def _page(self, at: Cursor) -> Page:
+        failure = None
+        if not self._halving.knows_one_in(at):
+            try:
+                return self._ask(at)
+            except EdxUnavailable as error:
+                if at.style != "offset" or not is_server_error(error):
+                    raise
+                failure = error
+        return self._halving.page(at, lambda part: self._ask(part, is_part=True), failure)
+
+    def _ask(self, at: Cursor, *, is_part: bool = False) -> Page:
+        with self._lock:
+            if self._asked == PAGES_PER_PULL:
+                raise EdxProtocolError(f"edX names more than {PAGES_PER_PULL:,} pages of courses")
+            self._asked += 1
+        try:
+            sent = self._fetch(at, is_part=is_part)
+        except NotFound as error:
+            if not self._one_came:
+                raise
+            problem = error.message
+        else:
+            self._one_came = True
+            return Page(at, sent.results, usable_count(sent.count), next_cursor(sent.next, at))
+        # Other pages of this catalog have come, so it is there.
+        raise EdxUnavailable(f"edX is unavailable: after pages that came well, {problem}")

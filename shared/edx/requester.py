@@ -1,0 +1,195 @@
+"""Sends the requests of one session: a token, a slot, an exchange, and further tries, within its deadline."""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from pydantic import BaseModel, SecretStr
+
+from shared.deadline import Deadline
+from shared.edx.answers import (
+    TOKEN,
+    Answer,
+    NoUsableAnswer,
+    Question,
+    Throttled,
+    TokenRejected,
+    meaning,
+    refused,
+    throttling_of,
+)
+from shared.edx.exchange import Exchanges
+from shared.edx.gate import THROTTLE_WAITED_AT_MOST_S, Gate
+from shared.edx.models import TokenAnswer
+from shared.edx.retry import GaveUp, persist
+from shared.edx.token import TokenKeeper
+from shared.errors import EdxUnavailable
+from shared.network import host_of
+from shared.settings import EdxSettings
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class Requester:
+    """Asks edX one question at a time in each thread; see `EdxClient` for the arguments.
+
+    Attributes:
+        requests: how many HTTP requests were sent, token calls included.
+    """
+
+    def __init__(
+        self,
+        settings: EdxSettings,
+        gate: Gate,
+        token: TokenKeeper,
+        deadline: Deadline,
+        on_throttled: Callable[[datetime], object],
+        *,
+        now: Callable[[], datetime],
+        sleep: Callable[[float], object] | None,
+        random: Callable[[], float],
+    ) -> None:
+        self.requests = 0
+        self._settings = settings
+        self._gate = gate
+        self._token = token
+        self._deadline = deadline
+        self._on_throttled = on_throttled
+        self._now = now
+        self._ended = threading.Event()
+        self._sleep = sleep or self._ended.wait
+        self._random = random
+        self._is_throttled = False
+        self._counting = threading.Lock()
+        self._exchanges = Exchanges(settings.concurrency)
+
+    def ask(
+        self,
+        question: Question[_Model],
+        query: Mapping[str, str],
+        is_worth_it: Callable[[NoUsableAnswer], bool] = lambda _failure: True,
+    ) -> _Model:
+        """Return the record that edX answers at our own base URL.
+
+        Args:
+            question: what is asked for.
+            query: the parameters of the URL.
+            is_worth_it: whether a failed try makes sense again.
+        """
+        url = f"{self._settings.api_url.rstrip('/')}/{question.what}"
+
+        def send_with(token: SecretStr) -> _Model:
+            headers = {"Authorization": f"JWT {token.get_secret_value()}"}
+            answer = self._exchange("GET", url, params=query, headers=headers)
+            return meaning(question, answer, self._now())
+
+        def send() -> _Model:
+            token = self._token.get(self, self._new_token)
+            with suppress(TokenRejected):
+                return send_with(token)
+            with suppress(TokenRejected):
+                return send_with(self._token.get(self, self._new_token, rejected=token))
+            raise refused(question)
+
+        return self._persist(send, question, url, is_worth_it)
+
+    def end(self) -> None:
+        """End everything at once, from any thread; whoever waits for an answer gets EdxUnavailable."""
+        self._ended.set()
+        self._exchanges.end()
+        self._gate.wake()
+        self._token.wake()
+
+    def close(self) -> None:
+        """Close the connections; nothing is asked any more."""
+        self._exchanges.close()
+
+    def check(self) -> None:
+        """Raise an error when the session has ended or its time is up."""
+        if self._is_throttled:
+            raise self._gate.throttled()
+        if self._ended.is_set():
+            raise EdxUnavailable("the exchange with edX was ended")
+        if self._deadline.has_passed:
+            raise EdxUnavailable("the time for the exchange with edX ran out")
+
+    def left_s(self) -> float:
+        """Return the seconds until the session's time is up."""
+        return self._deadline.left_s()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for that long, or until the session ends."""
+        self._sleep(seconds)
+
+    def _new_token(self) -> TokenAnswer:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self._settings.client_id,
+            "client_secret": self._settings.client_secret.get_secret_value(),
+            "token_type": "jwt",
+        }
+
+        def send() -> TokenAnswer:
+            answer = self._exchange("POST", self._settings.token_url, form=form)
+            return meaning(TOKEN, answer, self._now())
+
+        return self._persist(send, TOKEN, self._settings.token_url)
+
+    def _persist(
+        self,
+        send: Callable[[], _Model],
+        question: Question[_Model],
+        url: str,
+        is_worth_it: Callable[[NoUsableAnswer], bool] = lambda _failure: True,
+    ) -> _Model:
+        """Try within the bounds of tries and time, and say what failed where."""
+        try:
+            return persist(send, self, random=self._random, is_worth_it=is_worth_it)
+        except GaveUp as error:
+            last, tries = error.last, error.tries
+        except Throttled:
+            last = None
+        if last is None:
+            raise self._gate.throttled()
+        raise EdxUnavailable(
+            f"edX is unavailable: {question.what} {last.problem} (host {host_of(url)}, try {tries})",
+            self._now() + timedelta(seconds=last.wait_s) if last.wait_s else None,
+            last.status,
+        )
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request and take its answer, in one of the client's slots."""
+        throttled: Throttled | None = None
+        failure = None
+        with self._gate.slot(self):
+            with self._counting:
+                self.requests += 1
+            try:
+                answer = self._exchanges.send(
+                    method, url, self._deadline, params=params, form=form, headers=headers
+                )
+            except NoUsableAnswer as error:
+                failure = error
+            else:
+                throttled = throttling_of(answer, self._now())
+                if throttled:  # before the slot is free: whoever takes it next has to see this
+                    until = self._gate.throttle(throttled.wait_s)
+        if throttled:
+            self._on_throttled(until)
+            if throttled.wait_s > THROTTLE_WAITED_AT_MOST_S:
+                self._is_throttled = True
+                self.end()
+        self.check()  # the session's end is why an exchange that it cut off has failed
+        if failure:
+            raise failure
+        return answer

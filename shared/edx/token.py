@@ -1,0 +1,68 @@
+"""The access token of our edX account: kept for all sessions of a process, renewed by one thread for all."""
+
+import threading
+from collections.abc import Callable
+
+from pydantic import SecretStr
+
+from shared.edx.gate import Visitor
+from shared.edx.models import TokenAnswer
+
+RENEWED_BEFORE_S = 30.0
+"""How long before its end a token counts as expired; a tenth of its life when that is shorter."""
+
+
+class TokenKeeper:
+    """Keeps the token.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        # All below is read and written with `_changed` held; whoever changes it notifies.
+        self._changed = threading.Condition()
+        self._token: SecretStr | None = None
+        self._good_until = 0.0  # by `clock`
+        self._is_being_renewed = False
+
+    def get(
+        self, visitor: Visitor, renew: Callable[[], TokenAnswer], rejected: SecretStr | None = None
+    ) -> SecretStr:
+        """Return a token that is good.
+
+        Args:
+            visitor: the session that needs it; when it ends, its threads wait no longer.
+            renew: asks edX for a new one. Of several threads that need one, one asks.
+            rejected: the token that edX has just refused.
+        """
+        with self._changed:
+            while True:
+                visitor.check()
+                if self._token and self._token != rejected and self._clock() < self._good_until:
+                    return self._token
+                if not self._is_being_renewed:
+                    break
+                self._changed.wait(visitor.left_s())
+            self._is_being_renewed = True
+            self._token = None
+        token = None
+        try:
+            asked_at = self._clock()
+            answer = renew()
+            token = SecretStr(answer.access_token)
+            lifetime_s = answer.lifetime_s
+        finally:
+            with self._changed:
+                if token:
+                    self._token = token
+                    self._good_until = asked_at + lifetime_s - min(RENEWED_BEFORE_S, lifetime_s / 10)
+                self._is_being_renewed = False
+                self._changed.notify_all()
+        return token
+
+    def wake(self) -> None:
+        """Have all who wait look again, for a session has ended."""
+        with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,107 @@
+"""A server on this machine whose every answer a test writes, for what only real sockets can show."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+from shared.settings import EdxSettings
+from tests.edx.pretend import at, make_settings, page
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Edx(ThreadingHTTPServer):
+    """A server whose every answer the test writes; it counts its connections."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, answer: Answer, token: Answer) -> None:
+        self.connections = 0
+        self.asked: list[str] = []
+        self.gone = threading.Event()  # lets a trickling handler end with the test
+        edx = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                edx.asked.append(self.path)
+                with suppress(OSError):
+                    answer(self)
+
+            def do_POST(self) -> None:
+                edx.asked.append(self.path)
+                self.rfile.read(int(self.headers["Content-Length"]))
+                with suppress(OSError):
+                    token(self)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def get_request(self) -> tuple[object, object]:  # type: ignore[override]
+        self.connections += 1
+        return super().get_request()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # clients that hang up are the point
+
+    @property
+    def settings(self) -> EdxSettings:
+        url = f"http://127.0.0.1:{self.server_port}"
+        return make_settings(EDX_API_URL=f"{url}/v1/", EDX_TOKEN_URL=f"{url}/token")
+
+
+def send(handler: BaseHTTPRequestHandler, body: object, status: int = 200, **headers: str) -> None:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    handler.send_response(status)
+    for name, value in {"Content-Length": str(len(data)), **headers}.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(data)
+
+
+def send_token(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, {"access_token": "t1", "expires_in": 180})
+
+
+def trickle(handler: BaseHTTPRequestHandler, begin: bytes, drop: bytes) -> None:
+    assert isinstance(handler.server, Edx)
+    handler.wfile.write(begin)
+    while not handler.server.gone.wait(0.05):
+        handler.wfile.write(drop)
+
+
+@contextmanager
+def serving(answer: Answer, token: Answer = send_token) -> Iterator[Edx]:
+    server = Edx(answer, token)
+    thread = threading.Thread(target=server.serve_forever, args=[0.02])
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.gone.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def threads_of_ours() -> set[threading.Thread]:
+    """Return what must not outlive a session."""
+    return {
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("edx-pages") or isinstance(thread, threading.Timer)
+    }
+
+
+def courses_page(handler: BaseHTTPRequestHandler) -> None:
+    """Answer with courses c0 to c39, three a page from 0, 2, 4 … on."""
+    offset = int(parse_qs(urlsplit(handler.path).query)["offset"][0])
+    following = at(offset + 3) if offset < 38 else None
+    send(handler, page([f"c{n}" for n in range(offset, min(offset + 3, 40))], 40, following))
