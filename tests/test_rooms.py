@@ -7,7 +7,7 @@ from pathlib import Path
 _SHARED = Path(__file__).parents[1] / "shared"
 
 LAYERS = [
-    {"errors", "deadline", "ncrontab", "version"},
+    {"errors", "deadline", "ncrontab", "network", "version"},
     {"domain"},
     {"setting_values"},
     {"settings", "settings_file"},

@@ -1,51 +1,92 @@
-"""The HTTP contract of `GET /ExternalLinks/edXCourseruns`: what a request asks, what an answer's headers say.
+"""The HTTP contract of `GET /ExternalLinks/edXCourseruns` and of `/changes` below it: requests, and headers.
 
 Pure: text in, values out. Freshness follows RFC 9111 and RFC 5861, conditions RFC 9110.
 """
 
 import re
-from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header, parse_etags
 
 from shared.domain.catalog_id import parse_catalog_id
 from shared.domain.course_run import RUN_KEY_MAX
-from shared.domain.query import Freshness, Question
+from shared.domain.query import ChangesQuestion, Freshness, Question
 from shared.errors import BadRequest
 
+CHANGES_LIMIT_DEFAULT = 100
+CHANGES_LIMIT_MAX = 1000
+"""Entries of one answer."""
+
+_COURSE_RUNS = ("catalogId", "courserunKey")
+_CHANGES = ("since", "catalogId", "courserunKey", "limit", "cursor")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 # One directive with its token or quoted value, from comma to comma. (Werkzeug's parser lets the last of a
 # repeated directive count; the contract says the first.)
 _DIRECTIVE = re.compile(r'(?:^|,)\s*([!#$%&\'*+.^_`|~\w-]+)(?:=("[^"]*"|[^",\s]*))?(?=\s*(?:,|$))', re.ASCII)
 _SECONDS = re.compile(r'"?([0-9]+)"?', re.ASCII)
 _SECONDS_MAX = 2**31  # RFC 9111, 1.2.2: what is larger counts as this
+# RFC 3339, 5.6, or a day alone. Python's parser takes much more.
+_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d(?P<time>t\d\d:\d\d:\d\d(\.\d{1,9})?(z|[+-]\d\d:\d\d))?", re.ASCII | re.IGNORECASE
+)
+_LIMIT = re.compile("[1-9][0-9]{0,3}", re.ASCII)
 _QUERY_FIELDS_MAX = 1_000
 
 
 def parse_question(url: str, params: Mapping[str, str], cache_control: str | None) -> Question:
-    """Return what a request asks for. Parameters come from the URL, where a repeated one can be seen.
+    """Return what a request for course runs asks for.
+
+    Args:
+        url: where parameters are read from, because a repeated one can be seen there.
+        params: what the host read, for a URL without a query.
+        cache_control: the request's header.
 
     Raises:
         BadRequest: a parameter is malformed or repeated.
     """
+    given = _parameters(_COURSE_RUNS, url, params)
     return Question(
-        _catalog_id(_parameter("catalogId", url, params)),
-        _courserun_key(_parameter("courserunKey", url, params)),
+        _catalog_id(given["catalogId"]),
+        _courserun_key(given["courserunKey"]),
         parse_freshness(cache_control),
     )
 
 
-def _parameter(name: str, url: str, params: Mapping[str, str]) -> str:
+def parse_changes_question(url: str, params: Mapping[str, str]) -> ChangesQuestion:
+    """Return what a request for the history asks for; arguments and errors as for `parse_question`."""
+    given = _parameters(_CHANGES, url, params)
+    return ChangesQuestion(
+        since=_since(given["since"]),
+        catalog_id=_catalog_id(given["catalogId"]),
+        courserun_key=_courserun_key(given["courserunKey"]),
+        limit=_limit(given["limit"]),
+        cursor=given["cursor"] or None,
+    )
+
+
+def _parameters(names: Sequence[str], url: str, params: Mapping[str, str]) -> dict[str, str]:
+    """Return each parameter of that name, "" when it is absent; others are ignored."""
     try:
         pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX)
     except ValueError:
         raise BadRequest("The query string cannot be read") from None
-    values = [value for key, value in pairs if key == name]
-    if len(values) > 1:
-        raise BadRequest(f"{name} is given more than once")
-    return values[0] if values else params.get(name, "")
+    in_url = {name.lower() for name, _ in pairs}
+    values: dict[str, str] = {}
+    for name, value in [*pairs, *(pair for pair in params.items() if pair[0].lower() not in in_url)]:
+        ours = next((each for each in names if each.lower() == name.lower()), None)
+        if ours is None:
+            continue
+        # Ignored, it would cost the caller the whole catalogue and a wrong conclusion.
+        if ours != name:
+            raise BadRequest(f"The parameter {name} is unknown: its name is {ours}")
+        if ours in values:
+            raise BadRequest(f"{ours} is given more than once")
+        values[ours] = value
+    return {name: values.get(name, "") for name in names}
 
 
 def _catalog_id(value: str) -> int | None:
@@ -64,7 +105,49 @@ def _courserun_key(value: str) -> str | None:
         raise BadRequest(
             f"courserunKey must be at most {RUN_KEY_MAX} characters, none of them a control character"
         )
-    return value.replace(" ", "+")  # a plus sign that was not encoded; keys have no spaces
+    return value
+
+
+def _since(value: str) -> datetime | None:
+    if not value:
+        return None
+    # A plus sign that was not encoded: an offset has no space.
+    match = _MOMENT.fullmatch(value.replace(" ", "+"))
+    moment = None
+    if match:
+        text = match[0].upper()
+        with suppress(ValueError, OverflowError):  # the 30th of February; the year 0 in UTC
+            moment = datetime.fromisoformat(text if match["time"] else f"{text}T00:00:00Z").astimezone(UTC)
+    if moment is None:
+        raise BadRequest("since must be a moment such as 2026-11-24T12:00:00Z, or a day such as 2026-11-24")
+    return moment
+
+
+def _limit(value: str) -> int:
+    if not value:
+        return CHANGES_LIMIT_DEFAULT
+    limit = int(value) if _LIMIT.fullmatch(value) else 0
+    if not 1 <= limit <= CHANGES_LIMIT_MAX:
+        raise BadRequest(f"limit must be a whole number from 1 to {CHANGES_LIMIT_MAX}")
+    return limit
+
+
+def next_link(asked: ChangesQuestion, cursor: str) -> str:
+    """Return the `Link` header that leads to the entries behind those of an answer (RFC 8288).
+
+    It is relative and names our parameters alone: the URL that reaches us holds the function key.
+    """
+    parameters = {
+        "since": asked.since.isoformat().replace("+00:00", "Z") if asked.since else None,
+        "catalogId": asked.catalog_id,
+        "courserunKey": asked.courserun_key,
+        "limit": asked.limit,
+        "cursor": cursor,
+    }
+    query = urlencode(
+        {name: value for name, value in parameters.items() if value is not None}, quote_via=quote
+    )
+    return f'<?{query}>; rel="next"'
 
 
 def parse_freshness(cache_control: str | None) -> Freshness:
@@ -80,11 +163,10 @@ def parse_freshness(cache_control: str | None) -> Freshness:
                 seconds.setdefault(name, min(int(digits[:11] or "0"), _SECONDS_MAX))
         elif name in {"no-cache", "only-if-cached"} and value is None:
             flags.add(name)
-    return Freshness(
-        0 if "no-cache" in flags else seconds.get("max-age"),
-        "only-if-cached" in flags,
-        seconds.get("stale-if-error"),
-    )
+    only_if_cached = "only-if-cached" in flags
+    if "no-cache" in flags:  # whoever says it never gets stale data
+        return Freshness(0, only_if_cached, 0)
+    return Freshness(seconds.get("max-age"), only_if_cached, seconds.get("stale-if-error"))
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
@@ -99,11 +181,12 @@ def matches(if_none_match: str | None, tag: str) -> bool:
     return bool(if_none_match) and parse_etags(if_none_match).contains_weak(tag)
 
 
-def answer_headers(tag: str, age_s: int) -> dict[str, str]:
+def answer_headers(tag: str, age_s: int, cache_status: str) -> dict[str, str]:
     """Return the headers that a 200 and a 304 have in common."""
     return {
         "ETag": f'W/"{tag}"',
         "Cache-Control": "private, no-cache",
         "Vary": "Accept-Encoding",
         "Age": str(age_s),
+        "Cache-Status": f"luminus-edx-connector; {cache_status}",
     }

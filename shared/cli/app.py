@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from shared import __version__
 from shared.cli import catalogs, changes, check, credits, history, runs, show, status, sync
 from shared.cli.console import say
 from shared.settings import setting_warnings
 from shared.settings_file import with_settings_file
+from shared.version import __version__
 
 app = typer.Typer(
     help="Operate the LumiNUS edX connector. Begin with check. Settings come from the environment and, for what "

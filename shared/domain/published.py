@@ -4,12 +4,14 @@ It is a copy, derived from the stored course runs, of the two things that would 
 every entity: the digests that a sync compares with, and the body that an answer sends.
 """
 
+import heapq
+import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -26,7 +28,10 @@ _ID_BYTES = 16
 _ID_START = b'{"id":"'
 _AVAILABILITY = b',"availability":"'
 _GZIP_LEVEL = 6
-_LINES_A_CHUNK = 256  # compressing line by line costs a call each, all at once costs the whole body in memory
+_LINES_PER_CHUNK = 256  # compressing line by line costs a call each, all at once the whole body in memory
+_UNPACKED_BYTES_PER_CHUNK = 2**18
+# How each line begins: see `course_run.stored_json`, which writes the fields in the model's order.
+_KEY_OF_LINE = re.compile(rb'\{"id":"[0-9a-f-]{36}","courserunKey":("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True)
@@ -117,33 +122,68 @@ def served(mapped: MappedRun, run_json: bytes) -> ServedRun | None:
 
 def render(runs: Iterable[ServedRun], now: datetime) -> Body:
     """Render the answer at a moment: ended runs left out, availability worked out, sorted by key."""
+    return _render_sorted(sorted(runs, key=attrgetter("courserun_key")), now)
+
+
+def render_again(packed: bytes, now: datetime) -> Body:
+    """Render a body, packed, as it is at a later moment; never holds more than a part of it in memory."""
+    return _render_sorted((run for _, run in _served_runs(_lines(packed))), now)
+
+
+def merge(bodies: Sequence[bytes]) -> Body:
+    """Merge packed bodies into one that shows each run once; of a run in several, the first body's counts."""
+    keyed = [((courserun_key_of(line), line) for line in _lines(packed)) for packed in bodies]
+    packer = _Packer()
+    last = None
+    for key, line in heapq.merge(*keyed, key=itemgetter(0)):  # of equal keys, the first body's comes first
+        if key != last:
+            packer.add(line)
+        last = key
+    return packer.body(HOLDS_FOR_EVER)
+
+
+def _render_sorted(runs: Iterable[ServedRun], now: datetime) -> Body:
     moment = rfc3339(now)
-    shown = []
+    packer = _Packer()
     holds_until = HOLDS_FOR_EVER
-    for run in sorted(runs, key=attrgetter("courserun_key")):
+    for run in runs:
         state = availability(run.start_date, run.end_date, moment)
         if state is None:
             continue
-        shown.append(run.json[:-1] + _AVAILABILITY + state.encode() + b'"}')
+        packer.add(run.json[:-1] + _AVAILABILITY + state.encode() + b'"}')
         for boundary in (run.start_date, run.end_date):
             if boundary is not None and moment < boundary < holds_until:
                 holds_until = boundary
-    return join(shown, holds_until)
+    return packer.body(holds_until)
 
 
-def join(shown: list[bytes], holds_until: str) -> Body:
-    """Pack rendered runs, one JSON object each and sorted, into a body."""
-    compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, wbits=31)
-    hashed = blake2b(digest_size=DIGEST_BYTES)
-    packed = []
-    for at in range(0, len(shown) or 1, _LINES_A_CHUNK):
-        chunk = (b"[" if at == 0 else b",\n") + b",\n".join(shown[at : at + _LINES_A_CHUNK])
-        if at + _LINES_A_CHUNK >= len(shown):
-            chunk += b"]"
-        hashed.update(chunk)
-        packed.append(compressor.compress(chunk))
-    packed.append(compressor.flush())
-    return Body(b"".join(packed), hashed.hexdigest(), holds_until, len(shown))
+class _Packer:
+    """Packs rendered runs, one JSON object each and sorted, into a body as they come."""
+
+    def __init__(self) -> None:
+        self._compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, wbits=31)
+        self._hash = blake2b(digest_size=DIGEST_BYTES)
+        self._packed: list[bytes] = []
+        self._waiting: list[bytes] = []
+        self._runs = 0
+
+    def add(self, line: bytes) -> None:
+        self._waiting.append(line)
+        if len(self._waiting) == _LINES_PER_CHUNK:
+            self._pack()
+
+    def body(self, holds_until: str) -> Body:
+        self._pack(end=b"]")
+        self._packed.append(self._compressor.flush())
+        return Body(b"".join(self._packed), self._hash.hexdigest(), holds_until, self._runs)
+
+    def _pack(self, end: bytes = b"") -> None:
+        start = b"[" if self._runs == 0 else b",\n" if self._waiting else b""
+        chunk = start + b",\n".join(self._waiting) + end
+        self._runs += len(self._waiting)
+        self._waiting.clear()
+        self._hash.update(chunk)
+        self._packed.append(self._compressor.compress(chunk))
 
 
 def unpack(packed: bytes) -> bytes:
@@ -151,9 +191,19 @@ def unpack(packed: bytes) -> bytes:
     return zlib.decompress(packed, wbits=31)
 
 
-def lines(body_json: bytes) -> Iterator[bytes]:
-    """Return the runs of a body, one JSON object each, in order."""
-    return (line.strip(b"[],") for line in body_json.split(b"\n") if line != b"[]")
+def _lines(packed: bytes) -> Iterator[bytes]:
+    """Return the runs of a packed body, one JSON object each, in order, unpacking as much as is asked for."""
+    unpacker = zlib.decompressobj(wbits=31)
+    rest = b""
+    while not unpacker.eof:
+        chunk = unpacker.decompress(packed, _UNPACKED_BYTES_PER_CHUNK)
+        packed = unpacker.unconsumed_tail
+        if not chunk and not packed and not unpacker.eof:
+            raise zlib.error("the body is cut short")
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line.strip(b"[],") for line in whole)
+    if rest != b"[]":
+        yield rest.strip(b"[],")
 
 
 def line_of(body_json: bytes, run_id: str) -> bytes | None:
@@ -169,26 +219,28 @@ def line_of(body_json: bytes, run_id: str) -> bytes | None:
     return body_json[start : None if end < 0 else end].rstrip(b"],")
 
 
-def run_id_of(line: bytes) -> bytes:
-    """Return the id of a run of a body, packed."""
-    return UUID(line[len(_ID_START) : len(_ID_START) + 36].decode()).bytes
-
-
 def courserun_key_of(line: bytes) -> str:
     """Return the `courserunKey` of a run of a body."""
-    return str(from_json(line)["courserunKey"])
+    match = _KEY_OF_LINE.match(line)
+    return str(from_json(match[1]) if match else from_json(line)["courserunKey"])
 
 
 def served_runs(body_json: bytes) -> Iterator[tuple[bytes, ServedRun]]:
     """Read a body back: what `render` was given, less what had ended then, with each run's packed id."""
-    for line in lines(body_json):
+    return _served_runs(line.strip(b"[],") for line in body_json.split(b"\n") if line != b"[]")
+
+
+def _served_runs(lines: Iterable[bytes]) -> Iterator[tuple[bytes, ServedRun]]:
+    dates: dict[str | None, str | None] = {}  # many runs begin or end at the same moment: one text for all
+    for line in lines:
         run = from_json(line)
+        start_date, end_date = run.get("startDate"), run.get("endDate")
         yield (
-            run_id_of(line),
+            UUID(line[len(_ID_START) : len(_ID_START) + 36].decode()).bytes,
             ServedRun(
                 run["courserunKey"],
-                run.get("startDate"),
-                run.get("endDate"),
+                dates.setdefault(start_date, start_date),
+                dates.setdefault(end_date, end_date),
                 line[: line.rindex(_AVAILABILITY)] + b"}",
             ),
         )

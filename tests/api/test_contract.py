@@ -1,6 +1,8 @@
 """What a request asks, by the HTTP contract: parameters, freshness, conditions, encodings."""
 
 import re
+from contextlib import suppress
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -11,10 +13,12 @@ from shared.api.contract import (
     accepts_gzip,
     answer_headers,
     matches,
+    next_link,
+    parse_changes_question,
     parse_freshness,
     parse_question,
 )
-from shared.domain.query import Freshness, Question
+from shared.domain.query import ChangesQuestion, Freshness, Question
 from shared.errors import BadRequest
 
 URL = "https://gateway.example/ExternalLinks/edXCourseruns"
@@ -51,19 +55,19 @@ def test_catalog_id_is_refused_when_it_is_anything_else(text: str) -> None:
 @pytest.mark.parametrize(
     ("query", "key"),
     [
-        ("course-v1:MITx+6.00.1x+2T2026", "course-v1:MITx+6.00.1x+2T2026"),
+        ("course-v1:MITx+6.00.1x+2T2026", "course-v1:MITx 6.00.1x 2T2026"),
         ("course-v1%3AMITx%2B6.00.1x%2B2T2026", "course-v1:MITx+6.00.1x+2T2026"),
-        ("course-v1:MITx%206.00.1x%202T2026", "course-v1:MITx+6.00.1x+2T2026"),
+        ("course-v1:MITx%206.00.1x%202T2026", "course-v1:MITx 6.00.1x 2T2026"),
         ("DelftX/CTB3300WCx/2T2014", "DelftX/CTB3300WCx/2T2014"),
         ("DelftX%2FCTB3300WCx%2F2T2014", "DelftX/CTB3300WCx/2T2014"),
-        ("%C3%89cole+1", "École+1"),
+        ("%C3%89cole+1", "École 1"),
         ("a=b;c", "a=b;c"),
         ("a%26b%23c", "a&b#c"),
         ("%2525", "%25"),
         ("%FF", "\ufffd"),
     ],
 )
-def test_courserun_key_is_read_exactly_but_for_spaces(query: str, key: str) -> None:
+def test_courserun_key_is_read_as_it_came(query: str, key: str) -> None:
     assert ask(f"courserunKey={query}").courserun_key == key
 
 
@@ -90,12 +94,25 @@ def test_parameter_is_refused_when_it_is_given_twice(name: str, query: str) -> N
     assert refusal.value.message == f"{name} is given more than once"
 
 
-def test_names_of_parameters_are_exact() -> None:
-    assert ask("catalogid=x&CourserunKey=%00&catalog_id=0") == Question()
+@pytest.mark.parametrize("query", ["catalogid=1", "CATALOGID=x", "catalogId=1&catalogid=1", "catalogid="])
+def test_question_is_refused_and_the_right_name_is_given_when_a_name_differs_in_case_only(query: str) -> None:
+    with pytest.raises(
+        BadRequest, match=r"^The parameter (catalogid|CATALOGID) is unknown: its name is catalogId$"
+    ):
+        ask(query)
+
+
+def test_right_name_is_given_when_the_host_read_the_wrong_one() -> None:
+    with pytest.raises(BadRequest, match=r"its name is courserunKey$"):
+        ask("", {"courserunkey": "a"})
+
+
+def test_parameter_is_ignored_when_its_name_is_none_of_ours() -> None:
+    assert ask("catalog_id=0&catalog=x&since=yesterday") == Question()
 
 
 def test_parameters_of_the_host_count_when_the_url_has_none() -> None:
-    assert ask("", {"catalogId": "7", "courserunKey": "a b"}) == Question(7, "a+b")
+    assert ask("", {"catalogId": "7", "courserunKey": "a b"}) == Question(7, "a b")
 
 
 def test_question_is_refused_when_the_query_cannot_be_read() -> None:
@@ -121,7 +138,7 @@ def test_no_request_raises_anything_but_bad_request(
         except BadRequest:
             continue
         assert question.catalog_id is None or question.catalog_id > 0
-        assert question.courserun_key is None or not re.search("[\x00-\x20\x7f-\x9f]", question.courserun_key)
+        assert question.courserun_key is None or not re.search("[\x00-\x1f\x7f-\x9f]", question.courserun_key)
 
 
 # Freshness
@@ -140,12 +157,13 @@ def test_no_request_raises_anything_but_bad_request(
         ("max-age=007", Freshness(7)),
         ("max-age=99999999999999999999999999", Freshness(2**31)),
         (f"max-age=0000000000000{2**31 + 1}", Freshness(2**31)),
-        ("no-cache", Freshness(0)),
-        ("No-Cache", Freshness(0)),
-        ("no-cache, max-age=60", Freshness(0)),
-        ("max-age=60,no-cache", Freshness(0)),
+        ("no-cache", Freshness(0, stale_if_error_s=0)),
+        ("No-Cache", Freshness(0, stale_if_error_s=0)),
+        ("no-cache, max-age=60", Freshness(0, stale_if_error_s=0)),
+        ("max-age=60,no-cache", Freshness(0, stale_if_error_s=0)),
+        ("no-cache, stale-if-error=60", Freshness(0, stale_if_error_s=0)),
         ("only-if-cached", Freshness(None, only_if_cached=True)),
-        ("only-if-cached, no-cache", Freshness(0, only_if_cached=True)),
+        ("only-if-cached, no-cache", Freshness(0, only_if_cached=True, stale_if_error_s=0)),
         ("stale-if-error=86400", Freshness(stale_if_error_s=86400)),
         ("max-age=0, stale-if-error=0", Freshness(0, stale_if_error_s=0)),
     ],
@@ -235,9 +253,89 @@ def test_no_header_raises(header: str) -> None:
 
 
 def test_headers_of_an_answer_are_those_of_the_contract() -> None:
-    assert answer_headers("abc", 61) == {
+    assert answer_headers("abc", 61, "hit; ttl=839") == {
         "ETag": 'W/"abc"',
         "Cache-Control": "private, no-cache",
         "Vary": "Accept-Encoding",
         "Age": "61",
+        "Cache-Status": "luminus-edx-connector; hit; ttl=839",
     }
+
+
+# The history
+
+
+def ask_changes(query: str, params: dict[str, str] | None = None) -> ChangesQuestion:
+    return parse_changes_question(f"{URL}/changes?{query}", params or {})
+
+
+@pytest.mark.parametrize(
+    "query", ["", "since=&catalogId=&courserunKey=&limit=&cursor=", "x=1", "since&cursor"]
+)
+def test_history_is_asked_for_whole_when_parameters_are_absent_or_empty(query: str) -> None:
+    assert ask_changes(query) == ChangesQuestion(None, None, None, 100, None)
+
+
+def test_history_is_asked_for_with_every_parameter() -> None:
+    query = "since=2026-11-24T12:00:00Z&catalogId=7&courserunKey=a%2Bb&limit=1000&cursor=x"
+    expected = ChangesQuestion(datetime(2026, 11, 24, 12, tzinfo=UTC), 7, "a+b", 1000, "x")
+    assert ask_changes(query) == expected
+    assert ask_changes("", {"limit": "5"}).limit == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-24", datetime(2026, 11, 24, tzinfo=UTC)),
+        ("2026-11-24T12:00:00Z", datetime(2026, 11, 24, 12, tzinfo=UTC)),
+        ("2026-11-24t12:00:00z", datetime(2026, 11, 24, 12, tzinfo=UTC)),
+        ("2026-11-24T12:00:00.5Z", datetime(2026, 11, 24, 12, 0, 0, 500_000, tzinfo=UTC)),
+        ("2026-11-24T20:00:00%2B08:00", datetime(2026, 11, 24, 12, tzinfo=UTC)),
+        ("2026-11-24T20:00:00+08:00", datetime(2026, 11, 24, 12, tzinfo=UTC)),
+        ("2026-11-24T10:30:00-01:30", datetime(2026, 11, 24, 12, tzinfo=UTC)),
+        ("0001-01-01", datetime(1, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_since_is_a_moment_or_a_day_in_utc(text: str, moment: datetime) -> None:
+    assert ask_changes(f"since={text}").since == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["yesterday", "2026", "2026-11", "20261124", "2026-11-24T12:00:00", "2026-11-24T12:00Z", "2026-02-30",
+     "2026-11-24T24:00:01Z", "2026-11-24T12:00:60Z", "2026-11-24%2012:00:00Z", "2026-11-24T12:00:00+0800",
+     "0001-01-01T00:00:00%2B14:00", "0000-01-01", "2026-W48-2", "1700000000", "%D9%A22026-11-24", "2d"],
+)  # fmt: skip
+def test_since_is_refused_when_it_is_anything_else(text: str) -> None:
+    with pytest.raises(BadRequest, match=r"^since must be a moment such as 2026-11-24T12:00:00Z, or a day"):
+        ask_changes(f"since={text}")
+
+
+@pytest.mark.parametrize("text", ["0", "1001", "-1", "01", "1.0", "1e2", "x", "9" * 5000, "%D9%A1", " 1"])
+def test_limit_is_refused_when_it_is_no_whole_number_from_1_to_1000(text: str) -> None:
+    with pytest.raises(BadRequest, match=r"^limit must be a whole number from 1 to 1000$"):
+        ask_changes(f"limit={text}")
+
+
+@pytest.mark.parametrize("name", ["since", "catalogId", "courserunKey", "limit", "cursor"])
+def test_parameter_of_the_history_is_refused_when_it_is_given_twice_or_in_another_case(name: str) -> None:
+    with pytest.raises(BadRequest, match=f"^{name} is given more than once$"):
+        ask_changes(f"{name}=1&{name}=1")
+    with pytest.raises(BadRequest, match=f"its name is {name}$"):
+        ask_changes(f"{name.upper()}=1")
+
+
+def test_link_is_relative_and_carries_our_parameters_alone() -> None:
+    asked = ask_changes("code=function-key&since=2026-11-24&courserunKey=course-v1:A%2BB+C&limit=2&x=1")
+    assert next_link(asked, "bmV4dA") == (
+        "<?since=2026-11-24T00%3A00%3A00Z&courserunKey=course-v1%3AA%2BB%20C&limit=2&cursor=bmV4dA>; "
+        'rel="next"'
+    )
+    assert next_link(ChangesQuestion(catalog_id=7), "x") == '<?catalogId=7&limit=100&cursor=x>; rel="next"'
+
+
+@given(st.text(), st.sampled_from(["since", "limit", "cursor", "catalogId", "courserunKey"]))
+def test_no_question_about_the_history_raises_anything_but_bad_request(text: str, name: str) -> None:
+    for query in (text, f"{name}={quote(text)}"):
+        with suppress(BadRequest):
+            assert 1 <= ask_changes(query).limit <= 1000

@@ -1,0 +1,240 @@
+"""The identity provider's signing keys: its JWKS, fetched by one thread at a time, and what is kept of it.
+
+A caller whose key is known gets it without a thread. Others wait for the fetch as coroutines, so that tokens
+with invented key ids use up no threads. Why a fetch failed is said in a log line, with the host alone.
+"""
+
+import asyncio
+import json
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import RSAAlgorithm
+
+from shared.errors import AccessUnavailable
+
+LIFETIME_S = 300.0
+"""Age at which the key set is fetched anew, so that a revoked key stops working."""
+
+COOLDOWN_S = 30.0
+"""Shortest time between two fetches, failed ones included: a forged `kid` cannot make us hammer the JWKS."""
+
+TIMEOUT_S = 5.0
+"""For connecting, and for each read."""
+
+DEADLINE_S = 10.0
+"""For the whole exchange once connected, however it trickles; and for a caller who waits for one."""
+
+RENEWAL_WAIT_S = 1.0
+"""How long the caller who begins to renew the keys waits for that although his own key is known: long enough
+to see that it was revoked, short enough not to notice a JWKS that hangs."""
+
+JWKS_MAX_BYTES = 2**20
+MIN_RSA_BITS = 2048
+_HTTP_OK = 200
+
+Keys = dict[str, RSAPublicKey]
+Say = Callable[[int, str], None]
+"""Takes a logging level and a line; called from the thread that fetches, which belongs to no invocation."""
+
+
+class SigningKeys:
+    """The RSA keys of a JWKS by `kid`, fetched when a request needs them; safe to share between threads."""
+
+    def __init__(
+        self,
+        jwks_url: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        say: Say = lambda _level, _line: None,
+        fetch: Callable[[str], Keys] | None = None,
+    ) -> None:
+        self._url = jwks_url
+        self._clock = clock
+        self._say = say
+        self._fetch = fetch or fetch_keys
+        self._lock = threading.Lock()
+        self._fetching: Future[None] | None = None
+        self._keys: Keys = {}  # replaced as a whole, never changed
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+
+    async def get(self, kid: str) -> RSAPublicKey | None:
+        """Return the key of that id, None when the identity provider has none.
+
+        A known key outlives an outage of the JWKS.
+
+        Raises:
+            AccessUnavailable: the key is not known and the last fetch failed or has not ended.
+        """
+        known = self._keys.get(kid)
+        if known and self._clock() - self._fetched_at < LIFETIME_S:
+            return known
+        fetching, is_ours = self._begin()
+        if fetching and known is None:
+            await _wait(fetching, DEADLINE_S)
+        elif fetching and is_ours:
+            await _wait(fetching, RENEWAL_WAIT_S)
+        key = self._keys.get(kid)
+        if key is None and (self._fetched_at < self._tried_at or (fetching and not fetching.done())):
+            raise AccessUnavailable(
+                "The keys for checking tokens cannot be fetched; nobody is let in until then"
+            )
+        return key
+
+    def _begin(self) -> tuple[Future[None] | None, bool]:
+        """Return the fetch that is under way, and whether it was begun now; None in the cooldown."""
+        with self._lock:
+            if self._fetching is not None:
+                return self._fetching, False
+            if self._clock() - self._tried_at < COOLDOWN_S:
+                return None, False
+            self._fetching = Future()
+            self._fetching.set_running_or_notify_cancel()
+            threading.Thread(target=self._renew, args=(self._fetching,), name="jwks", daemon=True).start()
+            return self._fetching, True
+
+    def _renew(self, fetching: Future[None]) -> None:
+        keys: Keys = {}
+        try:
+            keys = self._fetch(self._url)
+        except AccessUnavailable as error:
+            self._say(
+                logging.WARNING,
+                json.dumps({"event": "jwks", "error": error.message}, ensure_ascii=False),
+            )
+        finally:
+            with self._lock:
+                self._tried_at = self._clock()
+                if keys:
+                    self._keys, self._fetched_at = keys, self._tried_at
+                self._fetching = None
+            fetching.set_result(None)
+
+
+async def _wait(fetching: Future[None], seconds: float) -> None:
+    await asyncio.wait({asyncio.wrap_future(fetching)}, timeout=seconds)
+
+
+def fetch_keys(url: str) -> Keys:
+    """Fetch a JWKS and return its keys that may sign RS256 tokens, by `kid`.
+
+    Raises:
+        AccessUnavailable: there is no such key to be had; the message names the host and what is wrong.
+    """
+    fault = ""
+    try:
+        keys = signing_keys(_get(url))
+    except (OSError, HTTPException, ValueError, RecursionError) as error:  # RecursionError: JSON nested deep
+        fault = _fault(error)
+    else:
+        if keys:
+            return keys
+        fault = "holds no key that may sign RS256 tokens"
+    # Outside of the except block: what the libraries say may quote what was sent.
+    raise AccessUnavailable(f"The JWKS at {urlsplit(url).netloc} {fault}")
+
+
+class _NoJwks(ValueError):
+    """What was answered is no JWKS; the text says why and quotes nothing of it."""
+
+
+_FAULTS: Final[dict[type[Exception], str]] = {
+    socket.gaierror: "cannot be found: its host name is unknown",
+    ssl.SSLError: "does not speak TLS as we do",
+    TimeoutError: "did not answer in time",
+    ConnectionRefusedError: "refused the connection",
+    ConnectionError: "broke off the connection",
+    OSError: "cannot be reached",
+}
+"""What is wrong with a JWKS that cannot be fetched, as the end of a sentence; the first that fits counts."""
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, _NoJwks):
+        return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"cannot be trusted: {error.verify_message}"
+    known = (sentence for kind, sentence in _FAULTS.items() if isinstance(error, kind))
+    return next(known, "answered what is no JWKS")
+
+
+def _get(url: str) -> bytes:
+    """GET a small document, within 10 s and 1 MiB.
+
+    `http.client` follows no redirect and reads no proxy or .netrc from the environment, and its socket is at
+    hand from the start: PyJWKClient's fetch and requests can bound neither trickled headers nor a huge body.
+
+    Raises:
+        OSError, HTTPException, ValueError: the document cannot be had.
+    """
+    parts = urlsplit(url)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+    headers = {"Accept": "application/json", "User-Agent": "luminus-edx-connector"}
+    is_over = threading.Event()
+    with closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)) as connection:
+        connection.connect()
+        deadline = threading.Timer(DEADLINE_S, _hang_up, [connection.sock, is_over])
+        deadline.start()
+        try:
+            connection.request("GET", target, headers=headers)
+            with connection.getresponse() as response:
+                body = response.read(JWKS_MAX_BYTES + 1)
+        except (OSError, HTTPException):
+            if not is_over.is_set():
+                raise
+        finally:
+            deadline.cancel()
+    if is_over.is_set():
+        raise TimeoutError
+    if response.status != _HTTP_OK:
+        raise _NoJwks(f"answered with status {response.status}")
+    if len(body) > JWKS_MAX_BYTES:
+        raise _NoJwks("is larger than 1 MiB")
+    return body
+
+
+def _hang_up(connected: socket.socket, is_over: threading.Event) -> None:
+    is_over.set()
+    with suppress(OSError):  # the exchange may have ended just now
+        # Not SSLSocket's own, which takes the TLS state away from under the reading thread.
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+
+def signing_keys(jwks: bytes) -> Keys:
+    """Return the keys of a JWKS that may sign RS256 tokens, by `kid` (the first of a repeated one).
+
+    Raises:
+        ValueError: this is no JWKS.
+    """
+    document = json.loads(jwks)
+    entries = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise _NoJwks("answered what is no JWKS")
+    keys: Keys = {}
+    for entry in entries:
+        kid = entry.get("kid") if isinstance(entry, dict) else None
+        if isinstance(kid, str) and kid and kid not in keys and (key := _rs256_key(entry)):
+            keys[kid] = key
+    return keys
+
+
+def _rs256_key(entry: dict[str, Any]) -> RSAPublicKey | None:
+    if entry.get("kty") != "RSA" or entry.get("use", "sig") != "sig" or entry.get("alg", "RS256") != "RS256":
+        return None
+    try:
+        key = RSAAlgorithm.from_jwk(entry)
+    except Exception:  # noqa: BLE001 (whatever junk stands there, it is no key and the others still count)
+        return None
+    return key if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS else None
