@@ -193,9 +193,9 @@ def _names(*groups: type[_Settings]) -> tuple[str, ...]:
     return tuple(field.alias for group in groups for field in group.model_fields.values() if field.alias)
 
 
-_GROUPS = (EdxSettings, MappingSettings, SyncSettings, TimerSettings, StorageSettings, AccessSettings)
-
-SETTING_NAMES = _names(*_GROUPS)
+SETTING_NAMES = _names(
+    EdxSettings, MappingSettings, SyncSettings, TimerSettings, StorageSettings, AccessSettings
+)
 """The names of all settings."""
 
 _PREFIXES = ("EDX_", "SYNC_", "TABLES_", "APIM_", "ADMIN_", "MODULAR_")
@@ -210,7 +210,7 @@ def access_settings(environment: Mapping[str, str] = os.environ) -> AccessSettin
     Raises:
         ConfigurationError: a setting of access is missing or malformed; the first one is named.
     """
-    return _load(AccessSettings, environment)
+    return load(AccessSettings, environment)
 
 
 def connector_settings(environment: Mapping[str, str] = os.environ) -> ConnectorSettings:
@@ -220,25 +220,30 @@ def connector_settings(environment: Mapping[str, str] = os.environ) -> Connector
         ConfigurationError: one of them is missing or malformed; the first one is named.
     """
     return ConnectorSettings(
-        edx=_load(EdxSettings, environment),
-        mapping=_load(MappingSettings, environment),
-        storage=_load(StorageSettings, environment),
-        sync=_load(SyncSettings, environment),
+        edx=load(EdxSettings, environment),
+        mapping=load(MappingSettings, environment),
+        storage=load(StorageSettings, environment),
+        sync=load(SyncSettings, environment),
     )
 
 
-def timer_settings(environment: Mapping[str, str] = os.environ) -> TimerSettings:
-    """Read when the timer fires.
+def load(group: type[SettingsGroup], environment: Mapping[str, str] = os.environ) -> SettingsGroup:
+    """Read one group of settings.
 
     Raises:
-        ConfigurationError: the schedule is missing, or Azure Functions would not accept it.
+        ConfigurationError: one of them is missing or malformed; the first one is named.
     """
-    return _load(TimerSettings, environment)
+    settings, problems = _read(group, environment)
+    if settings is None:
+        raise problems[0]
+    return settings
 
 
-def setting_problems(environment: Mapping[str, str] = os.environ) -> list[ConfigurationError]:
-    """Return everything that is missing or malformed, in the order of the groups."""
-    return [problem for group in _GROUPS for problem in _read(group, environment)[1]]
+def problems_of(
+    group: type[SettingsGroup], environment: Mapping[str, str] = os.environ
+) -> list[ConfigurationError]:
+    """Return everything that is missing or malformed in a group, in the order of its settings."""
+    return _read(group, environment)[1]
 
 
 def setting_warnings(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -271,13 +276,6 @@ def unknown_settings(environment: Mapping[str, str] = os.environ) -> list[str]:
         nearest = get_close_matches(name.upper(), SETTING_NAMES, n=1, cutoff=0.75)
         sentences.append(f"{name} is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else ""))
     return sentences
-
-
-def _load(group: type[SettingsGroup], environment: Mapping[str, str]) -> SettingsGroup:
-    settings, problems = _read(group, environment)
-    if settings is None:
-        raise problems[0]
-    return settings
 
 
 def _read(

@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from shared.cli import catalogs, changes, check, credits, history, runs, show, status, sync
+from shared.cli import catalogs, changes, check, history, runs, show, status, sync
+from shared.cli import credits as approved_credits
 from shared.cli.console import say
 from shared.settings import setting_warnings
 from shared.settings_file import with_settings_file
 from shared.version import __version__
 
 app = typer.Typer(
-    help="Operate the LumiNUS edX connector. Begin with check. Settings come from the environment and, for what "
-    "it does not name, from a local.settings.json in the current folder.",
+    help="Operate the LumiNUS edX connector; begin with check. Settings come from the environment and, for "
+    "what it does not name, from a local.settings.json in the current folder.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a setting is missing or malformed.",
     no_args_is_help=True,
     add_completion=False,
@@ -52,4 +53,4 @@ app.command()(show.show)
 app.command()(changes.changes)
 app.command()(history.history)
 app.command()(catalogs.catalogs)
-app.add_typer(credits.app, name="credits")
+app.add_typer(approved_credits.app, name="credits")

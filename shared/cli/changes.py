@@ -63,7 +63,12 @@ def _of_catalog(catalog_id: int, since: datetime | None, key: str) -> Iterator[d
 def _rows(change: dict[str, Any]) -> Iterator[Row]:
     """Return one row a field that changed, one for any other change."""
     why = str(change.get("reason") or change.get("note") or "")
-    begin: list[Cell] = [change["at"], str(change["catalogId"]), change.get("courserunKey", ""), change["kind"]]
+    begin: list[Cell] = [
+        change["at"],
+        str(change["catalogId"]),
+        change.get("courserunKey", ""),
+        change["kind"],
+    ]
     if change["kind"] == "first-sync":
         yield Row([*begin, "", "", ""], counted(change["runs"], "course run"))
         return

@@ -8,7 +8,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from io import TextIOWrapper
@@ -47,6 +47,11 @@ def comment(text: str) -> None:
     say(text, "dim", is_error=not sys.stdout.isatty())
 
 
+def mark(*, is_good: bool | None) -> str:
+    """Return the mark of what is good, of what is not, and of what was not tried (None)."""
+    return "-" if is_good is None else "✓" if is_good else "✗"
+
+
 def print_json(value: object) -> None:
     """Print JSON for programs."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=datetime.isoformat)
@@ -78,9 +83,25 @@ def print_table(columns: Sequence[str], rows: Sequence[Row], *, note: str = "") 
         print("\t".join(map(text_of, [*row.cells, row.note] if note else row.cells)))  # noqa: T201
 
 
+class Bar:
+    """A progress bar on a terminal; elsewhere nothing but what it is told to say."""
+
+    def __init__(self, bar: progress.Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None)
+
+    def move(self, done: int, total: int | None) -> None:
+        """Show how many are done, and of how many if that is known."""
+        self._bar.update(self._task, completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar, on standard error."""
+        self._bar.console.print(Text(_one_line(text)), soft_wrap=True, highlight=False)
+
+
 @contextmanager
-def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar on a terminal; call it with how many are done and how many there are, if known."""
+def progress_bar(title: str, unit: str) -> Iterator[Bar]:
+    """Show a bar while the block runs."""
     console = Console(stderr=True)
     with progress.Progress(
         progress.TextColumn(title),
@@ -92,8 +113,7 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int | None], 
         transient=True,
         disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield Bar(bar)
 
 
 def _one_line(text: str) -> str:

@@ -24,9 +24,11 @@ class State(StrEnum):
     UNPUBLISHED = "unpublished"
 
 
-_CONTRACT = [
-    info.alias or name for name, info in CourseRun.model_fields.items() if name != "availability"
-]
+_COLUMNS = (
+    *("catalog", "courserunKey", "state", "start", "end"),
+    *("price", "type", "weeks", "effort", "MC"),
+)
+_CONTRACT = [info.alias or name for name, info in CourseRun.model_fields.items() if name != "availability"]
 _OTHERS = (
     *("catalog", "state", "listed", "withdrawnAt", "courseKey"),
     *("proposedCredit", "approvedCredit", "approvalNote"),
@@ -63,8 +65,7 @@ def runs(
             "--fields",
             parser=_fields,
             metavar="NAMES",
-            help="Show these fields, separated by commas: those of the contract, and "
-            f"{', '.join(_OTHERS)}.",
+            help=f"Show these fields, separated by commas: those of the contract, and {', '.join(_OTHERS)}.",
         ),
     ] = None,
     as_csv: AsCsv = False,
@@ -98,8 +99,7 @@ def runs(
     elif fields:
         print_table(fields, [Row([_cell(values.get(name)) for name in fields]) for values in found])
     else:
-        columns = "catalog courserunKey state start end price type weeks effort MC".split()
-        print_table(columns, [Row(_cells(values)) for values in found])
+        print_table(_COLUMNS, [Row(_cells(values)) for values in found])
     if not (as_csv or as_json):
         comment(counted(len(found), "course run"))
 
