@@ -31,8 +31,7 @@ from shared.errors import ConnectorError
 from shared.setting_values import is_loopback
 from shared.settings import connector_settings
 from shared.settings_file import with_settings_file
-from shared.storage.store import TableStore
-from shared.wiring import open_tables
+from shared.storage.tables import Tables, open_tables
 
 _REPOSITORY = Path(__file__).parents[1]
 _EXAMPLE = _REPOSITORY / "local.settings.example.json"
@@ -91,14 +90,14 @@ def sync_real(settings: Mapping[str, str]) -> None:
     """Run the timer's sync of the real edX into the storage that the settings name."""
     console.print("[bold]Real run:[/] the edX and the storage of your settings. No HTTP call is made.")
     began = datetime.now(UTC)
-    store = open_tables(connector_settings(settings).storage)
+    tables = _tables(settings)
     with ExitStack() as stack:
         with step("Start the functions"):
             host = stack.enter_context(HostProcess({**settings, **_NEVER}))
         failure = _fire(host)
-    reports = _report(store, began, failure)
+    reports = _report(tables, began, failure)
     for catalog_id in sorted({report.catalog_id for report in reports}):
-        stored = (run.mapped for run in store.runs(catalog_id) if not run.withdrawn_at)
+        stored = (run.mapped for run in tables.catalogs.runs(catalog_id) if not run.withdrawn_at)
         runs = (mapped.run.model_dump(by_alias=True, exclude_none=True) for mapped in stored if mapped)
         show_runs(runs, f"First course runs stored of catalog {catalog_id}")
 
@@ -117,7 +116,7 @@ def sync_sandbox(settings: Mapping[str, str], data: Path) -> None:
             settings = {**_on_sandbox(settings, sandbox, azurite), **_NEVER}
             host = stack.enter_context(HostProcess(settings))
         failure = _fire(host, lambda: f"{len(sandbox.requests)} requests to the sandbox")
-        _report(open_tables(connector_settings(settings).storage), began, failure)
+        _report(_tables(settings), began, failure)
         with step(f"GET {_ROUTE} as an administrator"):
             runs = _call_as_admin(host.url, sandbox.mint())
     show_runs(runs, f"First of the {len(runs)} course runs answered")
@@ -212,8 +211,13 @@ def _fire(host: HostProcess, detail: Callable[[], str] = str) -> FunctionFailed 
     return None
 
 
-def _report(store: TableStore, began: datetime, failure: FunctionFailed | None) -> list[SyncReport]:
-    reports = [report for report in store.reports() if report.ended >= began]
+def _tables(settings: Mapping[str, str]) -> Tables:
+    ours = connector_settings(settings)
+    return open_tables(ours.storage, ours.edx.client_id)
+
+
+def _report(tables: Tables, began: datetime, failure: FunctionFailed | None) -> list[SyncReport]:
+    reports = [report for report in tables.reports.newest() if report.ended >= began]
     reports.sort(key=lambda report: report.catalog_id)
     if reports:
         show_reports(reports)

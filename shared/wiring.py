@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 from shared.api.access import Access, SigningKeys
 from shared.edx.client import EdxClient
 from shared.serving.answering import Catalogue
-from shared.settings import ConnectorSettings, StorageSettings, access_settings, connector_settings
-from shared.storage.store import TableStore
+from shared.settings import ConnectorSettings, access_settings, connector_settings
+from shared.storage.tables import Tables, open_tables
 from shared.sync.sync import Syncer
 
 T = TypeVar("T")
@@ -52,9 +52,9 @@ def settings() -> ConnectorSettings:
 
 
 @Once
-def store() -> TableStore:
-    """Return the tables."""
-    return open_tables(settings().storage)
+def tables() -> Tables:
+    """Return what is stored."""
+    return open_tables(settings().storage, settings().edx.client_id)
 
 
 @Once
@@ -66,19 +66,10 @@ def edx() -> EdxClient:
 @Once
 def syncer() -> Syncer:
     """Return the use case of syncing one catalog."""
-    return Syncer(store(), edx(), settings())
+    return Syncer(tables(), edx(), settings())
 
 
 @Once
 def catalogue() -> Catalogue:
     """Return the use cases behind the triggers."""
-    return Catalogue(store(), syncer(), settings())
-
-
-def open_tables(storage: StorageSettings) -> TableStore:
-    """Return the tables that settings name; managed identity is imported only where it is used."""
-    if storage.connection_string:
-        return TableStore(storage)
-    from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow, and local runs have no need of it
-
-    return TableStore(storage, DefaultAzureCredential())
+    return Catalogue(tables(), syncer(), settings())

@@ -42,7 +42,8 @@ from shared.errors import (
 )
 from shared.serving.flights import Flights
 from shared.settings import ConnectorSettings
-from shared.storage.store import StateDamaged, TableStore
+from shared.storage.store import StateDamaged
+from shared.storage.tables import Tables
 from shared.sync.sync import Caller, Syncer
 
 TIMER_BUDGET_S = 540.0
@@ -83,13 +84,14 @@ class Catalogue:
 
     def __init__(
         self,
-        store: TableStore,
+        tables: Tables,
         syncer: Syncer,
         settings: ConnectorSettings,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._store = store
+        self._tables = tables
+        self._store = tables.catalogs
         self._syncer = syncer
         self._settings = settings
         self._now = now
@@ -167,7 +169,7 @@ class Catalogue:
         wanted = question.catalog_id
         ids: Sequence[int] = self._settings.edx.catalog_ids
         if not ids:
-            known = await asyncio.to_thread(self._store.catalog_list, self._settings.edx.client_id)
+            known = await asyncio.to_thread(self._tables.account.catalog_list)
             if known is None or (
                 (wanted is None or wanted not in known.catalog_ids)
                 and not self._is_fresh(known.listed_at, question.freshness)

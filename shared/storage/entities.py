@@ -1,4 +1,4 @@
-"""Entities of Table Storage and what they mean: course runs, heads of published states, reports. Pure.
+"""Entities of Table Storage and what they mean: course runs, heads, reports, attempts. Pure.
 
 What is read may have been written by another version, or by hand: each reader says what it makes of that.
 """
@@ -13,6 +13,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from shared.domain.attempts import Attempts
 from shared.domain.course_run import CourseRun, MappedRun, Rejection, StoredRun, course_run_id
 from shared.domain.published import Head
 from shared.domain.sync_report import SyncReport
@@ -20,15 +21,26 @@ from shared.errors import Failure
 
 Entity = dict[str, Any]
 
+HEAD_KEY = "published"
 _HEAD_FORMAT = 1
-_REPORT_KEY_MAX_MS = 10**14
+_KEY_MAX_MS = 10**14
+_PROPERTY_BYTES = 64 * 2**10
+PART_BYTES = 10 * _PROPERTY_BYTES
+"""Data of one entity: it takes 1 MiB, which Azurite counts in base64."""
 _TEXT_MAX = 30_000  # characters; a text property takes 64 KiB of UTF-16
 
 
 def run_entity(catalog: str, mapped: MappedRun) -> Entity:
     """Return a course run as it is stored: the contract's fields, less what changes with the clock."""
     values = mapped.run.model_dump(by_alias=True, exclude_none=True, exclude={"id", "availability"})
-    return {"PartitionKey": catalog, "RowKey": mapped.run.id, **values, "listed": mapped.listed}
+    notes = {"courseKey": mapped.course_key, "proposedCredit": mapped.proposed_credit}
+    return {
+        "PartitionKey": catalog,
+        "RowKey": mapped.run.id,
+        **values,
+        "listed": mapped.listed,
+        **{name: value for name, value in notes.items() if value is not None},
+    }
 
 
 def stored_run(entity: Entity) -> StoredRun:
@@ -49,7 +61,13 @@ def _run_from(entity: Entity) -> MappedRun | None:
         return None
     if not isinstance(listed, bool) or run.id != course_run_id(run.courserun_key):
         return None
-    return MappedRun(run, listed)
+    course_key, credit = entity.get("courseKey"), entity.get("proposedCredit")
+    return MappedRun(
+        run,
+        listed,
+        course_key=course_key if isinstance(course_key, str) else None,
+        proposed_credit=credit if type(credit) is int else None,
+    )
 
 
 _RUN_PROPERTIES = [
@@ -69,7 +87,9 @@ def head_from(entity: Entity) -> Head:
         return Head(writing=str(values.get("writing", "unknown")))
     head = Head(**values | {"synced_at": moment_from(values.get("synced_at"))})
     types_fit = all(
-        isinstance(values.get(each.name), type(each.default))
+        isinstance(
+            values.get(each.name, each.default if each.name in _HEAD_OPTIONAL else None), type(each.default)
+        )
         for each in fields(Head)
         if each.name != "synced_at"
     )
@@ -83,11 +103,15 @@ def head_from(entity: Entity) -> Head:
     return head
 
 
+_HEAD_OPTIONAL = {"counted_generation", "counted_body_parts", "counted_body_checksum"}
+"""Heads that version 0.1 wrote have none of these."""
+
+
 def report_entity(report: SyncReport) -> Entity:
     """Return a report as it is stored."""
     return {
         "PartitionKey": str(report.catalog_id),
-        "RowKey": f"{report_key(report.ended)}-{report.sync_id}",
+        "RowKey": f"{newest_first_key(report.ended)}-{report.sync_id}",
         **_properties(report),
     }
 
@@ -108,16 +132,40 @@ def report_from(row: Entity) -> SyncReport:
     return SyncReport(**values)
 
 
-def report_key(moment: datetime) -> str:
+def newest_first_key(moment: datetime) -> str:
     """Return a key that sorts newest first."""
-    return f"{_REPORT_KEY_MAX_MS - int(moment.timestamp() * 1000):014d}"
+    return f"{_KEY_MAX_MS - int(moment.timestamp() * 1000):014d}"
+
+
+def part_key(generation: str, kind: str, number: int) -> str:
+    """Return the row key of one part of a published state."""
+    return f"published-{generation}-{kind}-{number:04d}"
+
+
+def parts_of(data: bytes) -> list[bytes]:
+    """Split data into what single entities take."""
+    return [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
+
+
+def part_properties(part: bytes) -> Entity:
+    """Return a part of at most `PART_BYTES` as properties."""
+    return {
+        f"data{start // _PROPERTY_BYTES:02d}": part[start : start + _PROPERTY_BYTES]
+        for start in range(0, len(part), _PROPERTY_BYTES)
+    }
+
+
+def part_data(entity: Entity) -> bytes:
+    """Read what `part_properties` wrote; a property that is no data leaves the whole without any."""
+    values = [entity[name] for name in sorted(entity) if name.startswith("data")]
+    return b"".join(values) if all(isinstance(value, bytes) for value in values) else b""
 
 
 def failure_properties(failure: Failure | None) -> Entity:
     """Return how a sync ended as properties; all of them empty when it ended well."""
     kind, message, retry_at = failure or Failure("", "")
     return {
-        "error": message,
+        "error": message[:_TEXT_MAX],
         "errorClass": kind,
         "retryAt": retry_at.isoformat() if retry_at else "",
     }
@@ -127,6 +175,36 @@ def failure_from(entity: Entity) -> Failure | None:
     """Read what `failure_properties` wrote; None when the sync ended well."""
     kind, message = (str(entity.get(name, "")) for name in ("errorClass", "error"))
     return Failure(kind, message, moment_from(entity.get("retryAt"))) if message else None
+
+
+def attempts_properties(attempts: Attempts) -> Entity:
+    """Return attempts as properties, always all of them: a merge leaves none of those before."""
+    kind, message, retry_at = attempts.failure or Failure("", "")
+    moments = {
+        "attemptedAt": attempts.attempted_at,
+        "succeededAt": attempts.succeeded_at,
+        "failedAt": attempts.failed_at,
+        "failureRetryAt": retry_at,
+    }
+    return {
+        **{name: moment.isoformat() if moment else "" for name, moment in moments.items()},
+        "failuresInARow": attempts.failures,
+        "failureClass": kind,
+        "failure": message[:_TEXT_MAX],
+    }
+
+
+def attempts_from(entity: Entity) -> Attempts:
+    """Read what `attempts_properties` wrote; what is not there, or nonsense, counts as never."""
+    kind, message = (str(entity.get(name, "")) for name in ("failureClass", "failure"))
+    failures = entity.get("failuresInARow")
+    return Attempts(
+        attempted_at=moment_from(entity.get("attemptedAt")),
+        succeeded_at=moment_from(entity.get("succeededAt")),
+        failures=failures if type(failures) is int and failures > 0 else 0,
+        failed_at=moment_from(entity.get("failedAt")),
+        failure=Failure(kind, message, moment_from(entity.get("failureRetryAt"))) if message else None,
+    )
 
 
 def moment_from(value: object) -> datetime | None:

@@ -1,25 +1,40 @@
 """The sync lease: one sync of a catalog at a time, across processes and machines.
 
 The lease is an entity in the catalog's own partition and rides in every batch that a sync writes, bound to
-its etag: whoever lost it cannot write. It also keeps how the last sync ended, for those who waited for it.
+its etag: whoever lost it cannot write. It also keeps how the last sync ended, for those who waited for it,
+and what is remembered of the attempts.
 """
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 from azure.data.tables import TableEntity
 
-from shared.domain.attempts import FinishedSync
-from shared.errors import StorageError, SyncUnfinished
-from shared.storage.entities import Entity, failure_from, failure_properties
-from shared.storage.table import ConditionFailed, EntityRefused, Operation, Table, replacing_unchanged
+from shared.deadline import Deadline
+from shared.domain.attempts import Attempts, FinishedSync
+from shared.errors import EdxThrottled, StorageError, SyncUnfinished
+from shared.storage.entities import (
+    Entity,
+    attempts_from,
+    attempts_properties,
+    failure_from,
+    failure_properties,
+)
+from shared.storage.failures import ConditionFailed
+from shared.storage.table import Operation, Table, replacing_unchanged
 
 LEASE_S = 30.0
 """How long a lease holds without a sign of life, by the waiters' own monotonic clocks."""
 RENEW_EVERY_S = 8.0
 POLL_S = 0.5
+POLL_MAX_S = 2.0  # who has waited long does not mind, and storage charges by the request
 ROW_KEY = "lease"
 _SEQUENCE_MAX = 2**30  # a number property ends at 2**31, where only another hand can have brought it
 _LOST = "another process has taken over this sync, and this one stopped writing"
@@ -29,49 +44,63 @@ class LeaseLost(StorageError):
     """Another process has taken over the sync of this catalog; this one may not write any more."""
 
 
-class Lease:
-    """A lease that is held. Use `acquire`."""
+class LeaseState(NamedTuple):
+    """Who syncs a catalog (`sync_id` is "" when nobody does), how the last sync ended, and the attempts.
 
-    def __init__(self, table: Table, entity: Entity, etag: str) -> None:
+    `holder` is "<host name>/<process id>" of the one that syncs; "" when a version that does not say so does.
+    """
+
+    holder: str
+    sync_id: str
+    finished: FinishedSync
+
+    @property
+    def attempts(self) -> Attempts:
+        """What is remembered of the attempts to sync this catalog."""
+        return self.finished.attempts
+
+
+NOBODY = LeaseState("", "", FinishedSync())
+
+
+class Lease:
+    """A lease that is held. Use `Leases.acquire`."""
+
+    def __init__(self, table: Table, entity: Entity, etag: str, before: LeaseState) -> None:
         self._table = table
         self._entity = entity
         self._etag = etag
         self._sequence: int = entity["sequence"]
-        self.previous = _finished(entity)
-        """How the sync before this one ended."""
+        self.before = before
+        """The lease as it was found: free, or held by a sync that had died."""
+        self.attempts = attempts_from(entity)
+        """This attempt included, if it was to count."""
         self._lock = threading.Lock()  # the sync's thread and the one that renews take turns
 
     def commit(self, operations: Sequence[Operation], finished: FinishedSync | None = None) -> None:
-        """Write a batch of at most 99 operations as the holder, and with `finished` let the lease go.
+        """Write a batch of at most 99 operations as the holder, and with `finished` release the lease.
 
         Raises:
-            LeaseLost: another process holds the lease now; nothing of the batch was written.
+            LeaseLost: another process holds the lease now, or its row is gone; nothing was written.
             EntityRefused: storage refuses one of the entities; nothing of the batch was written.
         """
         with self._lock:
             # Never used twice, also when this write fails: what became of it may come to light later.
             self._sequence += 1
             if not self._entity["owner"]:
-                raise LeaseLost("the lease has been let go")
+                raise LeaseLost("the lease has been released")
             entity = {**self._entity, "sequence": self._sequence}
             if finished:
-                entity |= {
-                    "owner": "",
-                    "finished": finished.sync_id,
-                    **failure_properties(finished.failure),
-                }
+                entity |= {"owner": "", **_ended(finished)}
             try:
                 self._etag = self._table.commit([*operations, replacing_unchanged(entity, self._etag)])
             except ConditionFailed:
                 self._etag = self._settle(operations, entity)
-            except EntityRefused as refusal:
-                if refusal.index < len(operations):
-                    raise
-                raise LeaseLost(_LOST) from None  # what was refused is the lease: it is there no more
             self._entity = entity
 
     def _settle(self, operations: Sequence[Operation], entity: Entity) -> str:
         """Find out what a refused etag means: our own write whose answer was lost, or a lost lease."""
+        patience = self._table.patience()
         while (stored := self._table.get(entity["PartitionKey"], ROW_KEY)) is not None:
             if stored.get("sequence") == self._sequence and _same_sync(stored, entity):
                 return _etag(stored)
@@ -82,18 +111,25 @@ class Lease:
             # An earlier write of ours. The answer to this one can be lost, too.
             with suppress(ConditionFailed):
                 return self._table.commit([*operations, replacing_unchanged(entity, _etag(stored))])
+            if not patience.pause():
+                raise self._table.failed("refuses every write as outdated")
         raise LeaseLost(_LOST)
 
     @contextmanager
-    def kept_alive(self) -> Iterator[None]:
-        """Renew the lease every few seconds while the block runs."""
+    def kept_alive(self, on_lost: Callable[[], None]) -> Iterator[None]:
+        """Renew the lease every few seconds while the block runs; call `on_lost` once if another has it."""
         stop = threading.Event()
 
         def renew() -> None:
             while not stop.wait(RENEW_EVERY_S):
-                # What went wrong shows at the sync's next write; a renewal has nobody to tell.
-                with suppress(StorageError):
+                try:
                     self.commit([])
+                except LeaseLost:
+                    if self._entity["owner"]:  # else it has been released
+                        on_lost()
+                    return
+                except StorageError:
+                    continue  # what went wrong shows at the sync's next write; a renewal has nobody to tell
 
         thread = threading.Thread(target=renew, name=f"lease-{self._entity['PartitionKey']}", daemon=True)
         thread.start()
@@ -104,63 +140,166 @@ class Lease:
             thread.join()
 
 
-def acquire(
-    table: Table,
-    partition_key: str,
-    sync_id: str,
-    wait_s: float,
-    *,
-    sleep: Callable[[float], None] = time.sleep,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> Lease | FinishedSync:
-    """Take the lease, or wait for the sync that holds it and return how that ended.
+class Leases:
+    """Takes leases, and remembers between calls what it saw of those that others hold. Thread-safe.
 
     A holder that died is succeeded once its lease has stood unchanged for `LEASE_S` by our own clock:
     clocks differ between machines, so no time is read from storage.
-
-    Raises:
-        SyncUnfinished: after `wait_s` seconds the lease is still held and renewed.
     """
-    deadline = monotonic() + wait_s
-    finished_before: str | None = None
-    seen_etag, seen_at = "", 0.0
-    while True:
-        stored = table.get(partition_key, ROW_KEY)
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        holder: str = "",
+    ) -> None:
+        self._table = table
+        self._clock = clock
+        self._sleep = sleep
+        self._now = now
+        self._holder = holder or f"{socket.gethostname()[:200]}/{os.getpid()}"
+        self._seen: dict[str, tuple[str, float]] = {}  # partition key → etag, and since when it is that
+
+    def state(self, partition_key: str) -> LeaseState | None:
+        """Return what the lease says; None when there has been none yet."""
+        stored = self._table.get(partition_key, ROW_KEY)
+        return _state(stored) if stored is not None else None
+
+    def acquire(
+        self,
+        partition_key: str,
+        sync_id: str,
+        deadline: Deadline,
+        *,
+        admit: Callable[[Attempts], None],
+        on_wait: Callable[[LeaseState], None],
+        begins_attempt: bool,
+    ) -> Lease | FinishedSync:
+        """Take the lease, or wait for the sync that holds it and return how that ended.
+
+        Args:
+            partition_key: names the lease.
+            sync_id: who wants it.
+            deadline: until when to wait for another's sync.
+            admit: called before the lease is taken; when it raises, nothing is written.
+            on_wait: called once when another's sync is waited for.
+            begins_attempt: whether taking the lease counts as the beginning of an attempt.
+
+        Raises:
+            SyncUnfinished: at the deadline the lease is still held and renewed.
+        """
+        patience = None
+        began = self._clock()
+        waits_for: str | None = None  # the sync that had finished last when the wait began
+        before = NOBODY
+        while True:
+            stored = self._table.get(partition_key, ROW_KEY)
+            state = _state(stored) if stored is not None else NOBODY
+            if stored is not None and state.sync_id == sync_id:  # our own write, whose answer was lost
+                return Lease(self._table, dict(stored), _etag(stored), before)
+            if waits_for is not None and state.finished.sync_id != waits_for:
+                return state.finished
+            if stored is not None and state.sync_id and not self._is_dead(stored):
+                patience = None
+                if waits_for is None:
+                    waits_for = state.finished.sync_id
+                    on_wait(state)
+                waited_s = self._clock() - began
+                if deadline.has_passed:
+                    raise SyncUnfinished(f"another sync of it did not end within {waited_s:.0f} s")
+                self._sleep(min(max(POLL_S, min(waited_s / 10, POLL_MAX_S)), deadline.left_s()))
+                continue
+            admit(state.attempts)
+            before = state
+            lease = self._take(partition_key, stored, state, sync_id, begins_attempt=begins_attempt)
+            if lease:
+                return lease
+            patience = patience or self._table.patience()
+            if not patience.pause():
+                raise self._table.failed("lets nobody take the lease of a sync")
+
+    def _is_dead(self, stored: TableEntity) -> bool:
+        """Tell whether a lease that is held has stood unchanged for too long."""
+        etag, now = _etag(stored), self._clock()
+        seen_etag, since = self._seen.get(stored["PartitionKey"], ("", now))
+        if seen_etag != etag:
+            since = now
+        self._seen[stored["PartitionKey"]] = (etag, since)
+        return now - since >= LEASE_S
+
+    def _take(
+        self,
+        partition_key: str,
+        stored: TableEntity | None,
+        state: LeaseState,
+        sync_id: str,
+        *,
+        begins_attempt: bool,
+    ) -> Lease | None:
+        entity: Entity = dict(stored) if stored is not None else _new(partition_key)
+        sequence = entity.get("sequence")
+        entity |= {
+            "owner": sync_id,
+            "sequence": sequence + 1 if isinstance(sequence, int) and sequence < _SEQUENCE_MAX else 1,
+            "finished": state.finished.sync_id,
+            "holder": self._holder,
+            "holderSyncId": sync_id,
+            **_remembered(
+                state.finished.sync_id,
+                state.attempts.begun(self._now()) if begins_attempt else state.attempts,
+            ),
+        }
         if stored is None:
-            entity = _taken({"PartitionKey": partition_key, "RowKey": ROW_KEY, "sequence": 0}, sync_id)
-            etag = table.insert(entity)
-            if etag:
-                return Lease(table, entity, etag)
-            continue
-        if stored.get("owner") == sync_id:  # our own write, whose answer was lost
-            return Lease(table, dict(stored), _etag(stored))
-        if finished_before is not None and str(stored.get("finished", "")) != finished_before:
-            return _finished(stored)
-        if _etag(stored) != seen_etag:
-            seen_etag, seen_at = _etag(stored), monotonic()
-        if not stored.get("owner") or monotonic() - seen_at >= LEASE_S:
-            entity = _taken(dict(stored), sync_id)
-            with suppress(ConditionFailed):
-                return Lease(table, entity, table.commit([replacing_unchanged(entity, seen_etag)]))
-            continue
-        finished_before = str(stored.get("finished", ""))
-        if monotonic() >= deadline:
-            raise SyncUnfinished(f"another sync of it has been running for more than {wait_s:.0f} s")
-        sleep(POLL_S)
+            etag = self._table.insert(entity)
+            return Lease(self._table, entity, etag, state) if etag else None
+        with suppress(ConditionFailed):
+            etag = self._table.commit([replacing_unchanged(entity, _etag(stored))])
+            return Lease(self._table, entity, etag, state)
+        return None
 
 
-def _taken(entity: Entity, sync_id: str) -> Entity:
-    sequence = entity.get("sequence")
+def _new(partition_key: str) -> Entity:
+    return {"PartitionKey": partition_key, "RowKey": ROW_KEY, "sequence": 0, **failure_properties(None)}
+
+
+def _ended(finished: FinishedSync) -> Entity:
     return {
-        **entity,
-        "owner": sync_id,
-        "sequence": sequence + 1 if isinstance(sequence, int) and sequence < _SEQUENCE_MAX else 1,
-        "finished": str(entity.get("finished", "")),
+        "finished": finished.sync_id,
+        **failure_properties(finished.failure),
+        **_remembered(finished.sync_id, finished.attempts),
     }
 
 
-def _finished(stored: Entity) -> FinishedSync:
-    return FinishedSync(str(stored.get("finished", "")), failure_from(stored))
+def _remembered(sync_id: str, attempts: Attempts) -> Entity:
+    """Return attempts as properties, with the finished sync that they include."""
+    return {"attemptsUpTo": sync_id, **attempts_properties(attempts)}
+
+
+def _state(stored: TableEntity) -> LeaseState:
+    owner = stored.get("owner")
+    sync_id = str(owner) if owner else ""
+    holder = str(stored.get("holder", "")) if stored.get("holderSyncId") == sync_id else ""
+    finished = FinishedSync(str(stored.get("finished", "")), failure_from(stored), _attempts(stored))
+    return LeaseState(holder if sync_id else "", sync_id, finished)
+
+
+def _attempts(stored: TableEntity) -> Attempts:
+    """Return the attempts, a sync included that version 0.1 ended: it leaves our properties as they were."""
+    known = attempts_from(stored)
+    finished = str(stored.get("finished", ""))
+    if stored.get("attemptsUpTo", "") == finished:
+        return known
+    failure = failure_from(stored)
+    written_at = None if stored.get("owner") else stored.metadata.get("timestamp")  # the end of that sync
+    at = written_at if isinstance(written_at, datetime) else None
+    if failure is None:
+        return replace(known, succeeded_at=at or known.succeeded_at, failures=0)
+    if isinstance(failure.error(), EdxThrottled):
+        return known
+    return replace(known, failures=known.failures + 1, failed_at=at or known.failed_at, failure=failure)
 
 
 def _same_sync(stored: Entity, entity: Entity) -> bool:

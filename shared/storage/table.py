@@ -9,50 +9,75 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    AzureError,
-    ClientAuthenticationError,
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
-from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
+from azure.core.exceptions import HttpResponseError
+from azure.data.tables import TableClient, TableEntity, UpdateMode
 
 from shared.errors import StorageError
 from shared.storage.entities import Entity
+from shared.storage.failures import (
+    ConditionFailed,
+    EntityRefused,
+    NotThere,
+    as_ours,
+    is_retriable,
+    retry_after_s,
+)
 
 # It logs every request with its headers: many times the connector's own log, and paid for by the line.
 logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
 
 T = TypeVar("T")
 Operation = tuple[str, Entity, dict[str, Any]]
+Timeouts = dict[str, Any]
 
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 10
-TRIES = 6
-RETRY_WITHIN_S = 15.0
-"""No try begins later than this after the first: with the last one's timeout, half a minute in all."""
+OPERATIONS_PER_BATCH = 100
+PAGE_ROWS = 1000
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 10.0
+TURNS = 6
+STEP_S = 15.0
+"""How long one step with storage is tried when it makes no progress."""
 BACKOFF_S = 0.25
 BACKOFF_MAX_S = 5.0
-_RETRIABLE = {408, 429, 500, 502, 503, 504}
+_LAST_TIMEOUT_S = 1.0  # of a try that begins at the very end of a step
+_EMPTY_PAGES_MAX = 20  # the service may answer a query with an empty page and a token, and rarely does
 
 
-class ConditionFailed(StorageError):
-    """The etag that a write was bound to is no longer the entity's."""
+class Patience:
+    """The turns of one step with storage: growing pauses between them, a few turns and seconds in all."""
 
+    def __init__(
+        self, clock: Callable[[], float], sleep: Callable[[float], None], jitter: Callable[[], float]
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+        self._ends_at = clock() + STEP_S
+        self._turn = 1
 
-class EntityRefused(StorageError):
-    """Storage refuses one entity of a batch for its content; nothing of the batch was written."""
+    def timeouts(self) -> Timeouts:
+        """Return the timeouts of a request, so that it ends with the step."""
+        left_s = max(_LAST_TIMEOUT_S, self._ends_at - self._clock())
+        return {
+            "connection_timeout": min(CONNECT_TIMEOUT_S, left_s),
+            "read_timeout": min(READ_TIMEOUT_S, left_s),
+        }
 
-    def __init__(self, index: int, code: str) -> None:
-        super().__init__(f"Table Storage refuses an entity: {code}")
-        self.index = index
-        self.code = code
+    def pause(self, at_least_s: float = 0.0) -> bool:
+        """Pause before the next turn; return False, at once, when there is none left."""
+        pause_s = min(BACKOFF_MAX_S, BACKOFF_S * 2 ** (self._turn - 1)) * (1 + self._jitter()) / 2
+        pause_s = max(pause_s, min(at_least_s, BACKOFF_MAX_S))
+        if self._turn == TURNS or self._clock() + pause_s > self._ends_at:
+            return False
+        self._turn += 1
+        self._sleep(pause_s)
+        return True
 
 
 class Table:
@@ -62,105 +87,159 @@ class Table:
         self,
         client: TableClient,
         *,
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
+        self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
+        self._now = now
+        parts = urlsplit(client.url)
+        self._host = parts.netloc.rpartition("@")[2]
+        self._base_url = f"{parts.scheme}://{self._host}"
+
+    def patience(self) -> Patience:
+        """Return the turns of a step that consists of several operations."""
+        return Patience(self._clock, self._sleep, self._jitter)
+
+    def failed(self, what: str) -> StorageError:
+        """Return the error of a step that storage never lets come to an end."""
+        return StorageError(f"Table Storage at {self._host} {what}")
 
     def get(self, partition_key: str, row_key: str) -> TableEntity | None:
         """Return an entity, None when there is none (or no table yet)."""
         try:
-            return self._retry(lambda: self._client.get_entity(partition_key, row_key))
-        except ResourceNotFoundError:
+            return self._step(lambda timeouts: self._read(partition_key, row_key, timeouts))
+        except NotThere:
             return None
 
+    def _read(self, partition_key: str, row_key: str, timeouts: Timeouts) -> TableEntity:
+        entity = self._client.get_entity(partition_key, row_key, **timeouts)
+        if (entity["PartitionKey"], entity["RowKey"]) != (partition_key, row_key):
+            raise ValueError("the answer is another entity")
+        _whole(entity.metadata["etag"])
+        return entity
+
     def query(
-        self, query_filter: str, parameters: dict[str, str], select: list[str] | None = None
+        self,
+        query_filter: str,
+        parameters: dict[str, str],
+        select: list[str] | None = None,
+        page_rows: int = PAGE_ROWS,
     ) -> Iterator[TableEntity]:
-        """Return matching entities by row key, a page of up to 1,000 in memory at a time."""
+        """Return matching entities by row key, a page in memory at a time."""
         token: Any = None
+        seen: set[str] = set()  # tokens, and the first key of each page: storage must get on
+        empty_pages = 0
         while True:
 
-            def page(token: Any = token) -> tuple[list[TableEntity], Any]:
+            def page(timeouts: Timeouts, token: Any = token) -> tuple[list[TableEntity], Any]:
                 pages = self._client.query_entities(
-                    query_filter, parameters=parameters, select=select
+                    query_filter, parameters=parameters, select=select, results_per_page=page_rows, **timeouts
                 ).by_page(continuation_token=token)
-                return list(next(pages, ())), getattr(pages, "continuation_token", None)
+                entities = list(next(pages, ()))
+                for entity in entities:
+                    _key(entity)
+                return entities, getattr(pages, "continuation_token", None)
 
             try:
-                entities, token = self._retry(page)
-            except ResourceNotFoundError:
+                entities, token = self._step(page)
+            except NotThere:
                 return
+            empty_pages = 0 if entities else empty_pages + 1
+            marks = {f"token {token}"} | {f"page {_key(entity)}" for entity in entities[:1]}
+            if seen & marks or empty_pages > _EMPTY_PAGES_MAX:
+                raise self.failed("answers a query with the same page again and again")
+            seen |= marks
             yield from entities
             if not token:
                 return
 
     def insert(self, entity: Entity) -> str | None:
         """Insert an entity that must not exist yet; return its etag, None when it exists."""
-        try:
-            return self._creating_table(lambda: _whole(self._client.create_entity(entity)["etag"]))
-        except ResourceExistsError:
-            return None
+
+        def insert(timeouts: Timeouts) -> str | None:
+            try:
+                return _whole(self._client.create_entity(entity, **timeouts)["etag"])
+            except HttpResponseError as error:
+                if error.status_code != HTTPStatus.CONFLICT:
+                    raise
+                # Said for an entity that exists, and for a table that is being deleted.
+                try:
+                    self._read(entity["PartitionKey"], entity["RowKey"], timeouts)
+                except HttpResponseError as unread:
+                    raise (error if unread.status_code == HTTPStatus.NOT_FOUND else unread) from None
+                return None
+
+        return self._write(insert)
 
     def put(self, entity: Entity) -> None:
         """Write an entity whole, whatever stood there."""
-        self._creating_table(lambda: self._client.upsert_entity(entity, mode=UpdateMode.REPLACE))
+        self._write(lambda timeouts: self._client.upsert_entity(entity, mode=UpdateMode.REPLACE, **timeouts))
 
     def commit(self, operations: Sequence[Operation]) -> str:
         """Write a batch of one partition, all or nothing; return its last entity's etag, if not deleted.
 
         Raises:
-            ConditionFailed: an etag in the batch is out of date. After a lost answer this can also be the
-                batch's own success: whoever cares reads the guarding entity again.
+            ConditionFailed: an etag in the batch is out of date, or its entity is gone. After a lost answer
+                this can also be the batch's own success: whoever cares reads the guarding entity again.
             EntityRefused: storage refuses one of the entities for its content, or because it is to be deleted
                 and is gone; after a lost answer by this very batch.
         """
         try:
-            return self._creating_table(lambda: self._transact(operations))
-        except TableTransactionError as error:  # not found, though there is a table: a row to delete is gone
-            raise EntityRefused(error.index, "ResourceNotFound") from None
-
-    def _transact(self, operations: Sequence[Operation]) -> str:
-        results = self._client.submit_transaction(operations)
-        if operations[-1][0] == "delete":
-            return ""
-        return _whole(results[-1].get("etag") if len(results) == len(operations) else None)
-
-    def _creating_table(self, call: Callable[[], T]) -> T:
-        try:
-            return self._retry(call)
-        except ResourceNotFoundError:
-            pass
-        except TableTransactionError as error:
-            if error.status_code != 404:  # noqa: PLR2004 - HTTP's Not Found
+            return self._write(lambda timeouts: self._transact(operations, timeouts))
+        except EntityRefused as refusal:
+            if refusal.index is not None and refusal.index >= len(operations):
+                refusal.index = None
+            if not refusal.is_missing:
                 raise
-        self._retry(self._create_table)
-        return self._retry(call)
+            # There is a table, so that a row is not there: one to delete, or one that was to be as it was.
+            guilty = operations if refusal.index is None else [operations[refusal.index]]
+            kinds = {kind for kind, _, _ in guilty}
+            if "delete" in kinds:
+                raise
+            if "update" in kinds:
+                raise ConditionFailed(refusal.message) from None
+            raise StorageError(refusal.message) from None
 
-    def _create_table(self) -> None:
-        try:
-            self._client.create_table()
-        except ResourceExistsError:
-            return
+    def _transact(self, operations: Sequence[Operation], timeouts: Timeouts) -> str:
+        results = self._client.submit_transaction(operations, **timeouts)
+        if len(results) != len(operations):
+            raise ValueError("an answer with fewer results than operations")
+        return "" if operations[-1][0] == "delete" else _whole(results[-1].get("etag"))
 
-    def _retry(self, call: Callable[[], T]) -> T:
-        began = time.monotonic()
-        for attempt in range(TRIES):
+    def _write(self, call: Callable[[Timeouts], T]) -> T:
+        """Do a write; a table that is missing is created first."""
+
+        def write(timeouts: Timeouts) -> T:
             try:
-                return call()
-            except (ResourceNotFoundError, ResourceExistsError):
-                raise
+                return call(timeouts)
+            except HttpResponseError as error:
+                if error.status_code != HTTPStatus.NOT_FOUND:
+                    raise
+            try:
+                self._client.create_table(**timeouts)
+            except HttpResponseError as error:
+                if error.status_code != HTTPStatus.CONFLICT:  # somebody else was faster
+                    raise
+            return call(timeouts)
+
+        return self._step(write)
+
+    def _step(self, call: Callable[[Timeouts], T]) -> T:
+        """Call until it works, is hopeless, or has used up its turns."""
+        patience = self.patience()
+        while True:
+            try:
+                return call(patience.timeouts())
             except Exception as error:  # noqa: BLE001 - an answer that breaks off makes the SDK raise anything
-                if not _is_retriable(error):
-                    _raise_ours(error)
-                pause_s = min(BACKOFF_MAX_S, BACKOFF_S * 2**attempt) * (1 + self._jitter()) / 2
-                pause_s = max(pause_s, _retry_after_s(error))
-                if attempt == TRIES - 1 or time.monotonic() - began + pause_s > RETRY_WITHIN_S:
-                    _raise_ours(error)
-                self._sleep(pause_s)
-        raise AssertionError  # the loop returns or raises
+                ours = as_ours(error, self._host, self._base_url, self._now())
+                goes_on = is_retriable(error, self._base_url) and patience.pause(retry_after_s(error))
+            if not goes_on:
+                raise ours  # outside of the except block: the SDK's error holds addresses and signatures
 
 
 def replacing(entity: Entity) -> Operation:
@@ -187,45 +266,15 @@ def replacing_unchanged(entity: Entity, etag: str) -> Operation:
     )
 
 
-def _whole(etag: str | None) -> str:
+def _key(entity: TableEntity) -> tuple[str, str]:
+    key = (entity["PartitionKey"], entity["RowKey"])
+    if not all(isinstance(part, str) for part in key):
+        raise ValueError("an entity whose key is no text")
+    return key
+
+
+def _whole(etag: object) -> str:
     """Return an etag, which an answer that breaks off in its headers lacks."""
-    if not etag:
+    if not etag or not isinstance(etag, str):
         raise ValueError("an answer without its etag")
     return etag
-
-
-def _is_retriable(error: Exception) -> bool:
-    if isinstance(error, ClientAuthenticationError):
-        return False
-    if isinstance(error, HttpResponseError) and error.status_code is not None:
-        # A success that raises is an answer that cannot be read.
-        return error.status_code in _RETRIABLE or error.status_code < HTTPStatus.MULTIPLE_CHOICES
-    return True  # a connection that failed, or an answer that was cut short
-
-
-def _retry_after_s(error: Exception) -> float:
-    response = getattr(error, "response", None)
-    value = response.headers.get("Retry-After", "") if response is not None else ""
-    return min(float(value), BACKOFF_MAX_S) if value.isascii() and value.isdigit() else 0.0
-
-
-def _raise_ours(error: Exception) -> NoReturn:
-    """Turn the SDK's error into ours. Its text is left out: it can hold addresses and signatures."""
-    status = getattr(error, "status_code", None)
-    code = getattr(error, "error_code", None)
-    code_text = getattr(code, "value", code) or type(error).__name__
-    if isinstance(error, TableTransactionError) and status == 404:  # noqa: PLR2004
-        raise error
-    if status == 412 or isinstance(error, ResourceModifiedError):  # noqa: PLR2004 - Precondition Failed
-        raise ConditionFailed("an entity in Table Storage has been changed meanwhile") from None
-    if isinstance(error, TableTransactionError) and status in {400, 413}:
-        raise EntityRefused(error.index, str(code_text)) from None
-    if status in {401, 403} or isinstance(error, ClientAuthenticationError):
-        raise StorageError(
-            f"Table Storage refused our credentials ({code_text}): check TABLES_CONNECTION_STRING, "
-            "or the role assignment behind TABLES_ENDPOINT"
-        ) from None
-    if not isinstance(error, AzureError) or (status and status < HTTPStatus.MULTIPLE_CHOICES):
-        raise StorageError("Table Storage's answer cannot be read") from None
-    problem = f"HTTP {status}, {code_text}" if status else str(code_text)
-    raise StorageError(f"Table Storage failed ({problem})") from None

@@ -46,7 +46,7 @@ def shared_admin(edx: Sandbox) -> Iterator[requests.Session]:
 @pytest.fixture
 def host_here(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """The functions over HTTP in this process, as fresh as in a new one: they start in no time."""
-    parts = (wiring.access, wiring.settings, wiring.store, wiring.edx, wiring.syncer, wiring.catalogue)
+    parts = (wiring.access, wiring.settings, wiring.tables, wiring.edx, wiring.syncer, wiring.catalogue)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     for part in parts:

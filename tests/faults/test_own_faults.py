@@ -28,8 +28,8 @@ from shared.domain.query import Question
 from shared.edx.client import EdxClient
 from shared.serving.answering import Catalogue
 from shared.settings import connector_settings
+from shared.storage.tables import open_tables
 from shared.sync.sync import Caller, Syncer
-from shared.wiring import open_tables
 from tests.faults.promise import assert_kept, assert_reached, assert_says, assert_shows, plain_course, runs_of
 from tests.faults.stage import Stage, wait_until
 from tests.table_proxy import Gate, TableProxy
@@ -394,7 +394,7 @@ def at_clock(stage: Stage, shelf: Catalog, shift: timedelta) -> Catalogue:
         return datetime.now(UTC) + shift
 
     settings = connector_settings({**stage.settings, "EDX_CATALOG_IDS": str(shelf.id)})
-    tables = open_tables(settings.storage)
+    tables = open_tables(settings.storage, settings.edx.client_id)
     syncer = Syncer(tables, EdxClient(settings.edx, now=now), settings, now=now)
     return Catalogue(tables, syncer, settings, now=now)
 

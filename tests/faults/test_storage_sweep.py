@@ -198,7 +198,7 @@ def test_next_sync_heals_when_answers_are_lost_for_good_from_any_request_on(scen
 def test_request_that_takes_effect_late_changes_nothing(
     stage: Stage, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr("shared.storage.store.READ_TIMEOUT_S", 0.3)  # instead of ten seconds
+    monkeypatch.setattr("shared.storage.table.READ_TIMEOUT_S", 0.3)  # instead of ten seconds
     assert settings
     scene: Scene = request.getfixturevalue("scene")
 

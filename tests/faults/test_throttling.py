@@ -270,9 +270,9 @@ def test_a_503_is_not_remembered_when_it_says_when_to_come_back(
 
 
 def test_nobody_waits_for_more_than_a_day_when_what_is_remembered_says_so(
-    sandbox: Sandbox, host_here: Host, admin: requests.Session
+    host_here: Host, admin: requests.Session
 ) -> None:
     month = datetime.now(UTC) + timedelta(days=30)
-    wiring.store().remember_throttled(sandbox.client_id, month)
+    wiring.tables().account.remember_throttled(month)
 
     _assert_throttled(ask(host_here.url, admin, 11), 86_400)

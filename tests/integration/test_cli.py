@@ -17,7 +17,7 @@ from local.azurite import Azurite
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer
-from shared.storage.store import TableStore
+from shared.storage.tables import Tables
 from tests.builders import make_course, make_run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -220,9 +220,9 @@ def test_exit_code_is_3_and_the_setting_is_named_without_its_value_when_one_is_w
 
 
 def test_exit_code_is_1_with_one_sentence_when_storage_refuses_us(
-    cli: Cli, azurite: Azurite, store: TableStore
+    cli: Cli, azurite: Azurite, tables: Tables
 ) -> None:
-    store.remember_throttled("sandbox-client", datetime(2026, 3, 1, tzinfo=UTC))
+    tables.account.remember_throttled(datetime(2026, 3, 1, tzinfo=UTC))
     wrong = re.sub("AccountKey=[^;]*", "AccountKey=d3Jvbmc=", azurite.connection_string)
     # The SDK meets a refusal with a deprecated call of its own.
     done = cli("catalogs", TABLES_CONNECTION_STRING=wrong, PYTHONWARNINGS="")
@@ -269,9 +269,9 @@ def test_check_tells_programs_what_it_found(cli: Cli) -> None:
 
 
 def test_settings_file_is_read_and_the_environment_wins(
-    cli: Cli, settings: dict[str, str], tmp_path: Path, store: TableStore
+    cli: Cli, settings: dict[str, str], tmp_path: Path, tables: Tables
 ) -> None:
     values = {"EDX_CLIENT_SECRET": settings["EDX_CLIENT_SECRET"], "EDX_CATALOG_IDS": "999"}
     (tmp_path / "local.settings.json").write_text(json.dumps({"Values": values}), encoding="utf-8")
     assert cli("sync", EDX_CLIENT_SECRET="", EDX_CATALOG_IDS="8").returncode == 0
-    assert [report.catalog_id for report in store.reports()] == [8]
+    assert [report.catalog_id for report in tables.reports.newest()] == [8]

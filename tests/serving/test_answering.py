@@ -27,10 +27,11 @@ from shared.errors import (
 )
 from shared.serving.answering import Answer, Catalogue
 from shared.settings import connector_settings
-from shared.storage.store import TableStore
+from shared.storage.store import CatalogStore
+from shared.storage.tables import Tables
 from shared.sync.sync import Caller, Syncer
 from tests.builders import make_course, make_run
-from tests.integration.conftest import Clock
+from tests.clock import Clock
 from tests.table_proxy import TableProxy
 
 ONE = "course-v1:NUSx+ONE+1"
@@ -66,12 +67,12 @@ MakeCatalogue = Callable[..., Catalogue]
 
 
 @pytest.fixture
-def make_catalogue(proxied_store: TableStore, settings: dict[str, str], clock: Clock) -> MakeCatalogue:
+def make_catalogue(proxied_tables: Tables, settings: dict[str, str], clock: Clock) -> MakeCatalogue:
     def make(catalog_ids: str = "1,2", **more_settings: str) -> Catalogue:
         ours = connector_settings({**settings, "EDX_CATALOG_IDS": catalog_ids, **more_settings})
         edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep, random=lambda: 0.0)
-        syncer = Syncer(proxied_store, edx, ours, now=clock.now, sleep=clock.sleep)
-        return Catalogue(proxied_store, syncer, ours, now=clock.now)
+        syncer = Syncer(proxied_tables, edx, ours, now=clock.now, sleep=clock.sleep)
+        return Catalogue(proxied_tables, syncer, ours, now=clock.now)
 
     return make
 
@@ -250,7 +251,7 @@ def test_tag_stays_when_the_json_does(
 
 
 def test_catalog_leaves_the_answer_and_keeps_its_runs_when_it_is_no_longer_ours(
-    make_catalogue: MakeCatalogue, store: TableStore, sandbox: Sandbox, clock: Clock
+    make_catalogue: MakeCatalogue, store: CatalogStore, sandbox: Sandbox, clock: Clock
 ) -> None:
     catalogue = make_catalogue("")
     assert TWO in ends(ask(catalogue))
@@ -272,7 +273,7 @@ def test_answer_is_an_empty_array_when_edx_lists_no_catalog(
 
 
 def test_others_are_synced_and_the_answer_is_the_failure_when_one_catalog_fails(
-    catalogue: Catalogue, store: TableStore, sandbox: Sandbox
+    catalogue: Catalogue, store: CatalogStore, sandbox: Sandbox
 ) -> None:
     sandbox.on("/1/courses/", answer(500))
     with pytest.raises(
@@ -483,7 +484,7 @@ def test_caller_waits_no_longer_than_its_own_budget_when_the_timer_syncs(
 
 @pytest.mark.parametrize("row", ["body-0000", "digests-0000"])
 def test_answer_is_healed_from_what_is_stored_when_the_published_state_is_damaged(
-    make_catalogue: MakeCatalogue, store: TableStore, runs_client: TableClient, sandbox: Sandbox, row: str
+    make_catalogue: MakeCatalogue, store: CatalogStore, runs_client: TableClient, sandbox: Sandbox, row: str
 ) -> None:
     before = ask(make_catalogue("1"))
     head = store.head(1)
@@ -519,23 +520,23 @@ def test_reader_goes_on_with_the_next_generation_when_its_own_is_removed(
 
 
 def test_timer_syncs_every_catalog_however_fresh(
-    make_catalogue: MakeCatalogue, sandbox: Sandbox, store: TableStore
+    make_catalogue: MakeCatalogue, sandbox: Sandbox, tables: Tables
 ) -> None:
     catalogue = make_catalogue("")
     for _ in range(2):
         catalogue.sync_all(Caller("timer", "0a1b"), lambda: None)
     assert pulls(sandbox) == ["1", "2", "1", "2"]
-    assert {(report.trigger, report.invocation_id, report.outcome) for report in store.reports()} == {
+    assert {(report.trigger, report.invocation_id, report.outcome) for report in tables.reports.newest()} == {
         ("timer", "0a1b", "ok")
     }
 
 
 def test_timer_syncs_the_others_and_fails_when_one_catalog_does(
-    catalogue: Catalogue, sandbox: Sandbox, store: TableStore
+    catalogue: Catalogue, sandbox: Sandbox, tables: Tables
 ) -> None:
     sandbox.on("/1/courses/", answer(500))
     with pytest.raises(SyncError, match="Catalog 1 could not be synced"):
         catalogue.sync_all(Caller("timer"), lambda: None)
-    assert sorted((report.catalog_id, report.outcome) for report in store.reports()) == [
+    assert sorted((report.catalog_id, report.outcome) for report in tables.reports.newest()) == [
         (1, "failed"), (2, "ok"),
     ]  # fmt: skip

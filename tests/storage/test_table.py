@@ -7,16 +7,15 @@ from azure.data.tables import TableClient
 
 from local.azurite import Azurite
 from shared.errors import StorageError
+from shared.storage.failures import ConditionFailed, EntityRefused
 from shared.storage.table import (
-    ConditionFailed,
-    EntityRefused,
     Table,
     deleting,
     merging,
     replacing,
     replacing_unchanged,
 )
-from tests.integration.conftest import Clock
+from tests.clock import Clock
 from tests.table_proxy import TableProxy, answer, lose_answer
 
 A = {"PartitionKey": "1", "RowKey": "a"}

@@ -1,0 +1,85 @@
+"""Keeps what is known of our account at edX: its rate limit, its catalogs, and how listing them went."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+from shared.domain.attempts import Attempts
+from shared.domain.catalog_id import parse_catalog_id
+from shared.domain.catalog_list import CatalogList
+from shared.storage.entities import Entity, attempts_from, attempts_properties, moment_from
+from shared.storage.table import Table, merging
+
+THROTTLED_AT_MOST = timedelta(hours=24)
+"""No rate limit of edX's lasts longer; a moment further ahead comes from a clock that is wrong."""
+
+
+class Account:
+    """The account of one client id. Thread-safe; every method is I/O and may raise StorageError."""
+
+    def __init__(
+        self, table: Table, client_id: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._table = table
+        self._partition_key = sha256(client_id.encode()).hexdigest()  # an id may hold what a key may not
+        self._now = now
+
+    def try_out(self) -> None:
+        """Write and read a row that nobody uses, for the operator's check."""
+        key = self._key("check")
+        self._table.put(key)
+        self._table.get(key["PartitionKey"], key["RowKey"])
+
+    def throttled_until(self) -> datetime | None:
+        """Return the moment before which edX answers us nothing, if one is remembered."""
+        until = moment_from(self._row("throttled").get("until"))
+        return until if until and until <= self._now() + THROTTLED_AT_MOST else None
+
+    def remember_throttled(self, until: datetime) -> None:
+        """Remember that edX answers us nothing before a moment, the latest one that it named."""
+        until = min(until, self._now() + THROTTLED_AT_MOST)
+        known = self.throttled_until()
+        if known is None or known < until:
+            self._table.put(self._key("throttled") | {"until": until.isoformat()})
+
+    def catalog_list(self) -> CatalogList | None:
+        """Return the catalogs that edX listed last for us; None when no list can be read."""
+        entity = self._row("catalogs")
+        ids, listed_at = _ids(entity.get("catalogIds")), moment_from(entity.get("listedAt"))
+        # A part of a list would take the other catalogs out of the answer.
+        if ids is None or listed_at is None:
+            return None
+        return CatalogList(ids, listed_at, _ids(entity.get("left")) or ())
+
+    def remember_catalogs(self, catalogs: CatalogList, attempts: Attempts) -> None:
+        """Remember the catalogs that edX lists for us, and that listing them worked."""
+        self._table.put(
+            self._key("catalogs")
+            | {
+                "catalogIds": ",".join(map(str, catalogs.catalog_ids)),
+                "listedAt": catalogs.listed_at.isoformat(),
+                "left": ",".join(map(str, catalogs.left)),
+            }
+            | attempts_properties(attempts)
+        )
+
+    def attempts(self) -> Attempts:
+        """Return what is remembered of the attempts to list the catalogs."""
+        return attempts_from(self._row("catalogs"))
+
+    def remember_attempts(self, attempts: Attempts) -> None:
+        """Remember how the attempts to list the catalogs went; the list that is known stays."""
+        self._table.commit([merging(self._key("catalogs") | attempts_properties(attempts))])
+
+    def _row(self, row_key: str) -> Entity:
+        return self._table.get(self._partition_key, row_key) or {}
+
+    def _key(self, row_key: str) -> Entity:
+        return {"PartitionKey": self._partition_key, "RowKey": row_key}
+
+
+def _ids(value: object) -> tuple[int, ...] | None:
+    if not isinstance(value, str):
+        return None
+    ids = [parse_catalog_id(each) for each in value.split(",")] if value else []
+    return None if None in ids else tuple(each for each in ids if each)

@@ -1,0 +1,85 @@
+"""Keeps the modular credits that administrators approved. edX cannot give them back: see the backups.
+
+All entries stand in one partition, so that a sync reads them with one query. The row key is the UUID of
+the key that is approved, by the scheme of a run's id: keys may hold what a row key may not.
+"""
+
+from collections.abc import Sequence
+
+from shared.domain.course_run import INT32_MAX, RUN_KEY_MAX, course_run_id
+from shared.domain.credits import Approval, Approvals
+from shared.storage.entities import Entity, moment_from
+from shared.storage.failures import EntityRefused
+from shared.storage.table import OPERATIONS_PER_BATCH, Table, deleting, replacing
+
+_PARTITION_KEY = "credits"
+
+
+class Credits:
+    """The approved credits. Thread-safe; every method is I/O and may raise StorageError."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def all(self) -> Approvals:
+        """Read all approvals; entries that are malformed do not count, and are named."""
+        approvals: list[Approval] = []
+        malformed: list[str] = []
+        for entity in self._table.query("PartitionKey eq @credits", {"credits": _PARTITION_KEY}):
+            read = _approval(entity)
+            if isinstance(read, Approval):
+                approvals.append(read)
+            else:
+                malformed.append(read)
+        return Approvals(approvals, malformed)
+
+    def set(self, approvals: Sequence[Approval]) -> None:
+        """Write approvals; one for a key that has one replaces it."""
+        entities = list({approval.key: _entity(approval) for approval in approvals}.values())
+        for start in range(0, len(entities), OPERATIONS_PER_BATCH):
+            batch = entities[start : start + OPERATIONS_PER_BATCH]
+            self._table.commit([replacing(entity) for entity in batch])
+
+    def remove(self, key: str) -> bool:
+        """Remove the approval of a key; False when there is none."""
+        entity = _key(key)
+        if self._table.get(entity["PartitionKey"], entity["RowKey"]) is None:
+            return False
+        try:
+            self._table.commit([deleting(entity)])
+        except EntityRefused as refusal:
+            if not refusal.is_missing:  # else it is removed: by the try whose answer was lost
+                raise
+        return True
+
+
+def _key(key: str) -> Entity:
+    return {"PartitionKey": _PARTITION_KEY, "RowKey": course_run_id(key)}
+
+
+def _entity(approval: Approval) -> Entity:
+    return {
+        **_key(approval.key),
+        "key": approval.key,
+        "credit": approval.credit,
+        "note": approval.note,
+        "by": approval.by,
+        "at": approval.at.isoformat(),
+    }
+
+
+def _approval(entity: Entity) -> Approval | str:
+    """Read an entry; a sentence that says what is wrong with it when it is malformed."""
+    row_key = entity["RowKey"]
+    key, credit = entity.get("key"), entity.get("credit")
+    at = moment_from(entity.get("at"))
+    if not isinstance(key, str) or not 0 < len(key) <= RUN_KEY_MAX:
+        return f"The approved credit in row {row_key!r} has no key of a run or a course"
+    if row_key != course_run_id(key):
+        return f"The approved credit of {key} stands in row {row_key!r}, where that of another key belongs"
+    if type(credit) is not int or not 0 <= credit <= INT32_MAX:
+        return f"The approved credit of {key} is no whole number of 0 or more"
+    note, by = entity.get("note"), entity.get("by")
+    if at is None or not isinstance(note, str) or not isinstance(by, str):
+        return f"The approved credit of {key} does not say by whom, when and why it was approved"
+    return Approval(key, credit, note, by, at)

@@ -1,0 +1,106 @@
+"""Opens the tables of the connector."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from azure.core.credentials import AccessToken
+from azure.data.tables import TableServiceClient
+
+from shared.errors import ConfigurationError
+from shared.settings import StorageSettings
+from shared.storage.account import Account
+from shared.storage.credits import Credits
+from shared.storage.failures import TokenMissing
+from shared.storage.history import History
+from shared.storage.lease import Leases
+from shared.storage.reports import Reports
+from shared.storage.store import CatalogStore
+from shared.storage.table import Table
+
+
+class Tables(NamedTuple):
+    """What is stored, by subject."""
+
+    catalogs: CatalogStore
+    reports: Reports
+    account: Account
+    history: History
+    credits: Credits
+
+
+def open_tables(
+    settings: StorageSettings,
+    client_id: str,
+    credential: object | None = None,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Tables:
+    """Open the tables that settings name; nothing is sent before the first call.
+
+    Args:
+        settings: where they are.
+        client_id: the edX client id, whose account is kept.
+        credential: for an endpoint; the app's managed identity by default.
+        now: the time of day.
+        clock: monotonic seconds.
+        sleep: pauses between tries and looks at a lease.
+
+    Raises:
+        ConfigurationError: the endpoint is not https, over which no token is sent.
+    """
+    service = _service(settings, credential)
+
+    def table(name: str) -> Table:
+        client = service.get_table_client(f"{settings.prefix}{name}")
+        return Table(client, clock=clock, sleep=sleep, now=now)
+
+    runs = table("CourseRuns")
+    return Tables(
+        catalogs=CatalogStore(runs, Leases(runs, clock=clock, sleep=sleep, now=now)),
+        reports=Reports(table("SyncReports")),
+        account=Account(table("Accounts"), client_id, now=now),
+        history=History(runs, now=now),
+        credits=Credits(table("Credits")),
+    )
+
+
+def _service(settings: StorageSettings, credential: object | None) -> TableServiceClient:
+    options: dict[str, Any] = {
+        "retry_total": 0,  # see table.py
+        "use_env_settings": False,  # a .netrc would replace the signature
+    }
+    if settings.connection_string:
+        return TableServiceClient.from_connection_string(
+            settings.connection_string.get_secret_value(), **options
+        )
+    endpoint = settings.endpoint or ""
+    if credential is None:
+        if urlsplit(endpoint).scheme != "https":
+            raise ConfigurationError(
+                "TABLES_ENDPOINT", "must be https: the token of a managed identity is sent over nothing else"
+            )
+        from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow, and local runs never need it
+
+        credential = DefaultAzureCredential()
+    if hasattr(credential, "get_token"):
+        credential = _Identity(credential)
+    return TableServiceClient(endpoint, credential=credential, **options)  # type: ignore[arg-type]
+
+
+class _Identity:
+    """A credential whose failures cannot be taken for those of Table Storage."""
+
+    def __init__(self, credential: Any) -> None:
+        self._credential = credential
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        try:
+            token: AccessToken = self._credential.get_token(*scopes, **options)
+        except Exception as error:  # noqa: BLE001 - each kind of identity has its own
+            raise TokenMissing(type(error).__name__) from None
+        return token

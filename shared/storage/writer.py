@@ -1,0 +1,255 @@
+"""Writes one catalog as the holder of its lease: course runs, the published state and the history."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from datetime import datetime
+from uuid import UUID
+
+from shared.domain.attempts import Attempts, FinishedSync
+from shared.domain.changes import Entry
+from shared.domain.course_run import MappedRun
+from shared.domain.published import Body, Head, checksum, pack_digests
+from shared.errors import StorageError
+from shared.storage.entities import (
+    HEAD_KEY,
+    Entity,
+    head_properties,
+    part_key,
+    part_properties,
+    parts_of,
+    run_entity,
+)
+from shared.storage.failures import EntityRefused
+from shared.storage.history import change_rows, old_change_rows
+from shared.storage.lease import Lease, LeaseState
+from shared.storage.table import OPERATIONS_PER_BATCH, Operation, Table, deleting, merging, replacing
+
+# Of UTF-8 JSON, which the escapes of the SDK can treble; the service takes 4 MiB with all headers.
+BATCH_BYTES = 2**20
+_ROOM = OPERATIONS_PER_BATCH - 1  # the lease is one of the operations
+_PARTS = "PartitionKey eq @catalog and RowKey gt 'published-' and RowKey lt 'published.'"
+REFUSALS_MAX = 20
+"""In a row. Mapping leaves nothing that storage refuses, so that so many mean that storage is at fault."""
+
+
+class CatalogWriter:
+    """Writes to one catalog as the holder of its lease; every write may raise LeaseLost."""
+
+    def __init__(self, table: Table, catalog_id: int, sync_id: str, lease: Lease) -> None:
+        self._table = table
+        self._catalog = str(catalog_id)
+        self._sync_id = sync_id
+        self._lease = lease
+        self._pending: dict[str, MappedRun] = {}  # by id: a batch takes no row twice, and the later counts
+        self._pending_bytes = 0
+        self._marked = False
+        self._refusals = 0  # since the last batch that was written
+        self.refused: list[tuple[MappedRun, str]] = []
+        """Course runs that storage refused for their content, with its reason; the others were written."""
+
+    @property
+    def attempts(self) -> Attempts:
+        """What is remembered of the attempts, this one included; how it ends goes into `FinishedSync`."""
+        return self._lease.attempts
+
+    @property
+    def previous(self) -> FinishedSync:
+        """How the sync before this one ended; releasing with it leaves no trace of this one."""
+        return self._lease.before.finished
+
+    @property
+    def took_over(self) -> LeaseState | None:
+        """The sync that died without releasing the lease, if there was one."""
+        return self._lease.before if self._lease.before.sync_id else None
+
+    def kept_alive(self, on_lost: Callable[[], None]) -> AbstractContextManager[None]:
+        """Renew the lease while a block runs; call `on_lost` once when another process has taken it."""
+        return self._lease.kept_alive(on_lost)
+
+    def put(self, mapped: MappedRun, size: int) -> None:
+        """Write a course run, with others in one batch; `size` is that of its JSON in bytes."""
+        if self._pending and self._pending_bytes + size > BATCH_BYTES:
+            self.flush()
+        self._pending[mapped.run.id] = mapped
+        self._pending_bytes += size
+        if len(self._pending) == self._room():
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what `put` still holds back."""
+        pending = list(self._pending.values())
+        self._pending, self._pending_bytes = {}, 0
+        if pending:
+            self._put(pending)
+
+    def _put(self, runs: list[MappedRun]) -> None:
+        """Write runs; of those that storage refuses, note each and write the others."""
+        while runs:
+            try:
+                self._write([replacing(run_entity(self._catalog, mapped)) for mapped in runs])
+            except EntityRefused as refusal:
+                self._refusals += 1
+                if self._refusals == REFUSALS_MAX:
+                    raise StorageError(f"{refusal.message} for {REFUSALS_MAX} course runs in a row") from None
+                if refusal.index is None and len(runs) > 1:
+                    half = len(runs) // 2
+                    self._put(runs[:half])
+                    runs = runs[half:]
+                    continue
+                guilty = refusal.index or 0
+                if guilty >= len(runs):
+                    raise
+                self.refused.append((runs[guilty], refusal.code))
+                runs = runs[:guilty] + runs[guilty + 1 :]
+            else:
+                return
+
+    def withdraw(self, run_ids: Iterable[bytes], at: datetime) -> None:
+        """Mark course runs as withdrawn; all else of them stays as it was."""
+        self._merge(run_ids, {"withdrawnAt": at.isoformat()})
+
+    def unlist(self, run_ids: Iterable[bytes]) -> None:
+        """Note that edX does not publish course runs any more; all else of them stays as it was."""
+        self._merge(run_ids, {"listed": False})
+
+    def _merge(self, run_ids: Iterable[bytes], properties: Entity) -> None:
+        marks = [merging({**self._key(str(UUID(bytes=run_id))), **properties}) for run_id in run_ids]
+        while marks:
+            room = self._room()
+            self._write(marks[:room])
+            marks = marks[room:]
+
+    def _room(self) -> int:
+        """Return how many course runs the next batch takes."""
+        return _ROOM if self._marked else _ROOM - 1
+
+    def _write(self, operations: Sequence[Operation]) -> None:
+        """Write course runs; the first batch also says in the head that the digests fall behind them."""
+        mark = merging({**self._key(HEAD_KEY), "writing": self._sync_id})
+        self._lease.commit(operations if self._marked else [*operations, mark])
+        self._marked = True
+        self._refusals = 0
+
+    def publish(
+        self,
+        previous: Head | None,
+        body: Body,
+        digests: Mapping[bytes, bytes],
+        *,
+        at: datetime,
+        synced_at: datetime | None,
+        unidentified: int,
+        counts: bool,
+        changes: Sequence[Entry] = (),
+        finished: FinishedSync | None = None,
+    ) -> None:
+        """Publish a new state, its head swapped last.
+
+        The previous generation stays, for readers who are in the middle of it; older ones are removed.
+
+        Args:
+            previous: the head that this one replaces.
+            body: what is served from now on.
+            digests: of all stored runs.
+            at: now, for the history.
+            synced_at: the end of the last sync that counts.
+            unidentified: records without a readable key that edX is known to send.
+            counts: whether the sync counts; else the last body that does is kept beside this one.
+            changes: what differs from the state before, for the history.
+            finished: with it the lease is released in the same step.
+        """
+        packed_digests = pack_digests(digests)
+        body_parts = self._write_parts("body", body.packed)
+        digest_parts = self._write_parts("digests", packed_digests)
+        head = Head(
+            generation=self._sync_id,
+            body_parts=body_parts,
+            body_checksum=checksum(body.packed),
+            digest_parts=digest_parts,
+            digest_checksum=checksum(packed_digests),
+            tag=body.tag,
+            holds_until=body.holds_until,
+            runs=body.runs,
+            synced_at=synced_at,
+            unidentified=unidentified,
+            counted_runs=body.runs,
+        )
+        if not counts and previous:
+            head = _counting_as(head, previous)
+        row, parts = change_rows(self._catalog, at, self._sync_id, changes)
+        for part in parts:
+            self._lease.commit([replacing(part)])
+        self._remove_old(at, head, previous)
+        self._swap(head, finished, [replacing(row)] if row else [])
+
+    def confirm(self, head: Head, synced_at: datetime, unidentified: int, finished: FinishedSync) -> None:
+        """Say that the published state is that of a sync which ended now, and release the lease."""
+        confirmed = dataclasses.replace(
+            head,
+            synced_at=synced_at,
+            unidentified=unidentified,
+            counted_runs=head.runs,
+            counted_generation="",
+            counted_body_parts=0,
+            counted_body_checksum="",
+        )
+        self._swap(confirmed, finished, [])
+
+    def release(self, finished: FinishedSync) -> None:
+        """Release the lease without publishing anything."""
+        self._lease.commit([], finished)
+
+    def _swap(self, head: Head, finished: FinishedSync | None, rows: list[Operation]) -> None:
+        self._lease.commit([*rows, replacing(self._key(HEAD_KEY) | head_properties(head))], finished)
+
+    def _write_parts(self, kind: str, data: bytes) -> int:
+        parts = parts_of(data)
+        for number, part in enumerate(parts):
+            key = self._key(part_key(self._sync_id, kind, number))
+            self._lease.commit([replacing(key | part_properties(part))])
+        return len(parts)
+
+    def _remove_old(self, at: datetime, head: Head, previous: Head | None) -> None:
+        """Remove parts that no head names any more, and changes that are too old to be shown."""
+        kept = {head.generation, previous.generation if previous else ""}
+        rows = self._table.query(_PARTS, {"catalog": self._catalog}, select=["PartitionKey", "RowKey"])
+        old = [
+            dict(row)
+            for row in rows
+            if not _is_part_of(row["RowKey"], kept)
+            and not row["RowKey"].startswith(f"published-{head.counted_generation}-body-")
+        ]
+        self._delete(old)
+        self._delete([dict(row) for row in old_change_rows(self._table, self._catalog, at)])
+
+    def _delete(self, rows: list[Entity]) -> None:
+        for start in range(0, len(rows), _ROOM):
+            with suppress(EntityRefused):  # rows that another hand removed meanwhile
+                self._lease.commit([deleting(row) for row in rows[start : start + _ROOM]])
+
+    def _key(self, row_key: str) -> Entity:
+        return {"PartitionKey": self._catalog, "RowKey": row_key}
+
+
+def _counting_as(head: Head, previous: Head) -> Head:
+    """Return a head that leaves to the guard the body that the head before left to it."""
+    if previous.counted_generation or not previous.generation:
+        return dataclasses.replace(
+            head,
+            counted_runs=previous.counted_runs,
+            counted_generation=previous.counted_generation,
+            counted_body_parts=previous.counted_body_parts,
+            counted_body_checksum=previous.counted_body_checksum,
+        )
+    return dataclasses.replace(
+        head,
+        counted_runs=previous.counted_runs,
+        counted_generation=previous.generation,
+        counted_body_parts=previous.body_parts,
+        counted_body_checksum=previous.body_checksum,
+    )
+
+
+def _is_part_of(row_key: str, generations: set[str]) -> bool:
+    return row_key.split("-")[1] in generations

@@ -1,0 +1,124 @@
+"""Our account at edX as it is remembered on Azurite."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from azure.data.tables import TableClient, UpdateMode
+
+from local.azurite import Azurite
+from shared.domain.attempts import Attempts
+from shared.domain.catalog_list import CatalogList
+from shared.errors import Failure
+from shared.settings import StorageSettings
+from shared.storage.account import Account
+from shared.storage.table import Table
+from shared.storage.tables import Tables, open_tables
+from tests.clock import Clock
+from tests.storage.syncs import NOW
+
+HOUR = timedelta(hours=1)
+FAILED_TWICE = Attempts(
+    attempted_at=NOW,
+    succeeded_at=NOW - HOUR,
+    failures=2,
+    failed_at=NOW,
+    failure=Failure("EdxUnavailable", "edX is away", NOW + HOUR),
+)
+
+
+@pytest.fixture
+def account(tables: Tables) -> Account:
+    return tables.account
+
+
+@pytest.fixture
+def accounts(azurite: Azurite, storage: StorageSettings) -> Iterator[TableClient]:
+    with TableClient.from_connection_string(azurite.connection_string, f"{storage.prefix}Accounts") as client:
+        yield client
+
+
+def test_throttling_is_remembered_for_each_client_id(
+    account: Account, storage: StorageSettings, clock: Clock
+) -> None:
+    other = open_tables(storage, "a/b#c", now=clock.now).account
+    other.remember_throttled(NOW + HOUR)
+    assert other.throttled_until() == NOW + HOUR
+    assert account.throttled_until() is None
+
+
+def test_latest_moment_counts_when_throttling_is_remembered_twice(account: Account) -> None:
+    for hours in (1, 2, 1):
+        account.remember_throttled(NOW + hours * HOUR)
+    assert account.throttled_until() == NOW + 2 * HOUR
+
+
+def test_throttling_is_cut_to_24_hours_when_it_is_written(account: Account, accounts: TableClient) -> None:
+    account.remember_throttled(NOW + timedelta(days=400))
+    (entity,) = accounts.list_entities()
+    assert entity["until"] == "2026-03-02T12:00:00+00:00"
+    assert account.throttled_until() == NOW + timedelta(hours=24)
+
+
+def test_throttling_is_ignored_when_it_is_stored_further_ahead_than_24_hours(
+    account: Account, accounts: TableClient
+) -> None:
+    account.remember_throttled(NOW)
+    (entity,) = accounts.list_entities()
+    accounts.update_entity({**entity, "until": "2026-03-02T12:00:01+00:00"}, UpdateMode.MERGE)
+    assert account.throttled_until() is None
+    account.remember_throttled(NOW + HOUR)
+    assert account.throttled_until() == NOW + HOUR
+
+
+@pytest.mark.parametrize("ids", [(), (7,), (1, 31, 2**31 - 1)])
+@pytest.mark.parametrize("left", [(), (2, 4)])
+def test_list_of_catalogs_is_remembered(
+    account: Account, ids: tuple[int, ...], left: tuple[int, ...]
+) -> None:
+    account.remember_catalogs(CatalogList(ids, NOW, left), Attempts(succeeded_at=NOW))
+    assert account.catalog_list() == CatalogList(ids, NOW, left)
+    assert account.attempts() == Attempts(succeeded_at=NOW)
+
+
+def test_known_list_stays_when_attempts_to_list_anew_fail(account: Account) -> None:
+    account.remember_attempts(FAILED_TWICE)
+    assert account.catalog_list() is None
+    assert account.attempts() == FAILED_TWICE
+    account.remember_catalogs(CatalogList((1,), NOW), Attempts())
+    account.remember_attempts(FAILED_TWICE)
+    assert account.catalog_list() == CatalogList((1,), NOW)
+    assert account.attempts() == FAILED_TWICE
+    account.remember_attempts(Attempts(failures=1))
+    assert account.attempts() == Attempts(failures=1)
+
+
+@pytest.mark.parametrize("nonsense", ["soon", "2026-03-01T12:00:00", 7, ""])
+def test_account_is_as_new_when_another_hand_wrote_nonsense(
+    account: Account, accounts: TableClient, nonsense: object
+) -> None:
+    account.remember_throttled(NOW)
+    account.remember_catalogs(CatalogList((1,), NOW), FAILED_TWICE)
+    names = ("until", "listedAt", "attemptedAt", "succeededAt", "failedAt", "failuresInARow", "failure")
+    for entity in list(accounts.list_entities()):
+        odd = dict.fromkeys(names, nonsense) | {"failuresInARow": str(nonsense), "failure": ""}
+        accounts.update_entity({**entity, **odd}, UpdateMode.MERGE)
+    assert account.throttled_until() is None
+    assert account.catalog_list() is None
+    assert account.attempts() == Attempts()
+
+
+def test_trying_out_leaves_what_is_remembered(account: Account) -> None:
+    account.remember_throttled(NOW)
+    account.try_out()
+    assert account.throttled_until() == NOW
+
+
+def test_account_is_kept_under_the_digest_of_the_client_id(table: Table, clock: Clock) -> None:
+    Account(table, "sandbox-client", now=clock.now).remember_throttled(NOW)
+    digest = "45906d749329cdf5ce26accda6fe672c785be7961dbec817e480c34f1b396e50"
+    assert table.get(digest, "throttled") == {
+        "PartitionKey": digest,
+        "RowKey": "throttled",
+        "until": "2026-03-01T12:00:00+00:00",
+    }

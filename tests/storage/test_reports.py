@@ -1,0 +1,123 @@
+"""Reports of syncs on Azurite."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from azure.data.tables import TableClient, UpdateMode
+
+from local.azurite import Azurite
+from shared.domain.course_run import Rejection
+from shared.domain.sync_report import SyncReport
+from shared.settings import StorageSettings
+from shared.storage.tables import Tables
+from tests.storage.syncs import NOW
+from tests.table_proxy import TableProxy, lose_answer
+
+
+def make_report(number: int = 0, **fields: Any) -> SyncReport:
+    ended = fields.get("ended", NOW + timedelta(minutes=number))
+    values: dict[str, Any] = {
+        "sync_id": f"s{number}",
+        "catalog_id": 1,
+        "trigger": "timer",
+        "invocation_id": "",
+        "started": ended - timedelta(seconds=5),
+        "ended": ended,
+        "outcome": "ok",
+    }
+    return SyncReport(**values | fields)
+
+
+def test_report_is_the_same_when_read_back(tables: Tables) -> None:
+    report = make_report(
+        invocation_id="0a1b",
+        outcome="failed",
+        courses=1,
+        runs=2,
+        created=3,
+        changed=4,
+        unchanged=5,
+        withdrawn=6,
+        restored=7,
+        rejected=8,
+        rejections=(Rejection("a", "start", "'é' is no date"), Rejection("", "key", "no key")),
+        unknown_tracks={"masters": 2},
+        incomplete="the count changed",
+        edx_requests=9,
+        throttled_until=NOW,
+        error="edX is away",
+    )
+    tables.reports.add(report)
+    assert tables.reports.newest() == [report]
+
+
+def test_reports_come_newest_first_and_no_more_than_asked_for(tables: Tables) -> None:
+    for number in (1, 3, 2, 0):
+        tables.reports.add(make_report(number, catalog_id=1 + number % 2))
+    assert [report.sync_id for report in tables.reports.newest()] == ["s3", "s2", "s1", "s0"]
+    assert [report.sync_id for report in tables.reports.newest(limit=2)] == ["s3", "s2"]
+    assert [report.sync_id for report in tables.reports.newest(2)] == ["s3", "s1"]
+    assert [report.sync_id for report in tables.reports.newest(2, limit=1)] == ["s3"]
+
+
+def test_reports_older_than_90_days_go_when_their_catalog_gets_a_new_one(tables: Tables) -> None:
+    day = timedelta(days=1)
+    for age, catalog_id in ((92, 1), (91, 1), (89, 1), (91, 2)):
+        tables.reports.add(make_report(age, ended=NOW - age * day, catalog_id=catalog_id))
+    assert len(tables.reports.newest()) == 4
+    tables.reports.add(make_report())
+    assert [report.sync_id for report in tables.reports.newest(1)] == ["s0", "s89"]
+    assert [report.sync_id for report in tables.reports.newest(2)] == ["s91"]
+
+
+def test_report_is_stored_when_the_answer_to_a_clean_up_was_lost(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    tables = proxied_tables
+    tables.reports.add(make_report(1, ended=NOW - timedelta(days=100)))
+    proxy.on(lose_answer, kind="remove reports", times=1)
+    tables.reports.add(make_report())
+    assert [report.sync_id for report in tables.reports.newest()] == ["s0"]
+
+
+def test_report_is_cut_to_what_storage_takes(tables: Tables) -> None:
+    rejections = [Rejection(f"course-v1:{number}{'é' * 200}", "start", "x" * 80) for number in range(50)]
+    tables.reports.add(make_report(error="é" * 50_000, rejections=rejections))
+    (report,) = tables.reports.newest()
+    assert report.error == "é" * 30_000
+    assert list(report.rejections) == rejections[: len(report.rejections)]
+    assert len(report.rejections) >= 12
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"ended": "yesterday"}, {"ended": 7}, {"started": ""}, {"rejections": "{"}, {"rejections": "[1]"},
+     {"unknown_tracks": 7}],
+)  # fmt: skip
+def test_report_is_passed_over_when_another_hand_wrote_it(
+    tables: Tables, azurite: Azurite, storage: StorageSettings, odd: dict[str, object]
+) -> None:
+    tables.reports.add(make_report(1))
+    tables.reports.add(make_report(2))
+    client = TableClient.from_connection_string(azurite.connection_string, f"{storage.prefix}SyncReports")
+    (second, _) = client.list_entities()
+    client.update_entity({**second, **odd}, UpdateMode.MERGE)
+    for reports in (tables.reports.newest(), tables.reports.newest(1)):
+        assert [report.sync_id for report in reports] == ["s1"]
+
+
+def test_all_old_reports_go_when_there_are_more_than_a_batch_takes(
+    tables: Tables, azurite: Azurite, storage: StorageSettings
+) -> None:
+    client = TableClient.from_connection_string(azurite.connection_string, f"{storage.prefix}SyncReports")
+    tables.reports.add(make_report(1))
+    for start in (0, 100):
+        client.submit_transaction(
+            [
+                ("upsert", {"PartitionKey": "1", "RowKey": f"9{number:013d}-old"})
+                for number in range(start, start + 75)
+            ]
+        )
+    tables.reports.add(make_report(2))
+    assert len(list(client.list_entities())) == 2
