@@ -1,6 +1,6 @@
 """`changes`: what syncs changed in the answer, run by run and field by field."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import merge
 from typing import Annotated, Any
@@ -35,12 +35,17 @@ def changes(
     if as_json:
         print_json(found)
         return
-    rows = [row for change in found for row in _rows(change)]
     if as_csv:
+        rows = [row for change in found for row in _rows(change)]
         print_csv([*_COLUMNS, "why"], [[*row.cells, row.note] for row in rows])
         return
-    print_table(_COLUMNS, rows, note="why")
+    changes_table(found)
     comment(f"{counted(len(found), 'change')} since {rfc3339(oldest)}")
+
+
+def changes_table(found: Sequence[dict[str, Any]]) -> None:
+    """Print changes, a row for each field that changed."""
+    print_table(_COLUMNS, [row for change in found for row in _rows(change)], note="why")
 
 
 def changes_since(since: datetime | None, catalogs: list[int], key: str = "") -> Iterator[dict[str, Any]]:

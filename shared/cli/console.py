@@ -22,7 +22,7 @@ from shared.cli.layout import Cell, Row, table_lines, text_of
 _ASCII = {"✓": "ok", "✗": "FAILED", "→": "->"}
 # Of the terminal, of lines, and of the direction of writing.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-_FORMULA = ("=", "+", "-", "@")
+FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def prepare_streams() -> None:
@@ -64,7 +64,7 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     writer.writerow(columns)
     for row in rows:
         writer.writerow(
-            f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in row
+            f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell for cell in row
         )
 
 

@@ -44,7 +44,9 @@ def preview_lines(catalog_id: int, preview: Preview) -> Iterator[str]:
     """Return a preview for people."""
     totals = _totals(preview)
     kinds = ", ".join(
-        f"{number} {kind}" for kind, number in totals.items() if number and kind in {"created", "changed", "restored"}
+        f"{number} {kind}"
+        for kind, number in totals.items()
+        if number and kind in {"created", "changed", "restored"}
     )
     yield (
         f"Catalog {catalog_id}: {counted(len(preview.changes), 'run')} would be written"

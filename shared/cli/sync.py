@@ -45,7 +45,9 @@ def sync(
     the same id. If another process syncs the catalog at the moment, the command waits for it.
     """
     if dry_run and (allow_withdrawals or rebuild):
-        raise typer.BadParameter("--dry-run writes nothing: --allow-withdrawals and --rebuild do not go with it")
+        raise typer.BadParameter(
+            "--dry-run writes nothing: --allow-withdrawals and --rebuild do not go with it"
+        )
 
     sync_one = preview if dry_run else partial(sync_now, rebuild=rebuild, allow_withdrawals=allow_withdrawals)
     sync_catalogs([catalog] if catalog else ids_to_sync(), sync_one, as_json=as_json)
@@ -70,9 +72,7 @@ def preview(catalog_id: int, bar: Bar) -> Result:
     return syncer().preview(catalog_id, on_progress=bar.move)
 
 
-def sync_now(
-    catalog_id: int, bar: Bar, *, rebuild: bool = False, allow_withdrawals: bool = False
-) -> Result:
+def sync_now(catalog_id: int, bar: Bar, *, rebuild: bool = False, allow_withdrawals: bool = False) -> Result:
     """Sync one catalog."""
     return syncer().sync(
         catalog_id,

@@ -37,7 +37,7 @@ def duration_text(seconds: float) -> str:
     whole = max(0, round(seconds))
     sizes = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
     first = next((at for at, (_, size) in enumerate(sizes) if whole >= size), len(sizes) - 1)
-    parts = []
+    parts: list[str] = []
     for unit, size in sizes[first : first + 2]:
         number, whole = divmod(whole, size)
         if number or not parts:
