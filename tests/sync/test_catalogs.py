@@ -1,0 +1,122 @@
+"""Which catalogs are ours: the configured ones, or those that edX lists."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from local.sandbox import Sandbox
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer
+from shared.domain.catalog_list import CatalogList
+from shared.edx.client import EdxClient
+from shared.errors import EdxProtocolError
+from shared.settings import connector_settings
+from shared.storage.tables import Tables
+from shared.sync.catalogs import OurCatalogs
+from shared.sync.run import Origin
+from shared.sync.sessions import Sessions
+from shared.sync.sync import BackingOff
+from tests.clock import Clock
+
+HTTP = Origin("http", "0a1b")
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox([Catalog(12, "Second"), Catalog(1, "First"), Catalog(3, "Third")]) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def make_ours(
+    tables: Tables, settings: dict[str, str], clock: Clock, said: list[str]
+) -> Callable[..., OurCatalogs]:
+    def make(*configured: int) -> OurCatalogs:
+        def say(_level: int, line: str) -> None:
+            said.append(line)
+
+        edx = EdxClient(
+            connector_settings(settings).edx,
+            clock=clock.monotonic,
+            now=clock.now,
+            sleep=clock.sleep,
+            random=lambda: 0.0,
+        )
+        sessions = Sessions(edx, tables.account, say, now=clock.now, sleep=clock.sleep)
+        return OurCatalogs(configured, tables.account, tables.reports, sessions, say, now=clock.now)
+
+    return make
+
+
+def test_list_of_edx_is_sorted_and_remembered(
+    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, clock: Clock
+) -> None:
+    ours = make_ours()
+    assert ours.known() is None
+    expected = CatalogList((1, 3, 12), clock.now())
+    assert ours.ask(HTTP) == expected
+    sandbox.forget_requests()
+    assert make_ours().known() == expected
+    assert sandbox.requests == []
+
+
+def test_edx_is_never_asked_when_catalogs_are_configured(
+    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, clock: Clock
+) -> None:
+    ours = make_ours(7, 9)
+    assert ours.known() == ours.ask(HTTP) == CatalogList((7, 9), clock.now())
+    assert sandbox.requests == []
+
+
+def test_known_list_stays_and_the_failure_is_reported_when_edx_lists_too_few(
+    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, tables: Tables
+) -> None:
+    ours = make_ours()
+    ours.ask(HTTP)
+    del sandbox.catalogs[1], sandbox.catalogs[3]
+    with pytest.raises(EdxProtocolError, match="left out 2 of the 3"):
+        ours.ask(HTTP)
+    known = ours.known()
+    assert known
+    assert known.catalog_ids == (1, 3, 12)
+    (report,) = tables.reports.newest()
+    assert (report.catalog_id, report.outcome, report.trigger) == (0, "failed", "http")
+
+
+def test_one_catalog_that_leaves_the_list_is_a_warning_in_log_and_history(
+    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, tables: Tables, said: list[str]
+) -> None:
+    ours = make_ours()
+    ours.ask(HTTP)
+    del sandbox.catalogs[3]
+    for _ in range(2):
+        listed = ours.ask(HTTP)
+        assert (listed.catalog_ids, listed.left) == ((1, 12), (3,))
+    (report,) = tables.reports.newest()
+    sentence = "edX no longer lists catalog 3: it left the answer and keeps its runs in storage"
+    assert list(report.warnings) == [sentence]
+    assert [sentence in line for line in said] == [True]
+
+
+def test_patient_caller_gets_the_remembered_failure_when_the_list_failed_twice(
+    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, clock: Clock
+) -> None:
+    rule = sandbox.on("/catalogs/", answer(200, "[]"))
+    ours = make_ours()
+    for _ in range(2):
+        with pytest.raises(EdxProtocolError):
+            ours.ask(HTTP, is_eager=False)
+    failed_at = clock.now()
+    sandbox.forget_requests()
+    with pytest.raises(BackingOff) as backing_off:
+        ours.ask(HTTP, is_eager=False)
+    assert backing_off.value.failure.retry_at == failed_at + timedelta(minutes=1)
+    assert sandbox.requests == []
+    rule.times = 0
+    assert ours.ask(HTTP).catalog_ids == (1, 3, 12)
