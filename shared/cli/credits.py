@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from shared.cli.approvals_file import read_approvals
+from shared.cli.approvals_file import key_problem, read_approvals
 from shared.cli.console import comment, counted, print_csv, print_json, print_table, say
 from shared.cli.layout import Row
 from shared.cli.options import FAILED, AsCsv, AsJson, only_one
@@ -103,7 +103,7 @@ def list_credits(*, as_csv: AsCsv = False, as_json: AsJson = False) -> None:
 
 
 def _applied(keys: Sequence[str], *, sync: bool) -> None:
-    """Warn of keys that no catalog knows, and sync the catalogs that know one of them, or say when it counts."""
+    """Warn of keys that no catalog knows; sync the catalogs that know one, or say when it counts."""
     unknown = set(keys)
     catalogs = []
     for catalog_id in known_catalogs():

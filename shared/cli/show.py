@@ -101,11 +101,11 @@ def formula_reason(run: CourseRun, proposed: int | None, hours: int) -> str:
     if not sum(efforts):
         return "none, because edX says 0 hours a week"
     mean = sum(efforts) / len(efforts)
-    work = f"{weeks} weeks × {mean:g} hours a week = {weeks * mean:g} hours"
+    work = f"{weeks} weeks x {mean:g} hours a week = {weeks * mean:g} hours"
     now = weeks * sum(efforts) // (len(efforts) * hours)
     if proposed is None and run.modular_credit is None:
         return (
             f"none, because edX does not send the weeks: {weeks} follows from the dates, and no credit is "
             "granted on dates"
         )
-    return f"{work}, ÷ {hours} hours for one credit = {now}, rounded down"
+    return f"{work}; / {hours} hours for one credit = {now}, rounded down"
