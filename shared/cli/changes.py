@@ -45,7 +45,9 @@ def changes(
 
 def changes_table(found: Sequence[dict[str, Any]]) -> None:
     """Print changes, a row for each field that changed."""
-    print_table(_COLUMNS, [row for change in found for row in _rows(change)], note="why")
+    print_table(
+        _COLUMNS, [row for change in found for row in _rows(change)], title="courserunKey", note="why"
+    )
 
 
 def changes_since(since: datetime | None, catalogs: list[int], key: str = "") -> Iterator[dict[str, Any]]:

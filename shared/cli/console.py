@@ -68,14 +68,21 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         )
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Row], *, note: str = "") -> None:
-    """Print rows; `note` is the heading of the notes where they are a column."""
+def print_table(columns: Sequence[str], rows: Sequence[Row], *, title: str = "", note: str = "") -> None:
+    """Print rows.
+
+    Args:
+        columns: their headings.
+        rows: their cells and notes.
+        title: the column that names a row; the first when it is not given.
+        note: the heading of the notes where they are a column.
+    """
     shown = [
         Row([_one_line(cell) if isinstance(cell, str) else cell for cell in row.cells], _one_line(row.note))
         for row in rows
     ]
     if sys.stdout.isatty():
-        for line in table_lines(columns, shown, Console().width):
+        for line in table_lines(columns, shown, Console().width, title):
             _print(line, is_folded=False)
         return
     print("\t".join([*columns, note] if note else columns))  # noqa: T201

@@ -55,7 +55,7 @@ def _row(report: SyncReport) -> Row:
             str(report.catalog_id or "all"),
             report.trigger,
             report.seconds,
-            report.waited_s,
+            report.waited_s if report.waited_s >= 1 else 0.0,  # the time that it takes to get the lease
             report.outcome,
             report.courses,
             report.runs,

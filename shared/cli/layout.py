@@ -1,4 +1,4 @@
-"""How a table fits a terminal: as a grid, else with its widest column on a line of its own.
+"""How a table fits a terminal: as a grid, else with the column that names a row on a line of its own.
 
 Numbers never break, columns without anything but zeros are dropped, and the note of a row stands below it.
 """
@@ -14,6 +14,7 @@ Cell = str | int | float | None
 _Value = TypeVar("_Value")
 
 _GAP = "  "
+_NOTHING = (0, "", None)
 _COLOURS = {"ok": "green", "incomplete": "yellow", "failed": "red", "withdrawn": "red", "late": "red"}
 
 
@@ -34,17 +35,18 @@ def text_of(cell: Cell) -> str:
     return "" if cell is None else f"{cell:.1f}" if isinstance(cell, float) else str(cell)
 
 
-def table_lines(columns: Sequence[str], rows: Sequence[Row], width: int) -> Iterator[Text]:
-    """Return the lines of a table on a terminal that is `width` characters wide."""
-    kept = [at for at in range(len(columns)) if any(row.cells[at] not in (0, "", None) for row in rows)]
+def table_lines(columns: Sequence[str], rows: Sequence[Row], width: int, title: str) -> Iterator[Text]:
+    """Return the lines of a table on a terminal that is `width` characters wide; `title` names a row."""
+    kept = [at for at in range(len(columns)) if any(row.cells[at] not in _NOTHING for row in rows)]
     if not kept:
         return
     columns = [columns[at] for at in kept]
+    name = columns.index(title) if title in columns else 0
     rows = [Row([row.cells[at] for at in kept], row.note) for row in rows]
     layout = (
         _grid(columns, rows, width)
-        or _grid_below_title(columns, rows, width)
-        or _values_below_title(columns, rows, width)
+        or _grid_below_title(columns, rows, width, name)
+        or _values_below_title(columns, name, width)
     )
     for heading in layout.headings:
         heading.stylize("bold")
@@ -78,8 +80,7 @@ def _grid(columns: Sequence[str], rows: Sequence[Row], width: int) -> _Layout | 
     return _Layout([line(columns)], lambda cells: [line(cells)])
 
 
-def _grid_below_title(columns: Sequence[str], rows: Sequence[Row], width: int) -> _Layout | None:
-    title = _title(columns, rows)
+def _grid_below_title(columns: Sequence[str], rows: Sequence[Row], width: int, title: int) -> _Layout | None:
     rest = [Row(_without(row.cells, title)) for row in rows]
     grid = _grid(_without(columns, title), rest, width - len(_GAP)) if len(columns) > 1 else None
     if grid is None:
@@ -93,16 +94,14 @@ def _grid_below_title(columns: Sequence[str], rows: Sequence[Row], width: int) -
     )
 
 
-def _values_below_title(columns: Sequence[str], rows: Sequence[Row], width: int) -> _Layout:
-    title = _title(columns, rows)
-
+def _values_below_title(columns: Sequence[str], title: int, width: int) -> _Layout:
     def lines_of(cells: Sequence[Cell]) -> list[Text]:
         lines = [_coloured(cells[title])]
         line = Text()
         for at in _places(columns):
-            if at == title or cells[at] in ("", None):
+            if at == title or cells[at] in _NOTHING:
                 continue
-            item = Text(f"{columns[at]} ", "dim") + _coloured(cells[at])
+            item = Text.assemble((f"{columns[at]} ", "dim"), _coloured(cells[at]))
             if line and line.cell_len + len(_GAP) + item.cell_len > width:
                 lines.append(line)
                 line = Text()
@@ -110,13 +109,6 @@ def _values_below_title(columns: Sequence[str], rows: Sequence[Row], width: int)
         return [*lines, line] if line else lines
 
     return _Layout([], lines_of)
-
-
-def _title(columns: Sequence[str], rows: Sequence[Row]) -> int:
-    """Return the place of the widest column of text, which names the row."""
-    widths = _widths(columns, rows)
-    texts = [at for at in _places(columns) if any(isinstance(row.cells[at], str) for row in rows)]
-    return max(texts, key=lambda at: widths[at], default=0)
 
 
 def _widths(columns: Sequence[str], rows: Sequence[Row]) -> list[int]:

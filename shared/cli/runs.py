@@ -97,9 +97,10 @@ def runs(
         names = fields or ["catalog", "state", *_CONTRACT, "withdrawnAt"]
         print_csv(names, [[values.get(name) for name in names] for values in found])
     elif fields:
-        print_table(fields, [Row([_cell(values.get(name)) for name in fields]) for values in found])
+        rows = [Row([_cell(values.get(name)) for name in fields]) for values in found]
+        print_table(fields, rows, title="courserunKey")
     else:
-        print_table(_COLUMNS, [Row(_cells(values)) for values in found])
+        print_table(_COLUMNS, [Row(_cells(values)) for values in found], title="courserunKey")
     if not (as_csv or as_json):
         comment(counted(len(found), "course run"))
 

@@ -62,7 +62,7 @@ def _say(values: dict[str, Any]) -> None:
         if name != "modularCredit":
             say(f"  {name:{width}}  {value}")
     credit = "none" if values.get("modularCredit") is None else values["modularCredit"]
-    say(f"  {'modularCredit':{width}}  {credit}: {values['creditReason']}")
+    say(f"  {'modularCredit':{width}}  {credit} ({values['creditReason']})")
     if values["changes"]:
         say("Changes of the last 90 days:")
         changes_table(values["changes"])
@@ -80,13 +80,13 @@ def credit_reason(mapped: MappedRun, approval: Approval | None, hours: int) -> s
     """
     formula = formula_reason(mapped.run, mapped.proposed_credit, hours)
     if approval is None:
-        return f"by formula, {formula}"
+        return f"by formula: {formula}"
     of = "this run" if approval.key == mapped.run.courserun_key else f"the course {approval.key}"
     note = f" ({approval.note})" if approval.note else ""
     later = "" if mapped.run.modular_credit == approval.credit else ", which counts from the next sync on"
     return (
-        f"{approval.credit} approved for {of} by {approval.by} on {approval.at:%Y-%m-%d}{note}{later}; "
-        f"the formula proposes: {formula}"
+        f"{approval.credit} approved for {of} by {approval.by} on {approval.at:%Y-%m-%d}{note}{later}. "
+        f"The formula proposes {formula}"
     )
 
 
@@ -101,11 +101,10 @@ def formula_reason(run: CourseRun, proposed: int | None, hours: int) -> str:
     if not sum(efforts):
         return "none, because edX says 0 hours a week"
     mean = sum(efforts) / len(efforts)
-    work = f"{weeks} weeks x {mean:g} hours a week = {weeks * mean:g} hours"
     now = weeks * sum(efforts) // (len(efforts) * hours)
     if proposed is None and run.modular_credit is None:
         return (
             f"none, because edX does not send the weeks: {weeks} follows from the dates, and no credit is "
             "granted on dates"
         )
-    return f"{work}; / {hours} hours for one credit = {now}, rounded down"
+    return f"{now} = {weeks} weeks x {mean:g} hours a week / {hours} hours a credit, rounded down"

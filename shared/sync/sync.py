@@ -139,6 +139,7 @@ class Syncer:
                     deadline,
                     admit=_anyone if is_eager else self._admit,
                     on_wait=on_wait,
+                    begins_attempt=True,
                 )
                 if isinstance(writer, CatalogWriter):
                     break
@@ -171,6 +172,8 @@ class Syncer:
             catalog_id,
             sync_id,
             Deadline.after(self._lifetime_s, self._clock),
+            admit=_anyone,
+            on_wait=lambda _holder: None,
             begins_attempt=False,
         )
         if isinstance(writer, FinishedSync):

@@ -10,7 +10,7 @@ ROWS = (
 
 
 def lines(width: int) -> list[str]:
-    return [line.plain for line in table_lines(COLUMNS, ROWS, width)]
+    return [line.plain for line in table_lines(COLUMNS, ROWS, width, "courserunKey")]
 
 
 def test_table_is_a_grid_without_columns_of_zeros_when_it_fits() -> None:
@@ -22,7 +22,7 @@ def test_table_is_a_grid_without_columns_of_zeros_when_it_fits() -> None:
     ]
 
 
-def test_widest_column_stands_above_the_rest_when_the_grid_does_not_fit() -> None:
+def test_column_that_names_the_row_stands_above_the_rest_when_the_grid_does_not_fit() -> None:
     assert lines(60) == [
         "courserunKey",
         "  catalog  state                     new  price",
@@ -48,7 +48,7 @@ def test_values_carry_their_names_when_the_rest_does_not_fit_either() -> None:
 
 def test_note_is_folded_between_words_when_it_is_longer_than_the_terminal() -> None:
     rows = [Row(["a"], "edX no longer shows 11 of 12 open runs, more than the 20 % that is allowed")]
-    assert [line.plain for line in table_lines(["key"], rows, 40)] == [
+    assert [line.plain for line in table_lines(["key"], rows, 40, "key")] == [
         "key",
         "a",
         "  edX no longer shows 11 of 12 open",
@@ -58,12 +58,12 @@ def test_note_is_folded_between_words_when_it_is_longer_than_the_terminal() -> N
 
 
 def test_nothing_is_printed_when_there_are_no_rows() -> None:
-    assert list(table_lines(COLUMNS, [], 80)) == []
+    assert list(table_lines(COLUMNS, [], 80, "")) == []
 
 
 def test_wide_characters_take_two_places() -> None:
     rows = [Row(["课程", 1]), Row(["course", 22])]
-    assert [line.plain for line in table_lines(["name", "id"], rows, 80)] == [
+    assert [line.plain for line in table_lines(["name", "id"], rows, 80, "name")] == [
         "name    id",
         "课程     1",
         "course  22",
