@@ -52,6 +52,9 @@ class Finding(NamedTuple):
     text: str
 
 
+_CATALOGS_UNTRIED = Finding("catalogs", None, "not tried, because edX must work first")
+
+
 def check(*, as_json: AsJson = False) -> None:
     """Try the settings, storage, edX and the JWKS, and say what to do about a failure. Begin here."""
     findings = []
@@ -114,28 +117,32 @@ def _storage() -> Finding:
 
 
 def _edx(*, is_storage_well: bool) -> Iterator[Finding]:
-    if problems_of(EdxSettings):
-        yield Finding("edX", None, "not tried, because its settings are not complete")
-        return
-    if not is_storage_well:
-        yield Finding(
-            "edX", None, "not tried: its rate limit is remembered in storage, which must work first"
-        )
+    untried = (
+        "not tried, because its settings are not complete"
+        if problems_of(EdxSettings)
+        else None
+        if is_storage_well
+        else "not tried: its rate limit is remembered in storage, which must work first"
+    )
+    if untried:
+        yield Finding("edX", None, untried)
+        yield _CATALOGS_UNTRIED
         return
     settings = load(EdxSettings)
     account = open_tables(load(StorageSettings), settings.client_id).account
     sessions = Sessions(EdxClient(settings), account, lambda _level, _line: None)
     deadline = Deadline.after(_WITHIN_S)
-    part = "edX"
     try:
         sessions.wait_for_rate_limit(deadline)
         with sessions.open(deadline) as edx:
             listed = {catalog.id for catalog in edx.catalogs()}
-            yield Finding(part, 0, f"accepts our credentials, and lists {counted(len(listed), 'catalog')}")
-            part = "catalogs"
-            yield _catalogs(edx, settings.catalog_ids, listed)
+            catalogs = _catalogs(edx, settings.catalog_ids, listed)
     except ConnectorError as error:
-        yield Finding(part, FAILED, f"{error.message}{_edx_advice(error)}")
+        yield Finding("edX", FAILED, f"{error.message}{_edx_advice(error)}")
+        yield _CATALOGS_UNTRIED
+        return
+    yield Finding("edX", 0, f"accepts our credentials, and lists {counted(len(listed), 'catalog')}")
+    yield catalogs
 
 
 def _edx_advice(error: ConnectorError) -> str:

@@ -6,14 +6,8 @@ from typing import Any
 
 from shared.cli.console import counted
 from shared.domain.course_run import MappedRun, StoredRun
+from shared.domain.withdrawal import LOSS_WORDS
 from shared.sync.preview import Preview
-
-_REASONS = {
-    "missing": "edX no longer shows them",
-    "unpublished": "edX no longer publishes them",
-    "ended": "edX moved their end into the past",
-    "unmappable": "their record can no longer be read",
-}
 
 
 def preview_json(catalog_id: int, preview: Preview) -> dict[str, Any]:
@@ -54,7 +48,7 @@ def preview_lines(catalog_id: int, preview: Preview) -> Iterator[str]:
         f"{'is' if totals['unchanged'] == 1 else 'are'} unchanged. Nothing was written."
     )
     for reason, runs in preview.lost.items():
-        yield f"Callers would lose {counted(len(runs), 'run')}, because {_REASONS[reason]}."
+        yield f"Callers would lose {counted(len(runs), 'run')} {LOSS_WORDS[reason]}."
     if preview.stopped:
         yield f"The guard would stop the sync: {preview.stopped.message}"
     for stored, change in preview.changes:
