@@ -80,12 +80,13 @@ def test_a_second_sync_changes_nothing(tmp_path: Path) -> None:
     assert (first_code, second_code) == (0, 0)
     assert "Sandbox run" in first
     assert "course-v1:NUSx+REJECTx+BADDATE', start: 'next Tuesday' is no date" in first
-    for _, courses, runs, created, changed, unchanged, withdrawn, _ in COUNTS.findall(first):
+    counts_of_first, counts_of_second = COUNTS.findall(first), COUNTS.findall(second)
+    for counts in (counts_of_first, counts_of_second):
+        assert [catalog for catalog, *_ in counts] == ["1", "2"]
+    for _, courses, runs, created, changed, unchanged, withdrawn, _ in counts_of_first:
         assert int(courses) >= 30
         assert (created, changed, unchanged, withdrawn) == (runs, "0", "0", "0")
-    counts = COUNTS.findall(second)
-    assert [catalog for catalog, *_ in counts] == ["1", "2"]
-    for _, _, runs, created, changed, unchanged, withdrawn, _ in counts:
+    for _, _, runs, created, changed, unchanged, withdrawn, _ in counts_of_second:
         assert (created, changed, unchanged, withdrawn) == ("0", "0", runs, "0")
     assert re.search(r"First of the \d{3} course runs answered\s+course run", second)
     assert time.monotonic() - began_s < 60

@@ -1,6 +1,7 @@
 """The scripts of infra/: the real ones, with an `az` and an `azd` on the PATH that play Azure."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -106,8 +107,9 @@ def test_hook_gives_up_and_says_so_when_azure_keeps_failing(azure: Azure, hook: 
 @pytest.mark.parametrize("hook", ["hooks/postprovision.sh", "hooks/postdeploy.sh"])
 def test_no_key_is_shown_when_a_hook_runs(azure: Azure, hook: str) -> None:
     finished = azure.run(hook)
+    assert finished.returncode == 0
     shown = azure.read("calls") + finished.stdout + finished.stderr
-    assert "key-1" not in shown
+    assert not re.search(r"key-\d", shown)
 
 
 def test_operator_gets_our_settings_whole_when_the_app_has_references_and_the_platforms_own(
