@@ -28,11 +28,12 @@ from local.ports import NoFreePort, first_free_port
 from local.sandbox import Sandbox
 from local.sandbox.content import sample_catalogs
 from local.show import console, show_reports, show_runs, step
-from local.target import SUBSCRIPTION_KEY, is_real_run, names_real_edx, on_sandbox, unknown_settings
+from local.target import SUBSCRIPTION_KEY, is_real_run, names_real_edx, on_sandbox
 from local.welcome import welcome, write_settings
 from shared.domain.sync_report import SyncReport
 from shared.errors import ConnectorError
-from shared.settings import connector_settings, with_settings_file
+from shared.settings import connector_settings, unknown_settings
+from shared.settings_file import with_settings_file
 from shared.storage.tables import Tables, open_tables
 
 _REPOSITORY = Path(__file__).parents[1]
