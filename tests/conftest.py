@@ -1,6 +1,7 @@
-"""What many tests share: one Azurite, and for each test an edX sandbox, tables and a host of its own."""
+"""What many tests share: one Azurite, and for each test an edX sandbox, tables, a host and a clock."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
@@ -19,6 +20,27 @@ from tests.clock import Clock
 from tests.table_proxy import TableProxy
 
 SUBSCRIPTION_KEY = "test-subscription-key"
+
+
+def settings_of(edx: Sandbox, connection_string: str, tables_prefix: str) -> dict[str, str]:
+    """Return all settings of the functions; a timer that fires once a year fires when a test says so."""
+    return {
+        **edx.settings(),
+        "TABLES_CONNECTION_STRING": connection_string,
+        "TABLES_PREFIX": tables_prefix,
+        "APIM_SUBSCRIPTION_KEYS": SUBSCRIPTION_KEY,
+        "SYNC_SCHEDULE": "0 0 0 1 1 *",
+    }
+
+
+@contextmanager
+def administrator(edx: Sandbox) -> Iterator[requests.Session]:
+    """Open a session that sends the subscription key and a valid token."""
+    with requests.Session() as session:
+        session.trust_env = False  # a .netrc would replace the token
+        session.headers["Ocp-Apim-Subscription-Key"] = SUBSCRIPTION_KEY
+        session.headers["Authorization"] = f"Bearer {edx.mint()}"
+        yield session
 
 
 @pytest.fixture(scope="session")
@@ -41,14 +63,7 @@ def tables_prefix() -> str:
 
 @pytest.fixture
 def settings(sandbox: Sandbox, azurite: Azurite, tables_prefix: str) -> dict[str, str]:
-    """All settings of the functions; a timer that fires once a year fires when a test says so."""
-    return {
-        **sandbox.settings(),
-        "TABLES_CONNECTION_STRING": azurite.connection_string,
-        "TABLES_PREFIX": tables_prefix,
-        "APIM_SUBSCRIPTION_KEYS": SUBSCRIPTION_KEY,
-        "SYNC_SCHEDULE": "0 0 0 1 1 *",
-    }
+    return settings_of(sandbox, azurite.connection_string, tables_prefix)
 
 
 @pytest.fixture
@@ -60,11 +75,7 @@ def host(settings: dict[str, str]) -> Iterator[HostProcess]:
 
 @pytest.fixture
 def admin(sandbox: Sandbox) -> Iterator[requests.Session]:
-    """An administrator: a session that sends the subscription key and a valid token."""
-    with requests.Session() as session:
-        session.trust_env = False  # a .netrc would replace the token
-        session.headers["Ocp-Apim-Subscription-Key"] = SUBSCRIPTION_KEY
-        session.headers["Authorization"] = f"Bearer {sandbox.mint()}"
+    with administrator(sandbox) as session:
         yield session
 
 

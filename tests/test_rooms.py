@@ -35,9 +35,11 @@ def test_each_room_imports_only_from_rooms_below_it() -> None:
         room = file.relative_to(_SHARED).with_suffix("").parts[0]
         if room == "__init__":
             continue
-        for module in _imports(file):
-            if module[0] != room and level[module[0]] >= level[room]:
-                upward.append(f"{file.relative_to(_SHARED)} imports {'.'.join(module)}")
+        upward += [
+            f"{file.relative_to(_SHARED)} imports {'.'.join(module)}"
+            for module in _imports(file)
+            if module[0] != room and level[module[0]] >= level[room]
+        ]
     assert upward == []
 
 

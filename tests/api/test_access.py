@@ -548,6 +548,8 @@ def reason(url: str) -> str:
 def test_proxy_of_the_environment_is_not_used_when_fetching(
     jwks: Jwks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("no_proxy", "NO_PROXY"):  # or a proxy would not be used for this host anyway
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert list(fetch_keys(jwks.url)) == ["key-1"]
 

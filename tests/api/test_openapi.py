@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import schemathesis
 from hypothesis import HealthCheck, assume, settings
 from schemathesis.checks import not_a_server_error
@@ -21,7 +20,7 @@ from local.azurite import Azurite
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from shared.api.openapi import document
-from tests.conftest import SUBSCRIPTION_KEY
+from tests.conftest import administrator, settings_of
 
 _FILE = Path(__file__).parents[2] / "openapi.json"
 _CONTRACT = Path(__file__).with_name("course_run.schema.json")
@@ -51,22 +50,14 @@ def test_document_has_the_documented_fields() -> None:
 
 @pytest.fixture(scope="module")
 def served(azurite: Azurite) -> Iterator[tuple[str, dict[str, str]]]:
-    with Sandbox() as sandbox:
-        own = {
-            "TABLES_CONNECTION_STRING": azurite.connection_string,
-            "TABLES_PREFIX": "OpenApi",
-            "APIM_SUBSCRIPTION_KEYS": SUBSCRIPTION_KEY,
-            "SYNC_SCHEDULE": "0 0 0 1 1 *",
-        }
-        with HostProcess(sandbox.settings() | own) as host:
-            headers = {
-                "Ocp-Apim-Subscription-Key": SUBSCRIPTION_KEY,
-                "Authorization": f"Bearer {sandbox.mint()}",
-            }
-            requests.get(
-                f"{host.url}/ExternalLinks/edXCourseruns", headers=headers, timeout=60
-            ).raise_for_status()
-            yield host.url, headers
+    with (
+        Sandbox() as sandbox,
+        HostProcess(settings_of(sandbox, azurite.connection_string, "OpenApi")) as host,
+        administrator(sandbox) as admin,
+    ):
+        admin.get(f"{host.url}/ExternalLinks/edXCourseruns", timeout=60).raise_for_status()
+        proofs = ("Ocp-Apim-Subscription-Key", "Authorization")
+        yield host.url, {name: str(admin.headers[name]) for name in proofs}
 
 
 @schema.parametrize()

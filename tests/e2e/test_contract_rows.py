@@ -17,10 +17,10 @@ from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer, slow, throttle
 from local.sandbox.tokens import SigningKey
 from tests.builders import make_course, make_run
+from tests.conftest import SUBSCRIPTION_KEY, settings_of
 from tests.contract.example import COURSE, ENDED_KEY, KEY, SERVED
 from tests.contract.schema import CONTRACT
 
-SUBSCRIPTION_KEY = "contract-rows-key"
 OLD_STYLE = "NUSx/A2x/2T2026"
 
 
@@ -39,14 +39,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def start(sandbox: Sandbox, azurite: Azurite, prefix: str) -> HostProcess:
-    settings = {
-        **sandbox.settings(),
-        "TABLES_CONNECTION_STRING": azurite.connection_string,
-        "TABLES_PREFIX": prefix,
-        "APIM_SUBSCRIPTION_KEYS": f"another-key, {SUBSCRIPTION_KEY}",
-        "SYNC_SCHEDULE": "0 0 0 1 1 *",
-    }
-    return HostProcess(settings)
+    settings = settings_of(sandbox, azurite.connection_string, prefix)
+    return HostProcess({**settings, "APIM_SUBSCRIPTION_KEYS": f"another-key, {SUBSCRIPTION_KEY}"})
 
 
 @pytest.fixture(scope="module")

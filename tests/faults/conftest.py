@@ -12,7 +12,7 @@ from local.host import Host
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from shared import wiring
-from tests.conftest import SUBSCRIPTION_KEY
+from tests.conftest import administrator
 from tests.faults.promise import Stored
 from tests.faults.stage import Stage
 from tests.table_proxy import TableProxy
@@ -36,10 +36,7 @@ def edx() -> Iterator[Sandbox]:
 @pytest.fixture(scope="module")
 def shared_admin(edx: Sandbox) -> Iterator[requests.Session]:
     """An administrator of the host that calls `edx`."""
-    with requests.Session() as session:
-        session.trust_env = False  # a .netrc would replace the token
-        session.headers["Ocp-Apim-Subscription-Key"] = SUBSCRIPTION_KEY
-        session.headers["Authorization"] = f"Bearer {edx.mint()}"
+    with administrator(edx) as session:
         yield session
 
 
@@ -66,6 +63,13 @@ def stage(azurite: Azurite, edx: Sandbox, shared_admin: requests.Session) -> Sta
 def proxy(azurite: Azurite) -> Iterator[TableProxy]:
     with TableProxy(azurite.connection_string) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="module")
+def proxied(stage: Stage, proxy: TableProxy) -> Iterator[HostProcess]:
+    """A process that reaches storage through the proxy."""
+    with stage.host(TABLES_CONNECTION_STRING=proxy.connection_string) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")

@@ -66,12 +66,15 @@ def plain_course(catalog_id: int, number: int, **fields: Any) -> dict[str, Any]:
 
 
 def change(catalog: Catalog) -> None:
-    """Change a catalog in every way: altered at both ends, a course gone, a course and a run new."""
+    """Change a shelf in every way: runs altered at both ends, a course gone, one new, with two runs.
+
+    Each time anew: the new course has the number that follows the last one's, and so have the altered runs.
+    """
     first, gone, last = (catalog.courses[position]["key"] for position in (0, 1, -1))
-    catalog.alter_run(f"course-v1:{first}+R1", weeks_to_complete=40)
-    catalog.alter_run(f"course-v1:{last}+R1", marketing_url="https://www.edx.org/course/altered")
+    number = int(last.rpartition(".")[2]) + 1
+    catalog.alter_run(f"course-v1:{first}+R1", weeks_to_complete=number)
+    catalog.alter_run(f"course-v1:{last}+R1", marketing_url=f"https://www.edx.org/course/{number}")
     catalog.remove(gone)
-    number = len(catalog) + 101
     new = plain_course(catalog.id, number)
     catalog.add(new)
     catalog.add_run(new["key"], new["course_runs"][0] | {"key": f"course-v1:{new['key']}+R2"})
@@ -85,6 +88,11 @@ def runs_of(*catalogs: Catalog) -> Runs:
         for course in catalog.courses
         for run in course["course_runs"]
     }
+
+
+def entities_of(*catalogs: Catalog) -> Runs:
+    """Return what is to be stored of every run that catalogs show."""
+    return {identity: {**run, "listed": True} for identity, run in runs_of(*catalogs).items()}
 
 
 def run_id(run_key: str) -> str:
@@ -180,11 +188,10 @@ def assert_reached(answer: requests.Response, stored: Stored, catalog: Catalog) 
 
     A run that edX does not show any more is still stored, marked as withdrawn and otherwise valid.
     """
-    expected = runs_of(catalog)
-    assert_shows(answer, expected)
+    assert_shows(answer, runs_of(catalog))
     entities = stored.runs(catalog.id)
     listed = {identity: run for identity, run in entities.items() if "withdrawnAt" not in run}
-    assert listed == {identity: {**run, "listed": True} for identity, run in expected.items()}
+    assert listed == entities_of(catalog)
     for withdrawn in entities.keys() - listed.keys():
         _assert_valid(withdrawn, entities[withdrawn])
         assert datetime.fromisoformat(entities[withdrawn]["withdrawnAt"]) <= datetime.now(UTC)
@@ -193,9 +200,20 @@ def assert_reached(answer: requests.Response, stored: Stored, catalog: Catalog) 
 def assert_kept(before: Runs, stored: Stored, catalog: Catalog) -> None:
     """Assert that nothing was lost: each run is stored as before or as edX shows it now, none withdrawn."""
     now = stored.runs(catalog.id)
-    shown = {identity: {**run, "listed": True} for identity, run in runs_of(catalog).items()}
+    assert_nothing_lost(before, now, catalog)
     for identity, run in before.items():
-        assert now.get(identity) in (run, shown.get(identity, run))
+        assert now[identity].get("withdrawnAt") in {None, run.get("withdrawnAt")}
+
+
+def assert_nothing_lost(before: Runs, now: Runs, catalog: Catalog) -> None:
+    """Assert that each run is stored as before or as edX shows it now.
+
+    One that edX does not show any more may have been marked as withdrawn.
+    """
+    shown = entities_of(catalog)
+    for identity, run in before.items():
+        marked = run | {"withdrawnAt": now[identity].get("withdrawnAt")}
+        assert now[identity] in (run, shown.get(identity, marked))
     for identity in now.keys() - before.keys():
         assert now[identity] == shown[identity]
 

@@ -18,15 +18,15 @@ from requests.adapters import HTTPAdapter
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
-from tests.conftest import SUBSCRIPTION_KEY
+from tests.conftest import settings_of
 from tests.faults.promise import (
     Stored,
     ask,
     assert_discreet,
     assert_reached,
     body_of,
+    change,
     make_shelf,
-    plain_course,
     runs_of,
 )
 
@@ -50,50 +50,58 @@ class Stage:
         admin.mount("http://", HTTPAdapter(pool_maxsize=CALLERS_AT_ONCE))
         self.stored = Stored(connection_string, prefix)
         self.settings = {
-            **edx.settings(),
-            "TABLES_CONNECTION_STRING": connection_string,
-            "TABLES_PREFIX": prefix,
-            "APIM_SUBSCRIPTION_KEYS": SUBSCRIPTION_KEY,
-            "SYNC_SCHEDULE": "0 0 0 1 1 *",
+            **settings_of(edx, connection_string, prefix),
             "EDX_CATALOG_IDS": ",".join(map(str, CATALOGS)),
             "EDX_PAGE_SIZE": "5",
         }
         self.states: dict[int, list[Any]] = defaultdict(list)
         """Catalog → the bodies of the states that edX showed, in order."""
         self._ids = iter(CATALOGS)
+        self._hosts: list[HostProcess] = []
         self._callers = ThreadPoolExecutor(CALLERS_AT_ONCE)
 
     @contextmanager
     def host(self, **settings: str) -> Iterator[HostProcess]:
         """Run a connector; its log may hold no secret and nothing unexpected."""
         with HostProcess({**self.settings, **settings}) as host:
+            self._hosts.append(host)
             yield host
         assert_discreet([host.log])
         assert "Unexpected" not in host.log, host.log
 
-    def new_shelf(self) -> Catalog:
+    def new_shelf(self, courses: int = 12) -> Catalog:
         """Show one more catalog."""
-        shelf = make_shelf(next(self._ids))
+        shelf = make_shelf(next(self._ids), courses)
         self.edx.catalogs[shelf.id] = shelf
         self._note(shelf)
         return shelf
 
     def change(self, shelf: Catalog) -> None:
-        """Show a catalog changed in every way: altered, a course gone, a course new."""
-        first, gone, last = (shelf.courses[position]["key"] for position in (0, 1, -1))
-        number = len(shelf) + len(self.states[shelf.id])
-        shelf.alter_run(f"course-v1:{first}+R1", weeks_to_complete=number)
-        shelf.alter_run(f"course-v1:{last}+R1", marketing_url=f"https://www.edx.org/course/{number}")
-        shelf.remove(gone)
-        shelf.add(plain_course(shelf.id, number))
+        """Show a catalog changed in every way."""
+        change(shelf)
         self._note(shelf)
 
     def synced_shelf(self, host: HostProcess) -> Catalog:
-        """Show one more catalog, let it be synced, and change it then."""
+        """Show one more catalog, let it be synced, and change it then; edX forgets what it was asked."""
         shelf = self.new_shelf()
         assert_reached(self.ask(host, shelf), self.stored, shelf)
         self.change(shelf)
+        self.edx.forget_requests()
         return shelf
+
+    def last_report(self, shelf: Catalog, number: int = 2) -> dict[str, Any]:
+        """Return the newest of so many reports; the last may take a moment after the answer."""
+        wait_until(lambda: len(self.stored.reports(shelf.id)) >= number)
+        return self.stored.reports(shelf.id)[0]
+
+    def log_line(self, sync_id: str) -> str:
+        """Return what a host logged about a sync."""
+
+        def lines() -> list[str]:
+            return [line for host in self._hosts for line in host.child.lines if sync_id in line]
+
+        wait_until(lines)
+        return lines()[0]
 
     def _note(self, shelf: Catalog) -> None:
         self.states[shelf.id].append(body_of(runs_of(shelf)))

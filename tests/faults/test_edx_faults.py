@@ -6,16 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import count
 from socket import SHUT_RDWR, create_server
 from threading import Thread
 from typing import Any, NamedTuple, cast
-from uuid import uuid4
 
 import pytest
 import requests
 
-from local.azurite import Azurite
 from local.host import Host
 from local.host.process import FunctionFailed, HostProcess
 from local.sandbox import TOKEN_PATH, Sandbox
@@ -41,7 +38,6 @@ from local.sandbox.faults import (
 )
 from local.sandbox.http import Exchange, Reply, text_reply
 from shared.errors import ConnectorError
-from tests.conftest import SUBSCRIPTION_KEY
 from tests.contract.schema import CONTRACT
 from tests.faults.promise import (
     Runs,
@@ -58,6 +54,7 @@ from tests.faults.promise import (
     run_id,
     runs_of,
 )
+from tests.faults.stage import Stage
 
 SECOND_PAGE = "second page"  # of three; of the changed catalog
 FIRST_PAGE = "first page"
@@ -82,69 +79,24 @@ def _faults(*faults: Fault) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("fault", faults, ids=lambda fault: f"{fault.where}: {fault.name}")
 
 
-class Stage(NamedTuple):
-    """A connector on an edX and a storage of its own; each test takes a catalog of its own."""
-
-    edx: Sandbox
-    patient: HostProcess
-    hurried: HostProcess
-    stored: Stored
-    admin: requests.Session
-    ids: Iterator[int]
-
-    def synced_shelf(self) -> Catalog:
-        """Return a catalog that was synced and has changed since."""
-        shelf = make_shelf(next(self.ids))
-        self.edx.catalogs[shelf.id] = shelf
-        assert_reached(ask(self.patient.url, self.admin, shelf.id), self.stored, shelf)
-        change(shelf)
-        self.edx.forget_requests()
-        return shelf
-
-    def break_down(self, shelf: Catalog, fault: Fault, times: int | None = None) -> None:
-        if fault.where == TOKEN:
-            self.edx.expire_tokens()
-            self.edx.on(TOKEN_PATH, fault.action, times=times)
-        else:
-            path = f"/catalogs/{shelf.id}/courses/"
-            self.edx.on(path, fault.action, offset=OFFSETS.get(fault.where), times=times)
-
-    def last_report(self, shelf: Catalog, number: int = 2) -> dict[str, Any]:
-        """Return the newest of so many reports; the last may take a moment after the answer."""
-        while len(reports := self.stored.reports(shelf.id)) < number:
-            time.sleep(0.1)  # until the test's own timeout
-        return reports[0]
-
-    def log_line(self, sync_id: str) -> str:
-        """Return what either host logged about a sync."""
-        while True:
-            for line in (*self.patient.child.lines, *self.hurried.child.lines):
-                if sync_id in line:
-                    return line
-            time.sleep(0.1)
+@pytest.fixture(scope="module")
+def patient(stage: Stage) -> Iterator[HostProcess]:
+    with stage.host(SYNC_TIME_BUDGET_SECONDS="60") as host:
+        yield host
 
 
 @pytest.fixture(scope="module")
-def stage(azurite: Azurite, edx: Sandbox, shared_admin: requests.Session) -> Iterator[Stage]:
-    prefix = f"T{uuid4().hex}"
-    settings = {
-        **edx.settings(),
-        "TABLES_CONNECTION_STRING": azurite.connection_string,
-        "TABLES_PREFIX": prefix,
-        "APIM_SUBSCRIPTION_KEYS": SUBSCRIPTION_KEY,
-        "SYNC_SCHEDULE": "0 0 0 1 1 *",
-        "EDX_CATALOG_IDS": ",".join(map(str, range(1, 400))),
-        "EDX_PAGE_SIZE": "5",
-    }
-    with (
-        HostProcess({**settings, "SYNC_TIME_BUDGET_SECONDS": "60"}) as patient,
-        HostProcess({**settings, "SYNC_TIME_BUDGET_SECONDS": str(HURRIED_S)}) as hurried,
-    ):
-        stored = Stored(azurite.connection_string, prefix)
-        yield Stage(edx, patient, hurried, stored, shared_admin, count(1))
-        for host in (patient, hurried):
-            assert_discreet([host.log])
-            assert "Unexpected" not in host.log
+def hurried(stage: Stage) -> Iterator[HostProcess]:
+    with stage.host(SYNC_TIME_BUDGET_SECONDS=str(HURRIED_S)) as host:
+        yield host
+
+
+def break_down(edx: Sandbox, shelf: Catalog, fault: Fault, times: int | None = None) -> None:
+    if fault.where == TOKEN:
+        edx.expire_tokens()
+        edx.on(TOKEN_PATH, fault.action, times=times)
+    else:
+        edx.on(f"/catalogs/{shelf.id}/courses/", fault.action, offset=OFFSETS.get(fault.where), times=times)
 
 
 @pytest.fixture(autouse=True)
@@ -213,11 +165,11 @@ TRANSIENT_TOKENS = (
 
 
 @_faults(*TRANSIENT, *TRANSIENT_TOKENS, Fault("503 with a short Retry-After", throttle(1, status=503)))
-def test_the_sync_is_whole_when_edx_fails_once(stage: Stage, fault: Fault) -> None:
-    shelf = stage.synced_shelf()
-    stage.break_down(shelf, fault, times=1)
+def test_the_sync_is_whole_when_edx_fails_once(stage: Stage, patient: HostProcess, fault: Fault) -> None:
+    shelf = stage.synced_shelf(patient)
+    break_down(stage.edx, shelf, fault, times=1)
 
-    answered = ask(stage.patient.url, stage.admin, shelf.id)
+    answered = stage.ask(patient, shelf)
 
     assert stage.edx.rules[0].fired == 1
     assert_reached(answered, stage.stored, shelf)
@@ -309,40 +261,40 @@ class Broken(NamedTuple):
     answered: requests.Response
 
 
-def _break_a_sync(stage: Stage, fault: Fault) -> Broken:
-    shelf = stage.synced_shelf()
-    before, served = stage.stored.runs(shelf.id), _served(stage, shelf)
-    stage.break_down(shelf, fault)
-    return Broken(shelf, before, served, ask(stage.patient.url, stage.admin, shelf.id))
+def _break_a_sync(stage: Stage, patient: HostProcess, fault: Fault) -> Broken:
+    shelf = stage.synced_shelf(patient)
+    before, served = stage.stored.runs(shelf.id), _served(stage, patient, shelf)
+    break_down(stage.edx, shelf, fault)
+    return Broken(shelf, before, served, stage.ask(patient, shelf))
 
 
-def _assert_promise(stage: Stage, broken: Broken, says: str) -> None:
+def _assert_promise(stage: Stage, patient: HostProcess, broken: Broken, says: str) -> None:
     _assert_failed(stage, broken.shelf, broken.answered, says)
     assert_kept(broken.before, stage.stored, broken.shelf)
-    assert _served(stage, broken.shelf) == broken.served
-    _assert_heals(stage, broken.shelf)
+    assert _served(stage, patient, broken.shelf) == broken.served
+    _assert_heals(stage, patient, broken.shelf)
 
 
 @pytest.fixture(scope="module")
-def persisting(stage: Stage) -> dict[str, Broken]:
+def persisting(stage: Stage, patient: HostProcess) -> dict[str, Broken]:
     """All faults of TRANSIENT that last, at one time: the backoff before an error takes seconds."""
     with ThreadPoolExecutor(len(TRANSIENT)) as threads:
-        broken = threads.map(lambda fault: _break_a_sync(stage, fault), TRANSIENT)
+        broken = threads.map(lambda fault: _break_a_sync(stage, patient, fault), TRANSIENT)
         return {fault.name: each for fault, each in zip(TRANSIENT, broken, strict=True)}
 
 
 @_faults(*TRANSIENT)
 def test_nothing_is_lost_and_the_next_sync_is_whole_when_edx_fails_at_every_try(
-    stage: Stage, persisting: dict[str, Broken], fault: Fault
+    stage: Stage, patient: HostProcess, persisting: dict[str, Broken], fault: Fault
 ) -> None:
-    _assert_promise(stage, persisting[fault.name], fault.says)
+    _assert_promise(stage, patient, persisting[fault.name], fault.says)
 
 
 @_faults(*FATAL)
 def test_nothing_is_lost_and_the_next_sync_is_whole_when_edx_answers_what_no_try_heals(
-    stage: Stage, fault: Fault
+    stage: Stage, patient: HostProcess, fault: Fault
 ) -> None:
-    _assert_promise(stage, _break_a_sync(stage, fault), fault.says)
+    _assert_promise(stage, patient, _break_a_sync(stage, patient, fault), fault.says)
 
 
 SLOW = (
@@ -354,42 +306,48 @@ SLOW = (
 
 
 @_faults(*SLOW)
-def test_the_time_budget_ends_the_sync_when_edx_does_not(stage: Stage, fault: Fault) -> None:
-    shelf = stage.synced_shelf()
-    before, served = stage.stored.runs(shelf.id), _served(stage, shelf)
-    _served(stage, shelf, stage.hurried)  # whatever a first request costs is paid
-    stage.break_down(shelf, fault)
+def test_the_time_budget_ends_the_sync_when_edx_does_not(
+    stage: Stage, patient: HostProcess, hurried: HostProcess, fault: Fault
+) -> None:
+    shelf = stage.synced_shelf(patient)
+    before, served = stage.stored.runs(shelf.id), _served(stage, patient, shelf)
+    _served(stage, hurried, shelf)  # whatever a first request costs is paid
+    break_down(stage.edx, shelf, fault)
 
     began = time.monotonic()
-    answered = ask(stage.hurried.url, stage.admin, shelf.id)
+    answered = stage.ask(hurried, shelf)
 
     assert HURRIED_S - 0.5 < time.monotonic() - began < HURRIED_S + 2
     says = f"budget of .* ran out|did not end within {HURRIED_S} s|in time"
-    _assert_promise(stage, Broken(shelf, before, served, answered), says)
+    _assert_promise(stage, patient, Broken(shelf, before, served, answered), says)
 
 
-def test_nothing_is_lost_when_edx_cannot_be_reached(stage: Stage) -> None:
-    shelf = stage.synced_shelf()
-    before, served = stage.stored.runs(shelf.id), _served(stage, shelf)
+def test_nothing_is_lost_when_edx_cannot_be_reached(stage: Stage, patient: HostProcess) -> None:
+    shelf = stage.synced_shelf(patient)
+    before, served = stage.stored.runs(shelf.id), _served(stage, patient, shelf)
 
     with stage.edx.unreachable():
-        answered = ask(stage.patient.url, stage.admin, shelf.id)
+        answered = stage.ask(patient, shelf)
 
-    _assert_promise(stage, Broken(shelf, before, served, answered), "unavailable: .* cannot be reached")
+    _assert_promise(
+        stage, patient, Broken(shelf, before, served, answered), "unavailable: .* cannot be reached"
+    )
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_the_catalog_is_not_found_and_keeps_its_runs_when_edx_hides_it(stage: Stage, status: int) -> None:
-    shelf = stage.synced_shelf()
+def test_the_catalog_is_not_found_and_keeps_its_runs_when_edx_hides_it(
+    stage: Stage, patient: HostProcess, status: int
+) -> None:
+    shelf = stage.synced_shelf(patient)
     before = stage.stored.runs(shelf.id)
-    stage.break_down(shelf, Fault("hidden", answer(status), where=EVERY_PAGE))
+    break_down(stage.edx, shelf, Fault("hidden", answer(status), where=EVERY_PAGE))
 
-    answered = ask(stage.patient.url, stage.admin, shelf.id, "no-cache, stale-if-error=3600")
+    answered = stage.ask(patient, shelf, "no-cache, stale-if-error=3600")
 
     assert assert_says(answered, 404) == "the catalog is not found"
     assert stage.last_report(shelf)["outcome"] == "failed"
     assert stage.stored.runs(shelf.id) == before
-    _assert_heals(stage, shelf)
+    _assert_heals(stage, patient, shelf)
 
 
 # Addresses that edX names
@@ -418,19 +376,19 @@ def elsewhere() -> Iterator[tuple[str, list[object]]]:
 @pytest.mark.parametrize("where", [SECOND_PAGE, TOKEN])
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_nobody_else_is_called_when_edx_redirects(
-    stage: Stage, elsewhere: tuple[str, list[object]], status: int, where: str
+    stage: Stage, patient: HostProcess, elsewhere: tuple[str, list[object]], status: int, where: str
 ) -> None:
-    shelf = stage.synced_shelf()
+    shelf = stage.synced_shelf(patient)
     before = stage.stored.runs(shelf.id)
     address, callers = elsewhere
     location = f"http://{address}/catalog/v1/catalogs/{shelf.id}/courses/?limit=5&offset=5"
-    stage.break_down(shelf, Fault("redirect", redirect(location, status), where=where))
+    break_down(stage.edx, shelf, Fault("redirect", redirect(location, status), where=where))
 
-    answered = ask(stage.patient.url, stage.admin, shelf.id)
+    answered = stage.ask(patient, shelf)
 
     _assert_failed(stage, shelf, answered, f"answered {status} .* does not promise")
     assert_kept(before, stage.stored, shelf)
-    _assert_heals(stage, shelf)
+    _assert_heals(stage, patient, shelf)
     assert callers == []
 
 
@@ -449,13 +407,15 @@ def test_nobody_else_is_called_when_edx_redirects(
     ],
 )
 def test_pages_come_from_our_own_address_when_next_names_another(
-    stage: Stage, elsewhere: tuple[str, list[object]], link: str
+    stage: Stage, patient: HostProcess, elsewhere: tuple[str, list[object]], link: str
 ) -> None:
-    shelf = stage.synced_shelf()
+    shelf = stage.synced_shelf(patient)
     address, callers = elsewhere
-    stage.break_down(shelf, Fault("next", envelope(next=link.format(elsewhere=address)), where=FIRST_PAGE))
+    break_down(
+        stage.edx, shelf, Fault("next", envelope(next=link.format(elsewhere=address)), where=FIRST_PAGE)
+    )
 
-    answered = ask(stage.patient.url, stage.admin, shelf.id)
+    answered = stage.ask(patient, shelf)
 
     assert_reached(answered, stage.stored, shelf)
     assert {request.path for request in stage.edx.requests} == {f"/catalog/v1/catalogs/{shelf.id}/courses/"}
@@ -475,35 +435,37 @@ def _expiring(edx: Sandbox) -> Action:
     return act
 
 
-def test_the_sync_is_whole_when_the_token_expires_in_mid_pull(stage: Stage) -> None:
-    shelf = stage.synced_shelf()
-    stage.break_down(shelf, Fault("expired", _expiring(stage.edx)), times=1)
+def test_the_sync_is_whole_when_the_token_expires_in_mid_pull(stage: Stage, patient: HostProcess) -> None:
+    shelf = stage.synced_shelf(patient)
+    break_down(stage.edx, shelf, Fault("expired", _expiring(stage.edx)), times=1)
 
-    assert_reached(ask(stage.patient.url, stage.admin, shelf.id), stage.stored, shelf)
+    assert_reached(stage.ask(patient, shelf), stage.stored, shelf)
 
     assert len(stage.edx.requests_to(TOKEN_PATH)) == 1
 
 
-def test_the_sync_fails_when_the_new_token_expires_at_once_too(stage: Stage) -> None:
-    shelf = stage.synced_shelf()
+def test_the_sync_fails_when_the_new_token_expires_at_once_too(stage: Stage, patient: HostProcess) -> None:
+    shelf = stage.synced_shelf(patient)
     before = stage.stored.runs(shelf.id)
-    stage.break_down(shelf, Fault("expired", _expiring(stage.edx)), times=2)
+    break_down(stage.edx, shelf, Fault("expired", _expiring(stage.edx)), times=2)
 
-    answered = ask(stage.patient.url, stage.admin, shelf.id)
+    answered = stage.ask(patient, shelf)
 
     _assert_failed(stage, shelf, answered, "edX refused us: .* answered 401 to a valid token")
     assert len(stage.edx.requests_to(TOKEN_PATH)) <= 2  # the last page may have met the second expiry too
     assert_kept(before, stage.stored, shelf)
-    _assert_heals(stage, shelf)
+    _assert_heals(stage, patient, shelf)
 
 
 @pytest.mark.parametrize("expires_in", [0, -1, 1, 2.5, 1e300, 10**400, "180", "soon", None, [], True])
-def test_the_sync_is_whole_when_the_token_has_an_odd_lifetime(stage: Stage, expires_in: object) -> None:
+def test_the_sync_is_whole_when_the_token_has_an_odd_lifetime(
+    stage: Stage, patient: HostProcess, expires_in: object
+) -> None:
     stage.edx.expire_tokens()
     stage.edx.expires_in, stage.edx.token_valid_s = expires_in, 180
-    shelf = stage.synced_shelf()
+    shelf = stage.synced_shelf(patient)
 
-    assert_reached(ask(stage.patient.url, stage.admin, shelf.id), stage.stored, shelf)
+    assert_reached(stage.ask(patient, shelf), stage.stored, shelf)
 
 
 # Odd answers that say all the same
@@ -530,11 +492,13 @@ HARMLESS = (
 
 
 @_faults(*HARMLESS)
-def test_the_sync_is_whole_when_an_answer_is_only_odd(stage: Stage, fault: Fault) -> None:
-    shelf = stage.synced_shelf()
-    stage.break_down(shelf, fault)
+def test_the_sync_is_whole_when_an_answer_is_only_odd(
+    stage: Stage, patient: HostProcess, fault: Fault
+) -> None:
+    shelf = stage.synced_shelf(patient)
+    break_down(stage.edx, shelf, fault)
 
-    answered = ask(stage.patient.url, stage.admin, shelf.id)
+    answered = stage.ask(patient, shelf)
 
     assert stage.edx.rules[0].fired >= 1
     assert_reached(answered, stage.stored, shelf)
@@ -578,24 +542,24 @@ INCOMPLETE = (
 
 @_faults(*INCOMPLETE)
 def test_what_came_is_stored_and_nothing_withdrawn_when_the_pull_is_not_whole(
-    stage: Stage, fault: Fault
+    stage: Stage, patient: HostProcess, fault: Fault
 ) -> None:
-    shelf = stage.synced_shelf()
+    shelf = stage.synced_shelf(patient)
     before = stage.stored.runs(shelf.id)
-    stage.break_down(shelf, fault)
+    break_down(stage.edx, shelf, fault)
 
-    answered = ask(stage.patient.url, stage.admin, shelf.id)
+    answered = stage.ask(patient, shelf)
 
     assert_kept(before, stage.stored, shelf)
     stored = stage.stored.runs(shelf.id)
     first_run = next(iter(runs_of(shelf)))
-    assert stored[first_run]["weeksToComplete"] == 40
+    assert stored[first_run]["weeksToComplete"] == 12
     assert_shows(answered, {run_id: _contract(run) for run_id, run in stored.items()})
     report = stage.last_report(shelf)
     assert (report["outcome"], report["withdrawn"]) == ("incomplete", 0)
     assert re.search(fault.says, report["incomplete"]), report["incomplete"]
     assert len(stage.edx.requests_to("/courses/")) <= 2 * (3 + 2 * 4)  # pulls, pages, pages asked for ahead
-    _assert_heals(stage, shelf)
+    _assert_heals(stage, patient, shelf)
 
 
 @pytest.mark.parametrize(
@@ -609,13 +573,15 @@ def test_what_came_is_stored_and_nothing_withdrawn_when_the_pull_is_not_whole(
     ],
     ids=lambda fields: next(iter(fields)),
 )
-def test_one_run_is_rejected_and_kept_when_edx_spoils_it(stage: Stage, fields: dict[str, object]) -> None:
-    shelf = stage.synced_shelf()
+def test_one_run_is_rejected_and_kept_when_edx_spoils_it(
+    stage: Stage, patient: HostProcess, fields: dict[str, object]
+) -> None:
+    shelf = stage.synced_shelf(patient)
     spoilt = shelf.courses[5]["course_runs"][0]["key"]
     before = stage.stored.runs(shelf.id)[run_id(spoilt)]
     shelf.alter_run(spoilt, weeks_to_complete=30, **fields)
 
-    answered = ask(stage.patient.url, stage.admin, shelf.id)
+    answered = stage.ask(patient, shelf)
 
     report = stage.last_report(shelf)
     assert (report["outcome"], report["rejected"], report["withdrawn"]) == ("ok", 1, 1)
@@ -623,20 +589,22 @@ def test_one_run_is_rejected_and_kept_when_edx_spoils_it(stage: Stage, fields: d
     assert stage.stored.runs(shelf.id)[run_id(spoilt)] == before
     assert_shows(answered, runs_of(shelf) | {run_id(spoilt): _contract(before)})
     shelf.alter_run(spoilt, **(plain_course(shelf.id, 6)["course_runs"][0]))
-    _assert_heals(stage, shelf)
+    _assert_heals(stage, patient, shelf)
 
 
 @pytest.mark.parametrize(
     "text", ["\ud800", "a\0b", "https://\ud83d", "javascript:alert(1)", 7, None, {"a": 1}, []], ids=repr
 )
-def test_a_field_is_left_out_or_its_run_rejected_when_its_text_is_no_text(stage: Stage, text: object) -> None:
-    shelf = stage.synced_shelf()
+def test_a_field_is_left_out_or_its_run_rejected_when_its_text_is_no_text(
+    stage: Stage, patient: HostProcess, text: object
+) -> None:
+    shelf = stage.synced_shelf(patient)
     odd = shelf.courses[5]
     before = stage.stored.runs(shelf.id)
     shelf.alter(odd["key"], lambda course: course.update(marketing_url=None))
     shelf.alter_run(odd["course_runs"][0]["key"], marketing_url=text)
 
-    answered = ask(stage.patient.url, stage.admin, shelf.id)
+    answered = stage.ask(patient, shelf)
 
     assert answered.status_code == 200
     stored = stage.stored.runs(shelf.id)
@@ -649,11 +617,10 @@ def test_a_field_is_left_out_or_its_run_rejected_when_its_text_is_no_text(stage:
     }
 
 
-def test_an_empty_catalog_is_an_empty_array_when_it_always_was(stage: Stage) -> None:
-    shelf = Catalog(next(stage.ids), "Empty")
-    stage.edx.catalogs[shelf.id] = shelf
+def test_an_empty_catalog_is_an_empty_array_when_it_always_was(stage: Stage, patient: HostProcess) -> None:
+    shelf = stage.new_shelf(courses=0)
 
-    assert ask(stage.patient.url, stage.admin, shelf.id).json() == []
+    assert stage.ask(patient, shelf).json() == []
 
     assert stage.stored.runs(shelf.id) == {}
 
@@ -774,8 +741,8 @@ def _contract(entity: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entity.items() if name != "listed"}
 
 
-def _served(stage: Stage, shelf: Catalog, host: HostProcess | None = None) -> Any:
-    return ask((host or stage.patient).url, stage.admin, shelf.id, "only-if-cached").json()
+def _served(stage: Stage, host: HostProcess, shelf: Catalog) -> Any:
+    return stage.ask(host, shelf, "only-if-cached").json()
 
 
 def _assert_failed(stage: Stage, shelf: Catalog, answered: requests.Response, says: str) -> None:
@@ -788,7 +755,7 @@ def _assert_failed(stage: Stage, shelf: Catalog, answered: requests.Response, sa
     assert re.search(says, stage.log_line(report["sync_id"]))
 
 
-def _assert_heals(stage: Stage, shelf: Catalog) -> None:
+def _assert_heals(stage: Stage, patient: HostProcess, shelf: Catalog) -> None:
     """Assert that without the fault the next sync reaches exactly what edX shows."""
     stage.edx.rules.clear()
-    assert_reached(ask(stage.patient.url, stage.admin, shelf.id), stage.stored, shelf)
+    stage.assert_heals(patient, [shelf])

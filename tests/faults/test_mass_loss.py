@@ -1,12 +1,8 @@
 """The guard against mass loss: suspiciously many runs are withdrawn only when an operator says so."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import requests
@@ -15,6 +11,7 @@ from local.host import Host
 from local.host.process import FunctionFailed, HostProcess
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
+from tests.command_line import run_command_line
 from tests.faults.promise import (
     ENDED,
     NEVER,
@@ -29,8 +26,6 @@ from tests.faults.promise import (
     plain_course,
     runs_of,
 )
-
-_REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -55,17 +50,6 @@ def shelf(sandbox: Sandbox) -> Catalog:
 def _remove(shelf: Catalog, number: int, end: str = NEVER) -> None:
     keys = [course["key"] for course in shelf.courses if course["course_runs"][0]["end"] == end]
     shelf.remove(*keys[:number])
-
-
-def _operator(settings: dict[str, str], arguments: list[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(  # noqa: S603 - the command is ours
-        [sys.executable, *arguments],
-        cwd=_REPOSITORY,
-        env={"PATH": os.environ["PATH"], **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("percent", ["", "0", "26", "27"])
@@ -104,9 +88,9 @@ def test_nothing_is_withdrawn_until_an_operator_says_so_when_too_much_is_gone(
             host.fire("sync_course_runs")
         assert_kept(before, stored, shelf)
 
-        command = re.search("python (-m shared .* --allow-withdrawals)", sentence)
+        command = re.search("python -m shared (.* --allow-withdrawals)", sentence)
         assert command
-        operator = _operator(settings, [*shlex.split(command[1]), "--json"])
+        operator = run_command_line(settings, *shlex.split(command[1]), "--json")
 
         assert operator.returncode == 0, operator.stderr
         assert json.loads(operator.stdout)[0]["withdrawn"] == 11
@@ -197,7 +181,7 @@ def test_the_guard_holds_at_every_try_when_the_catalog_was_replaced_by_a_larger_
         assert_says(ask(host_here.url, admin), 500, "40 of 40 open runs")
 
     assert not [run for run in stored.runs(7).values() if "withdrawnAt" in run]
-    operator = _operator(settings, ["-m", "shared", "sync", "--catalog", "7", "--allow-withdrawals"])
+    operator = run_command_line(settings, "sync", "--catalog", "7", "--allow-withdrawals")
     assert operator.returncode == 0, operator.stderr
     assert_reached(ask(host_here.url, admin), stored, shelf)
     _remove(shelf, 40)

@@ -8,14 +8,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from http.client import HTTPException
 from threading import Thread
-from uuid import uuid4
 
 import pytest
-import requests
 
 from local.azurite import Azurite
 from local.host.process import HostProcess
-from local.sandbox import Sandbox
 from tests.faults.promise import assert_reached, assert_says
 from tests.faults.stage import Stage
 from tests.table_proxy import Exchange, Fault, Gate, TableProxy
@@ -32,34 +29,10 @@ KINDS = (
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    with Azurite(location=tmp_path_factory.mktemp("azurite")) as storage:
-        yield storage
-
-
-@pytest.fixture(scope="module")
-def proxy(storage: Azurite) -> Iterator[TableProxy]:
-    with TableProxy(storage.connection_string) as proxy:
-        yield proxy
-
-
-class FleetingStage(Stage):
-    """A stage whose storage comes and goes."""
-
-    def __init__(self, edx: Sandbox, admin: requests.Session, storage: Azurite) -> None:
-        super().__init__(edx, admin, storage.connection_string, f"T{uuid4().hex}")
-        self.storage = storage
-
-
-@pytest.fixture(scope="module")
-def stage(storage: Azurite, edx: Sandbox, shared_admin: requests.Session) -> FleetingStage:
-    return FleetingStage(edx, shared_admin, storage)
-
-
-@pytest.fixture(scope="module")
-def host(stage: FleetingStage, proxy: TableProxy) -> Iterator[HostProcess]:
-    with stage.host(TABLES_CONNECTION_STRING=proxy.connection_string) as host:
-        yield host
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """The storage of the stage: one that can be stopped."""
+    with Azurite(location=tmp_path_factory.mktemp("azurite")) as azurite:
+        yield azurite
 
 
 def before(_exchange: Exchange) -> None:
@@ -80,64 +53,64 @@ def after(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("kind", ["write runs", "write head"])
 @pytest.mark.parametrize("moment", [before, during, after])
-def test_the_sync_is_whole_when_storage_is_away_for_a_moment(
-    stage: FleetingStage, proxy: TableProxy, host: HostProcess, moment: Fault, kind: str
+def test_the_sync_is_whole_when_storage_is_away_for_a_moment(  # noqa: PLR0917 - fixtures
+    azurite: Azurite, stage: Stage, proxy: TableProxy, proxied: HostProcess, moment: Fault, kind: str
 ) -> None:
-    shelf = stage.synced_shelf(host)
+    shelf = stage.synced_shelf(proxied)
 
     def restart(exchange: Exchange) -> None:
         moment(exchange)
-        stage.storage.restart()
+        azurite.restart()
 
     rule = proxy.on(restart, catalog=shelf.id, kind=kind, times=1)
 
-    assert_reached(stage.ask(host, shelf), stage.stored, shelf)
+    assert_reached(stage.ask(proxied, shelf), stage.stored, shelf)
     assert rule.fired == 1
 
 
 def test_nothing_is_lost_and_the_next_sync_is_whole_when_storage_goes_away_at_any_write(
-    stage: FleetingStage, proxy: TableProxy, host: HostProcess
+    azurite: Azurite, stage: Stage, proxy: TableProxy, proxied: HostProcess
 ) -> None:
     held = []
     for kind in KINDS:
-        shelf, gate = stage.synced_shelf(host), Gate()
+        shelf, gate = stage.synced_shelf(proxied), Gate()
         proxy.on(gate, catalog=shelf.id, kind=kind, times=1)
-        held.append((shelf, gate, stage.begin_to_ask(host, shelf)))
+        held.append((shelf, gate, stage.begin_to_ask(proxied, shelf)))
     for _, gate, _ in held:
         assert gate.reached.wait(30)
-    stage.storage.stop()
+    azurite.stop()
     for _, gate, _ in held:
         gate.open(drop=True)
     for _, _, call in held:
-        assert_says(call.result(), 500, "Table Storage failed", "What was stored before is intact")
-    answered = stage.ask(host, held[0][0], "only-if-cached")
-    assert_says(answered, 500, "Table Storage failed", "What was stored before is intact")
-    stage.storage.start()
+        assert_says(call.result(), 500, "Table Storage at ", "What was stored before is intact")
+    answered = stage.ask(proxied, held[0][0], "only-if-cached")
+    assert_says(answered, 500, "Table Storage at ", "What was stored before is intact")
+    azurite.start()
     for shelf, *_ in held:
-        assert stage.ask(host, shelf, "only-if-cached").json() == stage.states[shelf.id][0]
+        assert stage.ask(proxied, shelf, "only-if-cached").json() == stage.states[shelf.id][0]
     began = time.monotonic()
-    stage.assert_heals(host, [shelf for shelf, *_ in held])
+    stage.assert_heals(proxied, [shelf for shelf, *_ in held])
     assert time.monotonic() - began < 60
 
 
 def test_the_next_sync_is_whole_when_storage_comes_back_without_its_last_writes(
-    stage: FleetingStage, host: HostProcess
+    azurite: Azurite, stage: Stage, proxied: HostProcess
 ) -> None:
-    shelf = stage.synced_shelf(host)
-    stage.assert_heals(host, [shelf])
-    stage.storage.kill()
-    stage.storage.start()
-    stage.assert_heals(host, [shelf])
+    shelf = stage.synced_shelf(proxied)
+    stage.assert_heals(proxied, [shelf])
+    azurite.kill()
+    azurite.start()
+    stage.assert_heals(proxied, [shelf])
 
 
 def test_answers_are_the_same_when_storage_was_away_between_syncs(
-    stage: FleetingStage, host: HostProcess
+    azurite: Azurite, stage: Stage, proxied: HostProcess
 ) -> None:
-    shelf = stage.synced_shelf(host)
-    stage.assert_heals(host, [shelf])
-    before = stage.ask(host, shelf, "only-if-cached")
-    stage.storage.restart()
-    after = stage.ask(host, shelf, "only-if-cached")
+    shelf = stage.synced_shelf(proxied)
+    stage.assert_heals(proxied, [shelf])
+    before = stage.ask(proxied, shelf, "only-if-cached")
+    azurite.restart()
+    after = stage.ask(proxied, shelf, "only-if-cached")
     assert (after.content, after.headers["ETag"]) == (before.content, before.headers["ETag"])
     with stage.host() as new:
         assert stage.ask(new, shelf, "only-if-cached").content == before.content

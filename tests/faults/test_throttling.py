@@ -1,13 +1,9 @@
 """edX's rate limit: once it is known to be used up, no process calls edX before the time is up."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import requests
@@ -19,6 +15,7 @@ from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import Action, throttle
 from local.sandbox.http import Exchange, Reply
 from shared import wiring
+from tests.command_line import run_command_line
 from tests.faults.promise import (
     Stored,
     ask,
@@ -32,7 +29,6 @@ from tests.faults.promise import (
     runs_of,
 )
 
-_REPOSITORY = Path(__file__).parents[2]
 _PAGES = "/courses/$"
 _UNTIL = r"rate limit.* is used up until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
@@ -94,14 +90,7 @@ def test_no_process_calls_edx_and_stored_data_is_served_when_edx_has_throttled_o
             with pytest.raises(FunctionFailed, match=_UNTIL):
                 restarted.fire("sync_course_runs")
             assert_discreet([other.log, host.log, restarted.log])
-        operator = subprocess.run(
-            [sys.executable, "-m", "shared", "sync", "--catalog", "12", "--json"],
-            cwd=_REPOSITORY,
-            env={"PATH": os.environ["PATH"], **settings},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        operator = run_command_line(settings, "sync", "--catalog", "12", "--json")
         assert operator.returncode == 1
         assert "used up until" in json.loads(operator.stdout)[0]["error"]
         assert 3500 < _ahead_s(stored.reports(12)[0]["throttled_until"]) <= 3600

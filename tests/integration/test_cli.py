@@ -1,10 +1,8 @@
 """The operator's command line as an operator runs it: a process of its own, a real sandbox, real tables."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +17,8 @@ from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer
 from shared.storage.tables import Tables
 from tests.builders import make_course, make_run
+from tests.command_line import run_command_line
 
-REPOSITORY = Path(__file__).parents[2]
 ODD_KEY = "NUSx/[red]A1x[/]/1"  # could be taken for markup
 
 
@@ -51,15 +49,7 @@ def cli(settings: dict[str, str], tmp_path: Path) -> Cli:
     def run(*arguments: str, **more_settings: str) -> subprocess.CompletedProcess[str]:
         given = {"COLUMNS": "250", "PYTHONWARNINGS": "error", **settings, **more_settings}
         ours = {name: value for name, value in given.items() if value}
-        return subprocess.run(  # noqa: S603 - the command is ours
-            [sys.executable, "-m", "shared", *arguments],
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **ours},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        return run_command_line(ours, *arguments, folder=tmp_path)
 
     return run
 
@@ -227,7 +217,7 @@ def test_exit_code_is_1_with_one_sentence_when_storage_refuses_us(
     # The SDK meets a refusal with a deprecated call of its own.
     done = cli("catalogs", TABLES_CONNECTION_STRING=wrong, PYTHONWARNINGS="")
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: Table Storage refused our credentials (")
+    assert re.match(r"Error: Table Storage at 127\.0\.0\.1:\d+ refused our credentials \(", done.stderr)
     assert "d3Jvbmc" not in done.stderr
     assert "Traceback" not in done.stderr
 

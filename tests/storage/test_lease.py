@@ -1,7 +1,8 @@
 """The sync lease on Azurite: one holder at a time, however it ended and whatever answers were lost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import sleep
 
@@ -82,9 +83,13 @@ def test_lease_is_taken_over_when_it_has_been_silent_for_30_seconds(table: Table
 def test_lease_is_not_taken_over_when_its_holder_gives_signs_of_life(table: Table, clock: Clock) -> None:
     holder = take(table, clock, "holder")
 
-    def renew(poll: int) -> None:
-        if poll % 58 == 0:  # every 29 seconds
+    renewed_at = clock.monotonic()
+
+    def renew(_poll: int) -> None:
+        nonlocal renewed_at
+        if clock.monotonic() - renewed_at >= 27:
             holder.commit([])
+            renewed_at = clock.monotonic()
 
     with pytest.raises(SyncUnfinished):
         wait_while(table, clock, renew, wait_s=90)
@@ -156,7 +161,9 @@ def test_waiter_returns_that_outcome_when_the_next_sync_holds_the_lease_already(
             holder.commit([], FinishedSync("holder", Failure("SyncError", "no luck")))
             take(table, clock, "next")
 
-    assert wait_while(table, clock, meanwhile) == FinishedSync("holder", Failure("SyncError", "no luck"))
+    ended = wait_while(table, clock, meanwhile)
+    assert isinstance(ended, FinishedSync)
+    assert (ended.sync_id, ended.failure) == ("holder", Failure("SyncError", "no luck"))
     assert stored(table)["owner"] == "next"
 
 
@@ -202,6 +209,13 @@ def test_lease_is_renewed_while_the_block_runs_and_not_when_it_has_been_let_go(
 # Lost answers
 
 
+@contextmanager
+def all_answers_lost(proxy: TableProxy) -> Iterator[None]:
+    proxy.on(lose_answer)
+    yield
+    proxy.rules.clear()
+
+
 def test_lease_is_held_when_the_answer_to_its_making_was_lost(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
@@ -237,10 +251,8 @@ def test_holder_goes_on_when_a_write_took_effect_that_counted_as_failed(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.on(lose_answer)
-    with pytest.raises(StorageError):
+    with all_answers_lost(proxy), pytest.raises(StorageError):
         lease.commit([replacing(RUN)])
-    proxy.rules.clear()
     lease.commit([replacing({**RUN, "x": 2})])
     entity = proxied_table.get("1", "a")
     assert entity
@@ -251,10 +263,8 @@ def test_holder_that_let_go_unawares_leaves_the_next_one_alone(
     proxied_table: Table, proxy: TableProxy, table: Table, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.on(lose_answer)
-    with pytest.raises(StorageError):
+    with all_answers_lost(proxy), pytest.raises(StorageError):
         lease.commit([], FinishedSync("holder"))
-    proxy.rules.clear()
     following = take(table, clock, "next")
     with pytest.raises(LeaseLost):  # a renewal that had to wait its turn
         lease.commit([])
@@ -278,10 +288,8 @@ def test_holder_goes_on_when_the_answer_to_its_second_attempt_was_lost_too(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.on(lose_answer)
-    with pytest.raises(StorageError):
+    with all_answers_lost(proxy), pytest.raises(StorageError):
         lease.commit([])
-    proxy.rules.clear()
     rule = proxy.on(lose_answer, kind="write runs", after=1, times=1)
     lease.commit([replacing(RUN)])
     assert (rule.seen, rule.fired) == (3, 1)

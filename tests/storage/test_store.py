@@ -106,7 +106,7 @@ def test_all_runs_are_written_when_they_fill_several_batches(
     store_runs(store, *runs)
     assert {each.mapped.run.id for each in store.runs(1) if each.mapped} == {each.run.id for each in runs}
     batches = [len(request.row_keys) for request in proxy.requests if request.row_keys.count("lease")]
-    # Taking the lease, three batches of runs, releasing it. The first of runs holds the mark in the head, too.
+    # Taking the lease, three batches of runs, releasing it. The first also marks the head.
     assert batches[-5:] == [1, 100, 100, 54, 1]
 
 
@@ -210,44 +210,44 @@ def test_previous_generation_stays_and_older_ones_go(store: CatalogStore, runs_c
     assert "published-crashed-body-0000" not in [each["RowKey"] for each in runs_client.list_entities()]
 
 
+@pytest.mark.parametrize(
+    "altered", [{"data00": b"other"}, {"data00": "text"}, {"data01": b"more"}, {"data00": 7}, None]
+)
 @pytest.mark.parametrize("kind", ["body", "digests"])
 def test_damage_is_noticed_when_a_part_is_missing_or_altered(
-    store: CatalogStore, runs_client: TableClient, kind: str
+    store: CatalogStore, runs_client: TableClient, kind: str, altered: dict[str, object] | None
 ) -> None:
     head = publish(store, digests={b"i" * 16: b"d" * 16})
     read = store.body if kind == "body" else store.digests
     key = {"PartitionKey": "1", "RowKey": f"published-{head.generation}-{kind}-0000"}
-    for altered in ({"data00": b"other"}, {"data00": "text"}, {"data01": b"more"}, {"data00": 7}):
+    if altered is None:
+        runs_client.delete_entity("1", key["RowKey"])
+    else:
         runs_client.update_entity({**key, **altered}, UpdateMode.MERGE)
-        with pytest.raises(StateDamaged):
-            read(1, head)
-    runs_client.delete_entity("1", key["RowKey"])
     with pytest.raises(StateDamaged):
         read(1, head)
 
 
 @pytest.mark.parametrize(
-    ("altered", "writing"),
+    "altered",
     [
-        ({"format": 2}, "unknown"),
-        ({"format": "1"}, "unknown"),
-        ({"body_parts": "1"}, "unknown"),
-        ({"tag": 7}, "unknown"),
-        ({"runs": 1.5}, "unknown"),
-        ({"generation": ""}, "unknown"),
-        ({"generation": "", "writing": "s1"}, "s1"),
+        {"format": 2},
+        {"format": "1"},
+        {"body_parts": "1"},
+        {"tag": 7},
+        {"runs": 1.5},
+        {"generation": ""},
+        {"generation": "", "writing": "s1"},
     ],
 )
 def test_head_counts_as_never_published_when_another_hand_or_version_wrote_it(
-    store: CatalogStore, runs_client: TableClient, altered: dict[str, object], writing: str
+    store: CatalogStore, runs_client: TableClient, altered: dict[str, object]
 ) -> None:
     publish(store)
     runs_client.update_entity({"PartitionKey": "1", "RowKey": "published", **altered}, UpdateMode.MERGE)
     head = store.head(1)
     assert head
     assert (head.generation, head.synced_at) == ("", None)
-    assert head.writing in {writing, ""}  # an empty one is as good: there is no generation
-    assert not head.generation
 
 
 @pytest.mark.parametrize("synced_at", ["yesterday", "2026-03-01T12:00:00", "", 7])
@@ -269,7 +269,7 @@ def test_head_names_the_sync_that_writes_until_it_publishes(store: CatalogStore)
     put(writer, make_mapped())
     marked = store.head(1)
     assert marked
-    assert marked.writing
+    assert marked.writing.startswith("sync")
     assert replace(marked, writing="") == before
     writer.publish(before, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, counts=True)
     after = store.head(1)
