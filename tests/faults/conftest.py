@@ -16,7 +16,13 @@ from tests.faults.promise import Stored
 from tests.faults.stage import Stage
 from tests.table_proxy import TableProxy
 
-REPOSITORY = Path(__file__).parents[2]
+_REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def settings(settings: dict[str, str]) -> dict[str, str]:
+    """The settings, without stale answers: callers see that a sync failed."""
+    return {**settings, "SYNC_STALE_IF_ERROR_SECONDS": "0"}
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def host_here(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iter
     """The functions over HTTP in this process, as fresh as in a new one: they start in no time."""
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    with Host(REPOSITORY) as host:
+    with Host(_REPOSITORY) as host:
         yield host
 
 

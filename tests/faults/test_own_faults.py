@@ -387,17 +387,15 @@ TEN_MINUTES = timedelta(minutes=10)
 
 def at_clock(stage: Stage, shelf: Catalog, shift: timedelta) -> Answering:
     """Make the connector of a process whose clock goes wrong by so much."""
-
-    def now() -> datetime:
-        return datetime.now(UTC) + shift
-
-    return connect(Outbox(), {**stage.settings, "EDX_CATALOG_IDS": str(shelf.id)}, now=now).answering
+    settings = {**stage.settings, "EDX_CATALOG_IDS": str(shelf.id)}
+    return connect(Outbox(), settings, now=lambda: datetime.now(UTC) + shift).answering
 
 
 def ask_here(answering: Answering, cache_control: str) -> tuple[str, int, Any]:
     """Ask a connector in this process, and return tag, age in seconds and body."""
     question = Question(None, None, parse_freshness(cache_control))
-    reader = Reader(lambda _tag: False, takes_gzip=False)
-    answer = asyncio.run(answering.answer(question, reader, Origin("http"), Deadline.after(60)))
+    answer = asyncio.run(
+        answering.answer(question, Reader(takes_gzip=False), Origin("http"), Deadline.after(60))
+    )
     assert answer.body is not None
     return answer.tag, answer.age_s, json.loads(answer.body)

@@ -357,7 +357,8 @@ def test_odd_course_runs_are_healed_when_the_published_state_is_not_trusted(
     else:
         assert_shows(scene.read(), runs_of(shelf))
         assert_shows(scene.sync(), runs_of(shelf))
-        connect(Outbox(), scene.stage.settings).syncer.sync(shelf.id, Origin("operator"), rebuild=True)
+        connector = connect(Outbox(), scene.stage.settings)
+        connector.syncer.sync(shelf.id, Origin("operator"), rebuild=True)
     scene.assert_heals()
 
 
