@@ -43,6 +43,7 @@ class StoredState:
         else:
             self.digests = trusted
         self.published_digests: Mapping[bytes, bytes] | None = published
+        self._began_empty = not self.digests  # a pull changes them
 
     def _published_digests(self) -> dict[bytes, bytes] | None:
         if self.head is None or not self.head.generation:
@@ -69,7 +70,7 @@ class StoredState:
     def was_never_published(self) -> bool:
         """Tell whether no sync of this catalog has ever published, so that its first one is no change."""
         if self.head is None:
-            return not self.digests
+            return self._began_empty
         return not self.head.generation and self.head.writing != "unknown"
 
     @cached_property
