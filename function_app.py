@@ -1,28 +1,39 @@
 """The triggers: each parses what comes in, calls one use case and answers. HTTP statuses are decided here."""
 
-import asyncio
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from threading import Lock
+from typing import Final
 
 import azure.functions as func
 
-from shared import wiring
-from shared.api.contract import accepts_gzip, answer_headers, matches, parse_question
-from shared.domain.published import unpack
+from shared.api.access import Access
+from shared.api.contract import (
+    accepts_gzip,
+    answer_headers,
+    matches,
+    next_link,
+    parse_changes_question,
+    parse_question,
+)
+from shared.deadline import Deadline
 from shared.errors import (
     BadRequest,
     ConnectorError,
-    EdxUnavailable,
     Forbidden,
     NotFound,
     Unauthenticated,
     log_unexpected,
 )
-from shared.sync.sync import Caller
+from shared.serving.answering import Reader
+from shared.serving.outbox import Outbox
+from shared.serving.rounds import ROUND_S
+from shared.settings import TIME_BUDGET_MAX_S
+from shared.sync.run import Origin
+from shared.wiring import Connector, connect, connect_access
 
 logger = logging.getLogger(__name__)
 
@@ -38,75 +49,138 @@ STATUSES: Final[dict[type[ConnectorError], int]] = {
 """The status of each kind of error; a kind that is not here has that of the kind it belongs to."""
 
 
+class _Process:
+    """What this process keeps between invocations; each part is built when a call first needs it."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+        self._lock = Lock()
+        self._access: Access | None = None
+        self._connector: Connector | None = None
+
+    def access(self) -> Access:
+        with self._lock:
+            self._access = self._access or connect_access(self.outbox)
+            return self._access
+
+    def connector(self) -> Connector:
+        with self._lock:
+            self._connector = self._connector or connect(self.outbox)
+            return self._connector
+
+
+_process = _Process()
+
+
 @app.function_name("course_runs")
 @app.route(route="ExternalLinks/edXCourseruns", methods=["GET"])
 async def course_runs(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Bring the catalogue up to date and return it, to an administrator who comes through API Management."""
+    return await _answered(lambda: _course_runs(req, context))
+
+
+async def _course_runs(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    deadline = Deadline.after(TIME_BUDGET_MAX_S)
     header = req.headers.get
-    try:
-        access = wiring.access()
-        access.check_subscription(header("Ocp-Apim-Subscription-Key"))
-        await asyncio.to_thread(access.check_admin, header("Authorization"))
-        question = parse_question(req.url, req.params, header("Cache-Control"))
-        answer = await wiring.catalogue().answer(
-            question,
-            lambda tag: matches(header("If-None-Match"), tag),
-            Caller("http", context.invocation_id),
-            _attach(context),
-        )
-    except ConnectorError as error:
-        return _error(error)
-    except Exception as error:  # noqa: BLE001 - nobody gets a stack trace, nor a text that may hold anything
-        log_unexpected(logger, error)
-        return _error(ConnectorError("The connector failed unexpectedly. What was stored before is intact."))
-    headers = answer_headers(answer.tag, answer.age_s)
-    if answer.packed is None:
-        return func.HttpResponse(status_code=304, headers=headers)
-    if accepts_gzip(header("Accept-Encoding")):
+    await _check_access(req)
+    question = parse_question(req.url, req.params, header("Cache-Control"))
+    reader = Reader(
+        lambda tag: matches(header("If-None-Match"), tag), accepts_gzip(header("Accept-Encoding"))
+    )
+    origin = Origin("http", context.invocation_id)
+    answer = await _process.connector().answering.answer(question, reader, origin, deadline)
+    headers = answer_headers(answer.tag, answer.age_s, answer.cache_status) | _retry_after(answer.retry_at)
+    if answer.is_gzip:
         headers["Content-Encoding"] = "gzip"
-        body = answer.packed
-    else:
-        body = await asyncio.to_thread(unpack, answer.packed)
-    return func.HttpResponse(body, status_code=200, headers=headers, mimetype="application/json")
+    # The host says text/plain of a 304 that does not say what it is.
+    return func.HttpResponse(
+        answer.body,
+        status_code=304 if answer.body is None else 200,
+        headers=headers,
+        mimetype="application/json",
+    )
+
+
+@app.function_name("course_run_changes")
+@app.route(route="ExternalLinks/edXCourseruns/changes", methods=["GET"])
+async def course_run_changes(req: func.HttpRequest) -> func.HttpResponse:
+    """Return the history of what callers were shown, to an administrator; never calls edX."""
+    return await _answered(lambda: _course_run_changes(req))
+
+
+async def _course_run_changes(req: func.HttpRequest) -> func.HttpResponse:
+    deadline = Deadline.after(TIME_BUDGET_MAX_S)
+    await _check_access(req)
+    question = parse_changes_question(req.url, req.params)
+    page = await _process.connector().changes.read(question, deadline)
+    headers = {"Cache-Control": "private, no-cache"}
+    if page.cursor is not None:
+        headers["Link"] = next_link(question, page.cursor)
+    return func.HttpResponse(
+        json.dumps(page.entries, ensure_ascii=False), headers=headers, mimetype="application/json"
+    )
 
 
 @app.function_name("sync_course_runs")
 @app.timer_trigger(arg_name="timer", schedule="%SYNC_SCHEDULE%", run_on_startup=False, use_monitor=True)
-def sync_course_runs(timer: func.TimerRequest, context: func.Context) -> None:
+async def sync_course_runs(timer: func.TimerRequest, context: func.Context) -> None:
     """Sync every catalog; a failure fails the invocation, so that the platform marks it."""
+    _process.outbox.flush()
+    deadline = Deadline.after(ROUND_S)
     if timer.past_due:
         logger.warning("The timer is past due; syncing now")
-    wiring.catalogue().sync_all(Caller("timer", context.invocation_id), _attach(context))
+    try:
+        rounds = _process.connector().rounds
+        await rounds.sync_all(Origin("timer", context.invocation_id), deadline, logger.info)
+    finally:
+        _process.outbox.flush()
 
 
 @app.function_name("health")
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the worker hands it in
     """Tell probes that the app runs; depends on nothing."""
+    _process.outbox.flush()
     return func.HttpResponse('"healthy"', mimetype="application/json")
 
 
-def _attach(context: func.Context) -> Callable[[], None]:
-    def attach() -> None:
-        local = cast(Any, context.thread_local_storage)  # an instance, though typed as the class
-        local.invocation_id = context.invocation_id
-
-    return attach
+async def _check_access(req: func.HttpRequest) -> None:
+    access = _process.access()
+    access.check_subscription(req.headers.get("Ocp-Apim-Subscription-Key"))
+    await access.check_admin(req.headers.get("Authorization"))
 
 
-def _error(error: ConnectorError) -> func.HttpResponse:
+async def _answered(answer: Callable[[], Awaitable[func.HttpResponse]]) -> func.HttpResponse:
+    """Answer a request, whatever happens; log in this invocation what syncs had to say."""
+    _process.outbox.flush()
+    try:
+        return await answer()
+    except ConnectorError as error:
+        return _failed(error)
+    except Exception as error:  # noqa: BLE001 - nobody gets a stack trace, nor a text that may hold anything
+        log_unexpected(logger, error)
+        return _failed(ConnectorError("The connector failed unexpectedly. What was stored before is intact."))
+    finally:
+        _process.outbox.flush()
+
+
+def _failed(error: ConnectorError) -> func.HttpResponse:
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     if status == STATUSES[ConnectorError]:
         logger.error("%s", error.message)
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store"} | _retry_after(error.retry_at)
     if isinstance(error, Unauthenticated) and error.challenge:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, EdxUnavailable) and error.retry_at:
-        seconds = (error.retry_at - datetime.now(UTC)).total_seconds()
-        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     return func.HttpResponse(
         json.dumps(error.message, ensure_ascii=False),
         status_code=status,
         headers=headers,
         mimetype="application/json",
     )
+
+
+def _retry_after(moment: datetime | None) -> dict[str, str]:
+    if moment is None:
+        return {}
+    seconds = (moment - datetime.now(UTC)).total_seconds()
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -14,6 +14,9 @@ param resourceToken string
 @description('The Application Insights component to report to.')
 param applicationInsightsName string
 
+@description('The Log Analytics workspace that takes the logs of the vault and of storage.')
+param workspaceName string
+
 @description('Object id of whoever deploys and operates. Empty: nobody.')
 param operatorPrincipalId string
 
@@ -39,8 +42,11 @@ param syncFreshForSeconds int
 @description('A sync that would withdraw more than this share of a catalog withdraws nothing and fails.')
 param syncMaxWithdrawPercent int
 
-@description('How many seconds a sync inside an HTTP request may take.')
+@description('How many seconds a caller waits for a sync.')
 param syncTimeBudgetSeconds int
+
+@description('How many seconds old an answer may be when a sync fails.')
+param syncStaleIfErrorSeconds int
 
 @description('The exact `iss` of administrators\' tokens.')
 param adminJwtIssuer string
@@ -81,7 +87,7 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' 
 resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' = {
   // checkov:skip=CKV_AZURE_35: The app is in no virtual network and has no fixed addresses that could be allowed.
   // checkov:skip=CKV_AZURE_59: The same. Shared keys are off, so a role is what lets anyone in.
-  // checkov:skip=CKV_AZURE_206: Three zones; edX can give the data again, so a second region buys nothing.
+  // checkov:skip=CKV_AZURE_206: Three zones; docs/backup.md tells how to keep a copy of what edX cannot give again.
   // checkov:skip=CKV_AZURE_43: The check cannot see that the token is 13 lower-case letters and digits.
   name: 'st${resourceToken}'
   location: location
@@ -119,6 +125,11 @@ resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' = {
         publicAccess: 'None'
       }
     }
+  }
+
+  resource tables 'tableServices' = {
+    name: 'default'
+    properties: {}
   }
 }
 
@@ -275,6 +286,7 @@ resource functionApp 'Microsoft.Web/sites@2024-11-01' = {
         { name: 'SYNC_SCHEDULE', value: syncSchedule }
         { name: 'SYNC_FRESH_FOR_SECONDS', value: string(syncFreshForSeconds) }
         { name: 'SYNC_MAX_WITHDRAW_PERCENT', value: string(syncMaxWithdrawPercent) }
+        { name: 'SYNC_STALE_IF_ERROR_SECONDS', value: string(syncStaleIfErrorSeconds) }
         { name: 'SYNC_TIME_BUDGET_SECONDS', value: string(syncTimeBudgetSeconds) }
         { name: 'TABLES_ENDPOINT', value: storage.properties.primaryEndpoints.table }
         { name: 'TABLES_PREFIX', value: 'EdX' }
@@ -289,6 +301,8 @@ resource functionApp 'Microsoft.Web/sites@2024-11-01' = {
         { name: 'AzureWebJobsStorage__accountName', value: storage.name }
         { name: 'AzureWebJobsStorage__credential', value: 'managedidentity' }
         { name: 'AzureWebJobsStorage__clientId', value: identity.properties.clientId }
+        // Else the host answers `/` with a page of its own.
+        { name: 'AzureWebJobsDisableHomepage', value: 'true' }
         { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: applicationInsights.properties.ConnectionString }
         { name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING', value: 'ClientId=${identity.properties.clientId};Authorization=AAD' }
         // Which identity azure-identity uses for the tables.
@@ -346,6 +360,62 @@ resource scmCredentials 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@
   name: 'scm'
   properties: {
     allow: false
+  }
+}
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existing = {
+  name: workspaceName
+}
+
+// Who read or wrote a secret.
+resource vaultLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'to-log-analytics'
+  scope: keyVault
+  properties: {
+    workspaceId: workspace.id
+    logAnalyticsDestinationType: 'Dedicated'
+    logs: [
+      {
+        category: 'AuditEvent'
+        enabled: true
+      }
+    ]
+  }
+}
+
+// Who wrote or deleted entities. Reads are left out: they are many, and would be most of the cost of the logs.
+resource tableLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'to-log-analytics'
+  scope: storage::tables
+  properties: {
+    workspaceId: workspace.id
+    logAnalyticsDestinationType: 'Dedicated'
+    logs: [
+      {
+        category: 'StorageWrite'
+        enabled: true
+      }
+      {
+        category: 'StorageDelete'
+        enabled: true
+      }
+    ]
+  }
+}
+
+// The host renews its locks all day, so of blobs only deletions.
+resource blobLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'to-log-analytics'
+  scope: storage::blobs
+  properties: {
+    workspaceId: workspace.id
+    logAnalyticsDestinationType: 'Dedicated'
+    logs: [
+      {
+        category: 'StorageDelete'
+        enabled: true
+      }
+    ]
   }
 }
 

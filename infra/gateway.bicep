@@ -14,6 +14,12 @@ param resourceToken string
 @description('The Application Insights component to report to.')
 param applicationInsightsName string
 
+@description('The Log Analytics workspace that takes the log of requests.')
+param workspaceName string
+
+@description('The Key Vault that holds the function key.')
+param keyVaultName string
+
 @description('Where the function app answers, without a slash at the end.')
 param functionAppUrl string
 
@@ -22,7 +28,6 @@ param functionAppUrl string
   'BasicV2'
   'StandardV2'
   'Developer'
-  'Consumption'
 ])
 param skuName string
 
@@ -34,6 +39,9 @@ param publisherName string
 
 @description('Origins of the browser clients, separated by commas.')
 param corsOrigins string
+
+@description('For how many seconds after a sync a request is answered from storage.')
+param syncFreshForSeconds int
 
 @description('The exact `iss` of administrators\' tokens.')
 param adminJwtIssuer string
@@ -50,14 +58,13 @@ param adminRoleClaim string
 @description('The role that makes a caller an administrator.')
 param adminRole string
 
-@description('Whether the named value function-key has its value; only infra/hooks/postdeploy.sh gives it one.')
-param holdsFunctionKey bool
+// Ids of Azure's built-in roles, the same in every tenant.
+var roles = {
+  keyVaultSecretsUser: '4633458b-17de-408a-b874-0445c86b69e6'
+  monitoringMetricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb'
+}
 
-var isConsumption = skuName == 'Consumption'
-
-var monitoringMetricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
-
-// What the policy calls {{name}}.
+// What the policy calls {{name}}; function-key is apart, because it comes from the vault.
 var namedValues = [
   {
     name: 'admin-jwt-issuer'
@@ -72,23 +79,91 @@ var namedValues = [
     value: adminOpenIdConfigUrl
   }
   {
+    // Percent-encoded, like the next: the policy decodes them, and no character of theirs can break its XML.
     name: 'admin-role-claim'
-    value: adminRoleClaim
+    value: uriComponent(adminRoleClaim)
   }
   {
     name: 'admin-role'
-    value: adminRole
+    value: uriComponent(adminRole)
   }
   {
-    // The longest that the tier (30 s) or the function app's front end (230 s) lets a request last.
-    name: 'backend-timeout-seconds'
-    value: isConsumption ? '30' : '230'
+    name: 'function-app-url'
+    value: functionAppUrl
+  }
+  {
+    name: 'sync-fresh-for-seconds'
+    value: string(syncFreshForSeconds)
   }
 ]
 
-// The policy file is whole and well formed as it stands; only its one origin gives way to the list.
-var origins = join(split(replace(corsOrigins, ' ', ''), ','), '</origin><origin>')
+// A browser sends an origin without a slash at its end. The policy file is whole and well formed as it stands;
+// only its one origin gives way to the list.
+var trimmedOrigins = map(split(corsOrigins, ','), origin => trim(origin))
+var bareOrigins = map(trimmedOrigins, origin => endsWith(origin, '/') ? substring(origin, 0, length(origin) - 1) : origin)
+var origins = join(filter(bareOrigins, origin => !empty(origin)), '</origin><origin>')
 var policyXml = replace(loadTextContent('api-policy.xml'), 'https://cors-origins.invalid', origins)
+
+// A subscription key in an address would be readable in the logs.
+var maskedRequest = {
+  dataMasking: {
+    queryParams: [
+      {
+        value: 'subscription-key'
+        mode: 'Mask'
+      }
+    ]
+  }
+}
+
+resource keyVault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
+  name: keyVaultName
+}
+
+// The vault holds the truth about the function key, so that any machine can deploy this at any time:
+// infra/hooks/postdeploy.sh writes the key, and a deployment makes the placeholder only when there is no secret.
+// The named value below cannot be made before the secret is there, nor the policy before the named value.
+@onlyIfNotExists()
+resource functionKeyInVault 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
+  // checkov:skip=CKV_AZURE_41: A date would stop every call on that day; docs/operations.md tells how to rotate it.
+  parent: keyVault
+  name: 'function-key'
+  properties: {
+    value: 'set-by-the-postdeploy-hook'
+    contentType: 'The key with which API Management calls the function app'
+  }
+}
+
+// Made before the service, whose creation takes minutes: by then its roles are known everywhere.
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
+  name: 'id-apim-${resourceToken}'
+  location: location
+  tags: tags
+}
+
+resource functionKeyRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(functionKeyInVault.id, identity.id, roles.keyVaultSecretsUser)
+  scope: functionKeyInVault
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyVaultSecretsUser)
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+  }
+}
+
+resource applicationInsights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: applicationInsightsName
+}
+
+resource telemetryRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(applicationInsights.id, identity.id, roles.monitoringMetricsPublisher)
+  scope: applicationInsights
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.monitoringMetricsPublisher)
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+  }
+}
 
 resource service 'Microsoft.ApiManagement/service@2024-05-01' = {
   // checkov:skip=CKV_AZURE_107: The backend is reached over the internet and admits only who has its key.
@@ -98,15 +173,22 @@ resource service 'Microsoft.ApiManagement/service@2024-05-01' = {
   tags: tags
   sku: {
     name: skuName
-    capacity: isConsumption ? 0 : 1
+    capacity: 1
   }
   identity: {
-    type: 'SystemAssigned'
+    type: 'UserAssigned'
+    userAssignedIdentities: {
+      '${identity.id}': {}
+    }
   }
   properties: {
     publisherEmail: publisherEmail
     publisherName: publisherName
   }
+  dependsOn: [
+    functionKeyRole
+    telemetryRole
+  ]
 }
 
 resource namedValue 'Microsoft.ApiManagement/service/namedValues@2024-05-01' = [for item in namedValues: {
@@ -118,15 +200,18 @@ resource namedValue 'Microsoft.ApiManagement/service/namedValues@2024-05-01' = [
   }
 }]
 
-// A placeholder, because the policy cannot be stored before every name in it exists. Left out once the hook
-// has put the real key there, so that another deployment does not undo that.
-resource functionKey 'Microsoft.ApiManagement/service/namedValues@2024-05-01' = if (!holdsFunctionKey) {
+// Refers to the secret without a version: API Management reads the newest, by itself every four hours and at once
+// when infra/hooks/postdeploy.sh asks it to.
+resource functionKey 'Microsoft.ApiManagement/service/namedValues@2024-05-01' = {
   parent: service
   name: 'function-key'
   properties: {
     displayName: 'function-key'
     secret: true
-    value: 'set-by-the-postdeploy-hook'
+    keyVault: {
+      secretIdentifier: '${keyVault.properties.vaultUri}secrets/${functionKeyInVault.name}'
+      identityClientId: identity.properties.clientId
+    }
   }
 }
 
@@ -135,14 +220,13 @@ resource api 'Microsoft.ApiManagement/service/apis@2024-05-01' = {
   name: 'edx-contents'
   properties: {
     displayName: 'edX Contents API'
-    // The operation's path is the documented one already: an API path would come before it.
+    // The operations' paths are the documented ones already: an API path would come before them.
     path: ''
     protocols: [
       'https'
     ]
     format: 'openapi+json'
     value: loadTextContent('../openapi.json')
-    serviceUrl: functionAppUrl
     subscriptionRequired: true
     subscriptionKeyParameterNames: {
       header: 'Ocp-Apim-Subscription-Key'
@@ -191,20 +275,6 @@ resource subscription 'Microsoft.ApiManagement/service/subscriptions@2024-05-01'
   }
 }
 
-resource applicationInsights 'Microsoft.Insights/components@2020-02-02' existing = {
-  name: applicationInsightsName
-}
-
-resource telemetryRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(applicationInsights.id, service.id, monitoringMetricsPublisher)
-  scope: applicationInsights
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', monitoringMetricsPublisher)
-    principalId: service.identity.principalId
-    principalType: 'ServicePrincipal'
-  }
-}
-
 resource logger 'Microsoft.ApiManagement/service/loggers@2024-05-01' = {
   parent: service
   name: 'application-insights'
@@ -213,12 +283,9 @@ resource logger 'Microsoft.ApiManagement/service/loggers@2024-05-01' = {
     resourceId: applicationInsights.id
     credentials: {
       connectionString: applicationInsights.properties.ConnectionString
-      identityClientId: 'SystemAssigned'
+      identityClientId: identity.properties.clientId
     }
   }
-  dependsOn: [
-    telemetryRole
-  ]
 }
 
 // Requests and failures with the trace id that the function logs too; no headers and no bodies, so no keys or tokens.
@@ -234,8 +301,65 @@ resource diagnostic 'Microsoft.ApiManagement/service/diagnostics@2024-05-01' = {
       samplingType: 'fixed'
       percentage: 100
     }
+    frontend: {
+      request: maskedRequest
+    }
+    backend: {
+      request: maskedRequest
+    }
   }
 }
 
+// The log of requests in the workspace: what the function answered beside what the caller got.
+resource azureMonitor 'Microsoft.ApiManagement/service/loggers@2024-05-01' = {
+  parent: service
+  name: 'azuremonitor'
+  properties: {
+    loggerType: 'azureMonitor'
+    isBuffered: true
+  }
+}
+
+resource azureMonitorDiagnostic 'Microsoft.ApiManagement/service/diagnostics@2024-05-01' = {
+  parent: service
+  name: 'azuremonitor'
+  properties: {
+    loggerId: azureMonitor.id
+    verbosity: 'information'
+    sampling: {
+      samplingType: 'fixed'
+      percentage: 100
+    }
+    frontend: {
+      request: maskedRequest
+    }
+    backend: {
+      request: maskedRequest
+    }
+  }
+}
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existing = {
+  name: workspaceName
+}
+
+resource gatewayLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'to-log-analytics'
+  scope: service
+  properties: {
+    workspaceId: workspace.id
+    logAnalyticsDestinationType: 'Dedicated'
+    logs: [
+      {
+        category: 'GatewayLogs'
+        enabled: true
+      }
+    ]
+  }
+  dependsOn: [
+    azureMonitorDiagnostic
+  ]
+}
+
 output serviceName string = service.name
-output courseRunsUrl string = '${service.properties.gatewayUrl}/ExternalLinks/edXCourseruns'
+output gatewayUrl string = service.properties.gatewayUrl

@@ -1,11 +1,13 @@
 #!/bin/sh
-# Lints this folder with the checkov and shellcheck that are on the PATH: no findings, or each exception with its
-# reason beside it (checkov:skip). The real compiler, `az bicep build --file infra/main.bicep`, comes on top where
-# it can be had.
+# Lints this folder and the workflows with the checkov, shellcheck, actionlint and node that are on the PATH: no
+# findings, or each exception with its reason beside it (checkov:skip). The real compiler, `az bicep build --file
+# infra/main.bicep`, comes on top where it can be had (.github/workflows/ci.yml).
 set -eu
 cd "$(dirname "$0")"
 
 shellcheck --external-sources --source-path=SCRIPTDIR ./*.sh hooks/*.sh
+actionlint -no-color ../.github/workflows/*.yml
+node lint/queries.cjs
 report=$(checkov --directory . --framework bicep --skip-download --quiet --compact) || {
     echo "$report"
     exit 1

@@ -34,13 +34,22 @@ param edxCatalogIds string = ''
 @minValue(1)
 param modularCreditHours int = 30
 
-@description('When the timer syncs: NCRONTAB, six fields, UTC.')
+@description('When the timer syncs: NCRONTAB, six fields, UTC. Off the full hour, when edX\'s catalogs move most.')
 @minLength(11)
-param syncSchedule string = '0 0 * * * *'
+param syncSchedule string = '0 7 * * * *'
 
 @description('For how many seconds after a sync a request is answered from storage.')
 @minValue(0)
 param syncFreshForSeconds int = 900
+
+@description('How many seconds old an answer may be when a sync fails. 0: never an old one.')
+@minValue(0)
+param syncStaleIfErrorSeconds int = 86400
+
+@description('How many seconds a caller waits for a sync. The platform ends a request after 230.')
+@minValue(1)
+@maxValue(220)
+param syncTimeBudgetSeconds int = 200
 
 @description('A sync that would withdraw more than this share of a catalog withdraws nothing and fails.')
 @minValue(0)
@@ -71,12 +80,11 @@ param adminRoleClaim string = 'roles'
 @minLength(1)
 param adminRole string = 'LumiNUS.Admin'
 
-@description('Tier of API Management. Consumption ends a request after 30 s, so a sync inside one gets 20 s.')
+@description('Tier of API Management: BasicV2 and Developer for trials, StandardV2 for production.')
 @allowed([
   'BasicV2'
   'StandardV2'
   'Developer'
-  'Consumption'
 ])
 param apimSku string = 'BasicV2'
 
@@ -92,11 +100,11 @@ param apimPublisherName string = 'LumiNUS'
 @minLength(1)
 param corsOrigins string = 'https://luminus.nus.edu.sg'
 
-@description('Who is told when a sync failed or none succeeded for too long.')
+@description('Who gets the alerts by e-mail.')
 @minLength(1)
 param alertEmail string
 
-@description('Hours without a successful sync after which an alert is raised.')
+@description('Age of a catalog\'s last good sync, in hours, at which an alert is raised. Longer than the schedule\'s gaps.')
 @allowed([
   1
   2
@@ -109,8 +117,9 @@ param alertEmail string
 ])
 param alertHoursWithoutSync int = 4
 
-@description('Whether API Management holds the function key already (infra/hooks/postdeploy.sh says so).')
-param gatewayHasFunctionKey bool = false
+@description('Logs that the workspace takes a day, in GB. Above that nothing is logged, and alerts see nothing.')
+@minValue(1)
+param logDailyCapGb int = 1
 
 var resourceToken = uniqueString(subscription().id, environmentName, location)
 var tags = {
@@ -130,8 +139,7 @@ module monitoring 'monitoring.bicep' = {
     location: location
     tags: tags
     resourceToken: resourceToken
-    alertEmail: alertEmail
-    alertHoursWithoutSync: alertHoursWithoutSync
+    logDailyCapGb: logDailyCapGb
   }
 }
 
@@ -143,6 +151,7 @@ module app 'app.bicep' = {
     tags: tags
     resourceToken: resourceToken
     applicationInsightsName: monitoring.outputs.applicationInsightsName
+    workspaceName: monitoring.outputs.workspaceName
     operatorPrincipalId: operatorPrincipalId
     edxClientId: edxClientId
     edxClientSecret: edxClientSecret
@@ -150,9 +159,9 @@ module app 'app.bicep' = {
     modularCreditHours: modularCreditHours
     syncSchedule: syncSchedule
     syncFreshForSeconds: syncFreshForSeconds
+    syncStaleIfErrorSeconds: syncStaleIfErrorSeconds
+    syncTimeBudgetSeconds: syncTimeBudgetSeconds
     syncMaxWithdrawPercent: syncMaxWithdrawPercent
-    // The rest of the gateway's 30 s is for starting a cold instance and for the answer.
-    syncTimeBudgetSeconds: apimSku == 'Consumption' ? 20 : 200
     adminJwtIssuer: adminJwtIssuer
     adminJwtAudience: adminJwtAudience
     adminJwksUrl: adminJwksUrl
@@ -169,25 +178,79 @@ module gateway 'gateway.bicep' = {
     tags: tags
     resourceToken: resourceToken
     applicationInsightsName: monitoring.outputs.applicationInsightsName
+    workspaceName: monitoring.outputs.workspaceName
+    keyVaultName: app.outputs.keyVaultName
     functionAppUrl: app.outputs.functionAppUrl
     skuName: apimSku
     publisherEmail: apimPublisherEmail
     publisherName: apimPublisherName
     corsOrigins: corsOrigins
+    syncFreshForSeconds: syncFreshForSeconds
     adminJwtIssuer: adminJwtIssuer
     adminJwtAudience: adminJwtAudience
     adminOpenIdConfigUrl: adminOpenIdConfigUrl
     adminRoleClaim: adminRoleClaim
     adminRole: adminRole
-    holdsFunctionKey: gatewayHasFunctionKey
   }
 }
 
-// azd keeps outputs in the environment, where the hooks and `azd env get-values` find them.
+module alerts 'alerts.bicep' = {
+  name: 'alerts'
+  scope: rg
+  params: {
+    location: location
+    tags: tags
+    resourceToken: resourceToken
+    applicationInsightsName: monitoring.outputs.applicationInsightsName
+    workspaceName: monitoring.outputs.workspaceName
+    functionAppUrl: app.outputs.functionAppUrl
+    alertEmail: alertEmail
+    alertHoursWithoutSync: alertHoursWithoutSync
+  }
+}
+
+module workbook 'workbook.bicep' = {
+  name: 'workbook'
+  scope: rg
+  params: {
+    location: location
+    tags: tags
+    workspaceName: monitoring.outputs.workspaceName
+  }
+}
+
+// azd keeps outputs in the environment, where the hooks and `azd env get-value` find them.
 output AZURE_RESOURCE_GROUP string = rg.name
 output AZURE_FUNCTION_APP_NAME string = app.outputs.functionAppName
 output AZURE_KEY_VAULT_NAME string = app.outputs.keyVaultName
 output AZURE_API_MANAGEMENT_NAME string = gateway.outputs.serviceName
 output AZURE_LOG_ANALYTICS_WORKSPACE_ID string = monitoring.outputs.workspaceCustomerId
 output TABLES_ENDPOINT string = app.outputs.tablesEndpoint
-output COURSE_RUNS_URL string = gateway.outputs.courseRunsUrl
+output FUNCTION_APP_URL string = app.outputs.functionAppUrl
+output COURSE_RUNS_URL string = '${gateway.outputs.gatewayUrl}/ExternalLinks/edXCourseruns'
+
+// What was deployed, under the names that main.parameters.json reads: `azd env refresh` brings them to a machine
+// that has never deployed, so that its next deployment undoes nothing. The secret comes as a reference to the
+// vault, which azd follows: from the first deployment on the vault holds the truth.
+output EDX_CLIENT_ID string = edxClientId
+output EDX_CLIENT_SECRET string = 'akvs://${subscription().subscriptionId}/${app.outputs.keyVaultName}/edx-client-secret'
+output EDX_CATALOG_IDS string = edxCatalogIds
+output MODULAR_CREDIT_HOURS string = string(modularCreditHours)
+output SYNC_SCHEDULE string = syncSchedule
+output SYNC_FRESH_FOR_SECONDS string = string(syncFreshForSeconds)
+output SYNC_STALE_IF_ERROR_SECONDS string = string(syncStaleIfErrorSeconds)
+output SYNC_TIME_BUDGET_SECONDS string = string(syncTimeBudgetSeconds)
+output SYNC_MAX_WITHDRAW_PERCENT string = string(syncMaxWithdrawPercent)
+output ADMIN_JWT_ISSUER string = adminJwtIssuer
+output ADMIN_JWT_AUDIENCE string = adminJwtAudience
+output ADMIN_JWKS_URL string = adminJwksUrl
+output ADMIN_OPENID_CONFIG_URL string = adminOpenIdConfigUrl
+output ADMIN_ROLE_CLAIM string = adminRoleClaim
+output ADMIN_ROLE string = adminRole
+output APIM_SKU string = apimSku
+output APIM_PUBLISHER_EMAIL string = apimPublisherEmail
+output APIM_PUBLISHER_NAME string = apimPublisherName
+output CORS_ORIGINS string = corsOrigins
+output ALERT_EMAIL string = alertEmail
+output ALERT_HOURS_WITHOUT_SYNC string = string(alertHoursWithoutSync)
+output LOG_DAILY_CAP_GB string = string(logDailyCapGb)

@@ -1,26 +1,79 @@
 #!/bin/sh
-# Prints the deployed app's settings, secrets included, as shell commands, so that the command line on this
-# machine works with the app's settings on the app's data:
-#     eval "$(infra/operator-env.sh)"
+# Prints the deployed app's settings, secrets included, as shell commands, so that the command line on this machine
+# works with the app's settings on the app's data:
+#     eval "$(infra/operator-env.sh || echo false)"
+# Everything is collected first. When anything is missing, the commands empty all our names and end with `false`:
+# the `eval` fails, and no later command works on the sandbox, or on what an earlier `eval` left in the shell.
 set -eu
 
-eval "$(azd env get-values)"
-settings=$(az functionapp config appsettings list --resource-group "$AZURE_RESOURCE_GROUP" \
-    --name "$AZURE_FUNCTION_APP_NAME" --query "[].[name, value]" --output tsv)
+# All settings of shared/settings.py, and those that an app cannot do without.
+names="EDX_API_URL EDX_TOKEN_URL EDX_CLIENT_ID EDX_CLIENT_SECRET EDX_CATALOG_IDS EDX_PAGE_SIZE EDX_CONCURRENCY
+EDX_ENROLLMENT_URL MODULAR_CREDIT_HOURS SYNC_SCHEDULE SYNC_FRESH_FOR_SECONDS SYNC_STALE_IF_ERROR_SECONDS
+SYNC_MAX_WITHDRAW_PERCENT SYNC_TIME_BUDGET_SECONDS TABLES_CONNECTION_STRING TABLES_ENDPOINT TABLES_PREFIX
+APIM_SUBSCRIPTION_KEYS ADMIN_JWT_ISSUER ADMIN_JWT_AUDIENCE ADMIN_JWKS_URL ADMIN_ROLE_CLAIM ADMIN_ROLE"
+required="EDX_CLIENT_ID EDX_CLIENT_SECRET SYNC_SCHEDULE TABLES_ENDPOINT APIM_SUBSCRIPTION_KEYS ADMIN_JWT_ISSUER
+ADMIN_JWT_AUDIENCE ADMIN_JWKS_URL"
 
-echo "$settings" | while IFS="$(printf '\t')" read -r name value; do
-    case $name in
-        EDX_* | MODULAR_* | SYNC_* | TABLES_* | APIM_* | ADMIN_*) ;;
-        *) continue ;; # the platform's
-    esac
+commands=
+print_commands() {
+    if [ -z "$commands" ]; then
+        for name in $names; do
+            echo "export $name="
+        done
+        echo false
+    else
+        printf '%s' "$commands"
+    fi
+}
+trap print_commands EXIT
+trap 'exit 1' HUP INT TERM
+
+fail() {
+    echo "operator-env.sh: $1" >&2
+    exit 1
+}
+
+. "$(dirname "$0")/hooks/lib.sh"
+
+tab=$(printf '\t')
+return=$(printf '\r')
+
+# setting NAME: sets `value` to the app's value of it, empty when there is none.
+setting() {
+    value=
+    while IFS= read -r line; do
+        case $line in
+            "$1$tab"*) value=${line#*"$tab"} value=${value%"$return"} ;;
+        esac
+    done <<EOF
+$settings
+EOF
+}
+
+from_azd AZURE_SUBSCRIPTION_ID AZURE_RESOURCE_GROUP AZURE_FUNCTION_APP_NAME AZURE_KEY_VAULT_NAME ||
+    fail "the azd environment does not know the deployed app. Select one (azd env select) and run: azd env refresh"
+settings=$(az functionapp config appsettings list --resource-group "$AZURE_RESOURCE_GROUP" \
+    --name "$AZURE_FUNCTION_APP_NAME" --query "[].[name, value]" --output tsv) ||
+    fail "az cannot read the settings of $AZURE_FUNCTION_APP_NAME. Run az login; you need the role Website Contributor on it"
+
+collected=
+for name in $names; do
+    setting "$name"
     case $value in
         @Microsoft.KeyVault*)
             secret=${value##*/secrets/}
-            value=$(az keyvault secret show --vault-name "$AZURE_KEY_VAULT_NAME" --name "${secret%%[/)]*}" \
-                --query value --output tsv </dev/null)
+            secret=${secret%%[/)]*}
+            value=$(az keyvault secret show --vault-name "$AZURE_KEY_VAULT_NAME" --name "$secret" \
+                --query value --output tsv) ||
+                fail "az cannot read the secret $secret of $AZURE_KEY_VAULT_NAME. You need the role Key Vault Secrets User on it"
+            value=${value%"$return"}
             ;;
     esac
-    printf "export %s='%s'\n" "$name" "$(printf '%s' "$value" | sed "s/'/'\\\\''/g")"
+    case " $(echo "$required" | tr '\n' ' ') " in
+        *" $name "*) [ -n "$value" ] || fail "the app has no value for $name" ;;
+    esac
+    quoted=$(printf '%s' "$value" | sed "s/'/'\\\\''/g")
+    collected="${collected}export $name='$quoted'
+"
 done
-# A local.settings.json fills in what is not set; the sandbox's connection string must not come from there.
-echo "export TABLES_CONNECTION_STRING="
+commands=$collected

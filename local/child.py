@@ -39,7 +39,6 @@ class Child:
         command: what to run.
         environment: the whole environment of the child; ours when None.
         directory: where it runs.
-        echo: called with each line of output, from another thread.
     """
 
     def __init__(
@@ -48,10 +47,9 @@ class Child:
         *,
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
-        echo: Callable[[str], None] | None = None,
     ) -> None:
         self.lines: list[str] = []
-        self._echo = echo
+        self._echo: Callable[[str], None] | None = None
         self._changed = threading.Condition()
         self._finished = False
         self._process = subprocess.Popen(  # noqa: S603 - the command is ours
@@ -72,6 +70,13 @@ class Child:
     def pid(self) -> int:
         """The process id of the child's session; the command and all that it starts are below it."""
         return self._process.pid
+
+    def echo(self, line_to: Callable[[str], None]) -> None:
+        """Call a function with each line so far and, from another thread, with each that follows."""
+        with self._changed:
+            for line in self.lines:
+                line_to(line)
+            self._echo = line_to
 
     def wait_for(self, pattern: str, timeout_s: float, start: int = 0) -> re.Match[str]:
         """Return the first match of a regular expression in the output, from line `start` on.
@@ -140,8 +145,8 @@ class Child:
             with self._changed:
                 self.lines.append(text)
                 self._changed.notify_all()
-            if self._echo:
-                self._echo(text)
+                if self._echo:
+                    self._echo(text)
         with self._changed:
             self._finished = True
             self._changed.notify_all()

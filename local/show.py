@@ -14,6 +14,7 @@ from rich.table import Table
 from shared.domain.course_run import Rejection
 from shared.domain.sync_report import SyncReport
 
+_WIDE = 80  # columns of a console
 _RUNS_SHOWN = 12
 _REJECTIONS_SHOWN = 10
 _COUNTS = ("courses", "runs", "created", "changed", "unchanged", "withdrawn", "rejected")
@@ -51,11 +52,15 @@ def step(text: str, detail: Callable[[], str] = str) -> Iterator[None]:
 def show_reports(reports: Sequence[SyncReport]) -> None:
     """Show what each sync did, with the reason of each rejection."""
     table = _table("What the sync did")
-    table.add_column("catalog")
-    for name in (*_COUNTS, "seconds"):
-        table.add_column(_HEADINGS.get(name, name), justify="right")
+    # A narrow console has no room for columns of zeros.
+    wide = console.width >= _WIDE
+    shown = [name for name in _COUNTS if wide or any(getattr(report, name) for report in reports)]
+    for name in ("catalog", *shown, "seconds"):
+        table.add_column(
+            _HEADINGS.get(name, name), justify="left" if name == "catalog" else "right", no_wrap=True
+        )
     for report in reports:
-        counts = (f"{getattr(report, name):,}" for name in _COUNTS)
+        counts = (f"{getattr(report, name):,}" for name in shown)
         table.add_row(f"{_MARKS[report.outcome]} {report.catalog_id}", *counts, f"{report.seconds:.1f}")
     console.print()
     console.print(table, "")
@@ -89,12 +94,12 @@ def _show_rejections(reports: Sequence[SyncReport]) -> None:
 
 def show_runs(runs: Iterable[Mapping[str, Any]], title: str) -> None:
     """Show the first of some course runs, as the contract has them."""
-    columns = _RUN_COLUMNS if console.width >= _WIDE else _NARROW_RUN_COLUMNS
+    headings = next(names for width, names in _RUN_HEADINGS.items() if console.width >= width)
     table = _table(title)
-    for heading, (_, justify) in columns.items():
-        table.add_column(heading, justify=justify, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify=_RUN_COLUMNS[heading][1], no_wrap=True, overflow="fold")
     for run in islice(runs, _RUNS_SHOWN):
-        table.add_row(*(escape(text(run)) for text, _ in columns.values()))
+        table.add_row(*(escape(_RUN_COLUMNS[heading][0](run)) for heading in headings))
     console.print()
     console.print(table)
 
@@ -122,8 +127,11 @@ _RUN_COLUMNS: dict[str, tuple[Callable[[Mapping[str, Any]], str], Literal["left"
     "USD": (_field("price"), "right"),
     "MC": (_field("modularCredit"), "right"),
 }
-_WIDE = 105  # a console with fewer columns has no room for the dates
-_NARROW_RUN_COLUMNS = {name: _RUN_COLUMNS[name] for name in _RUN_COLUMNS if name not in ("start", "end")}
+_RUN_HEADINGS: dict[int, tuple[str, ...]] = {  # by the least width of a console that has room for them
+    105: tuple(_RUN_COLUMNS),
+    _WIDE: tuple(name for name in _RUN_COLUMNS if name not in ("start", "end")),
+    0: ("course run", "type", "USD", "MC"),
+}
 
 
 def _table(title: str) -> Table:

@@ -6,36 +6,37 @@ sandbox, Azurite and a functions host; only `sync`, with settings that name the 
 
 import argparse
 import os
+import secrets
 import shutil
 import signal
-import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import requests
 from rich.markup import escape
 
-from local.azurite import Azurite, ensure_installed
+from local.azurite import Azurite, InstallFailed, ensure_installed, own_folder
 from local.child import Child, ChildFailed
+from local.host.cors import cors_options
 from local.host.process import FunctionFailed, HostProcess
+from local.ports import NoFreePort, first_free_port
 from local.sandbox import Sandbox
 from local.sandbox.content import sample_catalogs
-from local.sandbox.tokens import ROLE
 from local.show import console, show_reports, show_runs, step
+from local.target import SUBSCRIPTION_KEY, is_real_run, names_real_edx, on_sandbox
+from local.welcome import welcome, write_settings
 from shared.domain.sync_report import SyncReport
 from shared.errors import ConnectorError
-from shared.setting_values import is_loopback
-from shared.settings import connector_settings
+from shared.settings import connector_settings, unknown_settings
 from shared.settings_file import with_settings_file
 from shared.storage.tables import Tables, open_tables
 
 _REPOSITORY = Path(__file__).parents[1]
-_EXAMPLE = _REPOSITORY / "local.settings.example.json"
-_SUBSCRIPTION_KEY = "local-subscription-key"
 _ROUTE = "/ExternalLinks/edXCourseruns"
 _TIMER = "sync_course_runs"
 _NEVER = {"SYNC_SCHEDULE": "0 0 0 1 1 *"}  # once a year: during `sync` the timer fires when we say so
@@ -45,6 +46,12 @@ _TOKEN_LIFETIME_S = 12 * 3600
 
 class StackFailed(Exception):
     """The main job did not succeed; the message says why."""
+
+
+_FAILURES = (
+    *(StackFailed, FunctionFailed, ChildFailed, InstallFailed, NoFreePort, ConnectorError),
+    requests.RequestException,
+)
 
 
 def main() -> None:
@@ -61,18 +68,21 @@ def main() -> None:
         "--data", type=Path, default=_REPOSITORY / ".azurite", help="where Azurite keeps its data"
     )
     arguments = parser.parse_args()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a console without UTF-8 has no ✓
     # Like Ctrl-C: what we started is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         settings = with_settings_file(arguments.settings)
+        _warn_of(unknown_settings(settings), settings)
         # Data apart, so that both can run at once.
         if arguments.command == "start":
-            start(settings, arguments.data / "start")
-        elif names_real_edx(settings):
+            start(settings, arguments.data / "start", cors_options(arguments.settings))
+        elif is_real_run(settings):
             sync_real(settings)
         else:
             sync_sandbox(settings, arguments.data / "sync")
-    except (StackFailed, FunctionFailed, ChildFailed, ConnectorError, requests.RequestException) as error:
+    except _FAILURES as error:
         console.print(f"[bold red]Failed:[/] {escape(str(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
@@ -80,10 +90,11 @@ def main() -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def names_real_edx(settings: Mapping[str, str]) -> bool:
-    """Tell whether settings mean the real edX; when they say nothing about edX, they do not."""
-    url = settings.get("EDX_API_URL") or ("https://api.edx.org" if settings.get("EDX_CLIENT_ID") else "")
-    return bool(url) and not is_loopback(url)
+def _warn_of(unknown: Sequence[str], settings: Mapping[str, str]) -> None:
+    for sentence in unknown:
+        console.print(f"[yellow]Warning:[/] {escape(sentence)}", soft_wrap=True)
+    if unknown and names_real_edx(settings):
+        console.print("Correct or remove unknown settings to run on the real edX.")
 
 
 def sync_real(settings: Mapping[str, str]) -> None:
@@ -109,11 +120,11 @@ def sync_sandbox(settings: Mapping[str, str], data: Path) -> None:
     ensure_installed()
     with ExitStack() as stack:
         with step("Start Azurite"):
-            azurite = stack.enter_context(Azurite(location=data))
+            azurite = stack.enter_context(Azurite(location=stack.enter_context(own_folder(data))))
         with step("Start the edX sandbox"):
-            sandbox = stack.enter_context(_sandbox())
+            sandbox = stack.enter_context(made_up_edx())
         with step("Start the functions"):
-            settings = {**_on_sandbox(settings, sandbox, azurite), **_NEVER}
+            settings = {**on_sandbox(settings, sandbox, azurite), **_NEVER}
             host = stack.enter_context(HostProcess(settings))
         failure = _fire(host, lambda: f"{len(sandbox.requests)} requests to the sandbox")
         _report(_tables(settings), began, failure)
@@ -122,69 +133,52 @@ def sync_sandbox(settings: Mapping[str, str], data: Path) -> None:
     show_runs(runs, f"First of the {len(runs)} course runs answered")
 
 
-def start(settings: Mapping[str, str], data: Path) -> None:
-    """Keep the functions running on the sandbox edX until Ctrl-C."""
+def start(settings: Mapping[str, str], data: Path, cors: Sequence[str]) -> None:
+    """Keep the functions running on the sandbox edX until Ctrl-C.
+
+    Args:
+        settings: of the connector.
+        data: the folder for Azurite, when no other process uses it.
+        cors: options of `func start` and `python -m local.host` for cross-origin requests.
+    """
     console.print("[bold]Sandbox run:[/] a made-up edX and Azurite, both on this machine.")
     core_tools = shutil.which("func")
     port = first_free_port(7071)
     ensure_installed()
     with ExitStack() as stack:
+        folder = stack.enter_context(own_folder(data))
         with step("Start Azurite"):
             azurite = stack.enter_context(
-                Azurite(first_free_port(10002), data, everything=core_tools is not None)
+                Azurite(first_free_port(10002), folder, everything=core_tools is not None)
             )
         with step("Start the edX sandbox"):
-            sandbox = stack.enter_context(_sandbox(first_free_port(8400)))
-        settings = _on_sandbox(settings, sandbox, azurite)
+            sandbox = stack.enter_context(made_up_edx(first_free_port(8400)))
+        settings = on_sandbox(settings, sandbox, azurite)
         with step(f"Start the functions with {core_tools or 'the host stand-in'}"):
             if core_tools:
-                host = _core_tools(core_tools, port, settings, azurite)
+                host = _core_tools(core_tools, port, settings, azurite, cors)
             else:
-                host = HostProcess(settings, port=port, echo=print).child
+                host = HostProcess(settings, port=port, cors=cors).child
             stack.callback(host.stop)
-        print(
-            f"\nAsk for the catalogue as an administrator:\n\n"
-            f"curl -H 'Ocp-Apim-Subscription-Key: {_SUBSCRIPTION_KEY}' "
-            f"-H 'Authorization: Bearer {sandbox.mint(lifetime_s=_TOKEN_LIFETIME_S)}' "
-            f"http://127.0.0.1:{port}{_ROUTE}\n\nCtrl-C stops everything.\n",
-            flush=True,
-        )
+        host.echo(print)  # after the step, whose line is drawn anew all the time
+        write_settings(folder / "settings.sh", settings)
+        headers = _admin_headers(sandbox.mint(lifetime_s=_TOKEN_LIFETIME_S))
+        url = f"http://127.0.0.1:{port}{_ROUTE}"
+        print(welcome(url, headers, sandbox.url, folder / "settings.sh"), flush=True)
         raise StackFailed(f"The functions host ended by itself with exit code {host.wait()}")
 
 
-def first_free_port(preferred: int) -> int:
-    """Return a loopback port, or the next one above it on which nothing listens."""
-    for port in range(preferred, preferred + 100):
-        try:
-            with socket.create_server(("127.0.0.1", port)):
-                return port
-        except OSError:
-            continue
-    raise StackFailed(f"No port from {preferred} to {preferred + 99} is free")
-
-
-def _sandbox(port: int = 0) -> Sandbox:
+def made_up_edx(port: int = 0) -> Sandbox:
+    """Return a sandbox with the sample, for a run of its own."""
     # The sample hangs on the time; of one day it is the same, so that a second sync finds nothing changed.
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return Sandbox(sample_catalogs(midnight), port=port)
+    # A client of its own, so that a throttling which an earlier sandbox played is not remembered for it.
+    return Sandbox(sample_catalogs(midnight), port=port, client_id=f"sandbox-{secrets.token_hex(4)}")
 
 
-def _on_sandbox(settings: Mapping[str, str], sandbox: Sandbox, azurite: Azurite) -> dict[str, str]:
-    """Point settings at our own servers; those that mean another edX give way to the example's."""
-    chosen = settings if is_loopback(settings.get("EDX_API_URL", "")) else {}
-    return {
-        **with_settings_file(_EXAMPLE, {}),
-        **chosen,
-        **sandbox.settings(),
-        "TABLES_CONNECTION_STRING": azurite.connection_string,
-        "TABLES_ENDPOINT": "",
-        "APIM_SUBSCRIPTION_KEYS": _SUBSCRIPTION_KEY,
-        "ADMIN_ROLE_CLAIM": "roles",
-        "ADMIN_ROLE": ROLE,
-    }
-
-
-def _core_tools(func: str, port: int, settings: Mapping[str, str], azurite: Azurite) -> Child:
+def _core_tools(
+    func: str, port: int, settings: Mapping[str, str], azurite: Azurite, cors: Sequence[str]
+) -> Child:
     """Run `func start`; what its environment sets wins over local.settings.json there too."""
     python = Path(sys.executable).parent
     environment = {
@@ -195,7 +189,9 @@ def _core_tools(func: str, port: int, settings: Mapping[str, str], azurite: Azur
         "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
     }
     host = Child(
-        [func, "start", "--port", str(port)], environment=environment, directory=_REPOSITORY, echo=print
+        [func, "start", "--port", str(port), *cors],
+        environment=environment,
+        directory=_REPOSITORY,
     )
     host.wait_until_ready(r"course_runs: \[GET\]", _START_TIMEOUT_S)
     return host
@@ -228,16 +224,16 @@ def _report(tables: Tables, began: datetime, failure: FunctionFailed | None) -> 
     return reports
 
 
+def _admin_headers(token: str) -> dict[str, str]:
+    return {"Ocp-Apim-Subscription-Key": SUBSCRIPTION_KEY, "Authorization": f"Bearer {token}"}
+
+
 def _call_as_admin(url: str, token: str) -> list[dict[str, Any]]:
     with requests.Session() as session:
         session.trust_env = False  # a .netrc would replace the token
         answer = session.get(
             url + _ROUTE,
-            headers={
-                "Ocp-Apim-Subscription-Key": _SUBSCRIPTION_KEY,
-                "Authorization": f"Bearer {token}",
-                "Cache-Control": "only-if-cached",  # the timer has synced
-            },
+            headers={**_admin_headers(token), "Cache-Control": "only-if-cached"},  # the timer has synced
             timeout=60,
         )
     if answer.status_code != requests.codes.ok:

@@ -1,75 +1,113 @@
-"""Builds the connector from its settings, once in a process: the one place that knows all the parts.
+"""Builds the connector: the one place that knows all the parts, each of which a caller may hand in instead.
 
-The access check has settings of its own and is built first: nobody learns of another setting that is
-missing before the request has passed it.
+The access check has settings of its own and is built apart: nobody learns of another setting that is missing
+before the request has passed it.
 """
 
-from collections.abc import Callable
-from threading import RLock
-from typing import Generic, TypeVar
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import NamedTuple
 
-from shared.api.access import Access, SigningKeys
+from shared.api.access import Access
+from shared.api.signing_keys import SigningKeys
 from shared.edx.client import EdxClient
-from shared.serving.answering import Catalogue
-from shared.settings import ConnectorSettings, access_settings, connector_settings
+from shared.serving.answering import Answering
+from shared.serving.editions import Editions
+from shared.serving.flights import Flights
+from shared.serving.history import ChangesReader
+from shared.serving.outbox import Outbox
+from shared.serving.rounds import Rounds
+from shared.serving.syncing import SharedSyncs
+from shared.settings import ConnectorSettings, access_settings, connector_settings, setting_warnings
 from shared.storage.tables import Tables, open_tables
+from shared.sync.catalogs import OurCatalogs
 from shared.sync.sync import Syncer
 
-T = TypeVar("T")
+REQUEST_THREADS = 16
+"""Threads for the blocking steps of requests: as many requests as the host sends at once. infra/app.bicep has
+the same number as httpConcurrency (a test compares them)."""
 
 
-class Once(Generic[T]):
-    """Calls a function once and keeps what it returns; unlike `functools.cache` also when threads race."""
+class Connector(NamedTuple):
+    """The parts behind the triggers and the command line."""
 
-    _lock = RLock()  # one for all: what is built builds others
-
-    def __init__(self, build: Callable[[], T]) -> None:
-        self._build = build
-        self._built: list[T] = []
-
-    def __call__(self) -> T:
-        with self._lock:
-            if not self._built:
-                self._built.append(self._build())
-            return self._built[0]
-
-    def cache_clear(self) -> None:
-        """Forget what was returned, so that a test can begin anew."""
-        self._built.clear()
+    settings: ConnectorSettings
+    tables: Tables
+    edx: EdxClient
+    catalogs: OurCatalogs
+    syncer: Syncer
+    answering: Answering
+    changes: ChangesReader
+    rounds: Rounds
 
 
-@Once
-def access() -> Access:
-    """Return the access check. Raises ConfigurationError when a setting of its own is missing."""
-    settings = access_settings()
-    return Access(settings, SigningKeys(settings.jwks_url))
+def connect_access(outbox: Outbox, environment: Mapping[str, str] = os.environ) -> Access:
+    """Return the access check.
+
+    Raises:
+        ConfigurationError: a setting of its own is missing or malformed.
+    """
+    settings = access_settings(environment)
+    return Access(settings, SigningKeys(settings.jwks_url, say=outbox.say))
 
 
-@Once
-def settings() -> ConnectorSettings:
-    """Return all other settings. Raises ConfigurationError when one is missing."""
-    return connector_settings()
+def connect(
+    outbox: Outbox,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    tables: Tables | None = None,
+    edx: EdxClient | None = None,
+    pool: Executor | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Connector:
+    """Return everything but the access check.
 
+    Args:
+        outbox: gets what syncs have to say.
+        environment: holds the settings.
+        tables: by default those that the settings name.
+        edx: by default the API that the settings name.
+        pool: runs the blocking steps of requests; by default one of `REQUEST_THREADS` threads.
+        now: returns the time (aware, UTC).
+        clock: returns monotonic seconds.
+        sleep: waits for a number of seconds.
 
-@Once
-def tables() -> Tables:
-    """Return what is stored."""
-    return open_tables(settings().storage, settings().edx.client_id)
-
-
-@Once
-def edx() -> EdxClient:
-    """Return the edX client."""
-    return EdxClient(settings().edx)
-
-
-@Once
-def syncer() -> Syncer:
-    """Return the use case of syncing one catalog."""
-    return Syncer(tables(), edx(), settings())
-
-
-@Once
-def catalogue() -> Catalogue:
-    """Return the use cases behind the triggers."""
-    return Catalogue(tables(), syncer(), settings())
+    Raises:
+        ConfigurationError: a setting is missing or malformed.
+    """
+    settings = connector_settings(environment)
+    for warning in setting_warnings(environment):
+        outbox.say(logging.WARNING, warning)
+    tables = tables or open_tables(settings.storage, settings.edx.client_id)
+    edx = edx or EdxClient(settings.edx, clock=clock, now=now)
+    pool = pool or ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")
+    flights = Flights()
+    store = tables.catalogs
+    syncer = Syncer(tables, edx, settings, say=outbox.say, now=now, clock=clock, sleep=sleep)
+    catalogs = OurCatalogs(
+        settings.edx.catalog_ids,
+        tables.account,
+        tables.reports,
+        syncer.sessions,
+        outbox.say,
+        now=now,
+        clock=clock,
+    )
+    syncs = SharedSyncs(syncer, catalogs, store, flights=flights, pool=pool, outbox=outbox)
+    editions = Editions(store, flights=flights, now=now)
+    return Connector(
+        settings,
+        tables,
+        edx,
+        catalogs,
+        syncer,
+        Answering(store, catalogs, syncs, editions, settings.sync, pool=pool, now=now),
+        ChangesReader(tables.history, catalogs, pool=pool),
+        Rounds(store, catalogs, syncs, pool=pool, now=now),
+    )

@@ -50,7 +50,12 @@ class Passed(NamedTuple):
                 return "find old reports"
             return "remove reports" if self.is_batch else "write report"
         if self.is_query:
-            return "find parts" if "published" in self.path else "read runs"
+            subjects = {
+                "published": "find parts",
+                "changes-part": "find old changes",
+                "changes-": "read changes",
+            }
+            return next((kind for part, kind in subjects.items() if part in self.path), "read runs")
         # In a batch the lease comes last; what rides with it says what the batch is for.
         operations = re.findall(r"([A-Z]+) \S+RowKey='(.*?)'", f"{self.method} {self.path}\n{self.body}")
         if not operations:
@@ -58,7 +63,10 @@ class Passed(NamedTuple):
         method, row_key = operations[0]
         if row_key == "lease" and method == "PUT":
             return "let go of lease" if '"owner": ""' in self.body else "take or renew lease"
-        entity = row_key.split("-")[2] if row_key.startswith("published-") else _ENTITIES.get(row_key, "runs")
+        if row_key.startswith("published-"):
+            entity = row_key.split("-")[2]
+        else:
+            entity = "changes" if row_key.startswith("changes-") else _ENTITIES.get(row_key, "runs")
         return f"{_VERBS[method]} {entity}"
 
 

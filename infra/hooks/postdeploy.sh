@@ -1,34 +1,32 @@
 #!/bin/sh
-# Gives API Management the function key `apim`, making one if there is none. azd runs it after deploying the
-# code, because a Flex Consumption app without code has no keys. To change the key, see docs/operations.md.
-# The key goes from command to command by pipe: an argument could be read in the process list.
+# Gives API Management the function key by way of Key Vault, making one if there is none, and tests that the app
+# answers. azd runs it after deploying the code, because an app without code may have no keys yet.
+# To change the key, run infra/rotate-function-key.sh.
 set -eu
-. "$(dirname "$0")/retry.sh"
+here=$(dirname "$0")
+. "$here/lib.sh"
+. "$here/function-key.sh"
 
-function_keys() {
-    command=$1
-    shift
-    az functionapp function keys "$command" --resource-group "$AZURE_RESOURCE_GROUP" \
-        --name "$AZURE_FUNCTION_APP_NAME" --function-name course_runs "$@"
-}
-
-read_key() {
-    key=$(function_keys list --query apim --output tsv) || return 1
-    if [ -z "$key" ]; then
-        function_keys set --key-name apim --output none || return 1
-        key=$(function_keys list --query apim --output tsv) || return 1
+copy_key() {
+    read_vault_key || return 1
+    read_app_keys || return 1
+    if [ "$in_vault" = "$gateway1" ] || [ "$in_vault" = "$gateway2" ]; then
+        return 0 # an empty secret cannot be, so it is one of the app's keys
     fi
-    [ -n "$key" ]
+    if [ -z "$gateway1$gateway2" ]; then
+        make_app_key gateway1 || return 1
+        read_app_keys || return 1
+    fi
+    write_vault_key "${gateway1:-$gateway2}" || return 1
+    is_first=yes
 }
 
-write_key() {
-    printf '%s' "$key" | az apim nv update --resource-group "$AZURE_RESOURCE_GROUP" \
-        --service-name "$AZURE_API_MANAGEMENT_NAME" --named-value-id function-key --value @- --output none
-}
-
+is_first=
 echo "Giving API Management the function key ..."
-retry read_key
-retry write_key
-# From now on provisioning leaves the named value alone.
-azd env set GATEWAY_HAS_FUNCTION_KEY true
+retry copy_key
+retry refresh_gateway
+"$here/smoke-test.sh"
+if [ "$is_first" ]; then
+    retry "$here/../start-sync.sh" # else callers and the alert for old catalogs would wait for the timer
+fi
 echo "Done. Call $COURSE_RUNS_URL"

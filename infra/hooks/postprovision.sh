@@ -3,22 +3,38 @@
 # azd runs it after provisioning; after regenerating a key run `azd hooks run postprovision`.
 # Keys go from command to command by pipe: an argument could be read in the process list.
 set -eu
-. "$(dirname "$0")/retry.sh"
+. "$(dirname "$0")/lib.sh"
 
-group="/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP/providers"
-service="$group/Microsoft.ApiManagement/service/$AZURE_API_MANAGEMENT_NAME"
-function_app="$group/Microsoft.Web/sites/$AZURE_FUNCTION_APP_NAME"
+service=$(url_of "Microsoft.ApiManagement/service/$AZURE_API_MANAGEMENT_NAME")
+function_app=$(url_of "Microsoft.Web/sites/$AZURE_FUNCTION_APP_NAME")
 
 read_keys() {
-    names=$(az rest --method get --url "$service/products/edx-course-runs/subscriptions?api-version=2024-05-01" \
-        --query "value[?properties.state=='active'].name" --output tsv) || return 1
     keys=
-    for name in $names; do
-        pair=$(az rest --method post --url "$service/subscriptions/$name/listSecrets?api-version=2024-05-01" \
-            --query "join(',', [primaryKey, secondaryKey])" --output tsv) || return 1
-        keys="${keys:+$keys,}$pair"
+    page="$service/products/edx-course-runs/subscriptions?api-version=2024-05-01"
+    while [ -n "$page" ]; do
+        # The first line is the address of the next page, empty on the last one; then one name a line.
+        lines=$(az rest --method get --url "$page" --output tsv \
+            --query "[[nextLink || ''], value[?properties.state=='active'].name][]") || return 1
+        page=
+        first=yes
+        while read -r line; do
+            if [ "$first" ]; then
+                first=
+                page=$line
+            else
+                add_keys_of "$line" || return 1
+            fi
+        done <<EOF
+$lines
+EOF
     done
     [ -n "$keys" ]
+}
+
+add_keys_of() {
+    pair=$(az rest --method post --url "$service/subscriptions/$1/listSecrets?api-version=2024-05-01" \
+        --query "join(',', [primaryKey, secondaryKey])" --output tsv </dev/null) || return 1
+    keys="${keys:+$keys,}$pair"
 }
 
 write_keys() {
@@ -26,7 +42,7 @@ write_keys() {
         --name apim-subscription-keys --content-type APIM_SUBSCRIPTION_KEYS --value @- --output none
 }
 
-# Without this the app would see the new secret within 24 hours only.
+# Without this the app would see a new secret within 24 hours only.
 refresh_references() {
     az rest --method post --output none \
         --url "$function_app/config/configreferences/appsettings/refresh?api-version=2022-03-01"

@@ -10,7 +10,7 @@ import threading
 from errno import EADDRINUSE
 from pathlib import Path
 
-from local.host.cors import Cors, read
+from local.host.cors import Cors, cors_options
 from local.host.host import Host
 from shared.errors import ConfigurationError
 from shared.settings_file import with_settings_file
@@ -43,15 +43,15 @@ def main() -> None:
         help="gives what the environment does not set, and the origins in Host.CORS; need not exist",
     )
     arguments = parser.parse_args()
-    directory = Path.cwd()
     try:
-        os.environ.update(with_settings_file(arguments.settings))
-        origins, credentials = read(arguments.settings)
-        if arguments.cors:
-            origins, credentials = arguments.cors, arguments.cors_credentials
-        cors = Cors(origins, credentials=credentials)
+        environment = with_settings_file(arguments.settings)
+        if not arguments.cors:
+            parser.parse_args(cors_options(arguments.settings), arguments)
+        cors = Cors(arguments.cors or "", credentials=arguments.cors_credentials)
     except (ConfigurationError, ValueError) as error:
         sys.exit(str(error))
+    os.environ.update(environment)
+    directory = Path.cwd()
     _log_to_stdout(directory)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -63,9 +63,13 @@ class Cors:
         }
 
 
-def read(settings_file: Path) -> tuple[str, bool]:
-    """Return the origins and whether they get credentials, as `Host` of a local.settings.json has them."""
-    if not settings_file.is_file():
-        return "", False
-    host = json.loads(settings_file.read_text("utf-8-sig")).get("Host") or {}
-    return str(host.get("CORS") or ""), host.get("CORSCredentials") is True
+def cors_options(settings_file: Path) -> list[str]:
+    """Return the origins in `Host` of a local.settings.json, if any, as options of a host's command line."""
+    host = json.loads(settings_file.read_text("utf-8-sig")).get("Host") if settings_file.is_file() else None
+    if not isinstance(host, dict) or not host.get("CORS"):
+        return []
+    return [
+        "--cors",
+        str(host["CORS"]),
+        *(["--cors-credentials"] if host.get("CORSCredentials") is True else []),
+    ]

@@ -14,12 +14,13 @@ from socketserver import ThreadingTCPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-# The limits of the real host's web server, Kestrel (KestrelServerLimits.cs) and the host's own for bodies.
+# The limits of the real host's web server, Kestrel (KestrelServerLimits.cs).
 _MAX_REQUEST_LINE_BYTES = 8 * 1024
 _MAX_HEADERS_CHARACTERS = 32 * 1024
 _MAX_BODY_BYTES = 30_000_000
 _IDLE_TIMEOUT_S = 130
 _MAX_CHUNK_LINE_BYTES = 8 * 1024
+_MAX_TRAILERS = 100
 
 _BODILESS = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 
@@ -193,9 +194,10 @@ def _read_chunks(stream: BufferedIOBase) -> bytes:
         body += stream.read(size)
         if stream.readline(_MAX_CHUNK_LINE_BYTES) != b"\r\n":
             raise ValueError("a chunk does not end where it said")
-    while stream.readline(_MAX_CHUNK_LINE_BYTES).strip():  # trailers, which the worker does not get
-        pass
-    return bytes(body)
+    for _ in range(_MAX_TRAILERS):  # which the worker does not get
+        if not stream.readline(_MAX_CHUNK_LINE_BYTES).strip():
+            return bytes(body)
+    raise ValueError("too many trailers")
 
 
 def _chunk_size(line: bytes) -> int:

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +29,6 @@ class HostProcess:
         directory: holds function_app.py and host.json.
         port: 0 takes a free one.
         cors: options of `python -m local.host` for cross-origin requests.
-        echo: called with each line that the host logs, from another thread.
     """
 
     def __init__(
@@ -38,13 +37,11 @@ class HostProcess:
         directory: Path = _REPOSITORY,
         port: int = 0,
         cors: Sequence[str] = (),
-        echo: Callable[[str], None] | None = None,
     ) -> None:
         self.child = Child(
             [sys.executable, "-m", "local.host", "--port", str(port), "--settings", os.devnull, *cors],
             environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(_REPOSITORY), **settings},
             directory=directory,
-            echo=echo,
         )
         self.url = self.child.wait_until_ready(r"Listening on (\S+)", _START_TIMEOUT_S)[1]
 

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from local.sandbox.http import CATALOG_API, Body, Reply, Request, text_reply
+from local.sandbox.http import CATALOG_API, Body, Request
 
 USER = "sandbox-user"
 """Whom the sandbox's credentials belong to; a catalog that does not list them as a viewer is 403."""
@@ -158,22 +158,23 @@ class Catalog:
         past = {"upgrade_deadline": "2020-01-01T00:00:00Z", "upgrade_deadline_override": None}
         self._alter_runs(run_key, lambda run: run.update(seats=[{**seat, **past} for seat in run["seats"]]))
 
-    def answer(self, request: Request) -> Reply:
-        """Return the answer to a request for a page of courses."""
+    def page(self, request: Request) -> Body:
+        """Return the page of courses that a request asks for."""
         request = self._capped(request)
         shown = self._shown
-        keys = {course.key for course in _slice(shown.courses, request)} if self.unrenderable else set()
-        if not keys.isdisjoint(self.unrenderable):
-            return text_reply("<h1>Server Error (500)</h1>", 500)  # Django's own page
         name = urlencode(sorted(request.query.items()))
-        return Reply(shown.pages.setdefault(name, Body(lambda: _page(shown.courses, request))))
+        return shown.pages.setdefault(name, Body(lambda: _page(shown.courses, request)))
+
+    def can_render(self, request: Request) -> bool:
+        """Tell whether the page that a request asks for holds only courses that edX can render."""
+        shown = _slice(self._shown.courses, self._capped(request)) if self.unrenderable else ()
+        return {course.key for course in shown}.isdisjoint(self.unrenderable)
 
     def warm(self, limit: int) -> None:
         """Make and compress every page of a walk beforehand, so that a benchmark does not wait for it."""
         for offset in range(0, max(len(self), 1), limit):
             query = {"limit": str(limit), "offset": str(offset)} if offset else {"limit": str(limit)}
-            request = Request("GET", f"{CATALOG_API}/catalogs/{self.id}/courses/", query)
-            _ = self.answer(request).body.gzipped
+            _ = self.page(Request("GET", f"{CATALOG_API}/catalogs/{self.id}/courses/", query)).gzipped
 
     def _capped(self, request: Request) -> Request:
         if self.max_limit is None or request.limit <= self.max_limit:

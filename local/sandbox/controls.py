@@ -45,7 +45,7 @@ CHANGES: Mapping[str, str] = {
     "warm": "so many courses a page: make all pages of a walk now, so that a benchmark does not wait",
 }
 
-_joined = count(1)
+_joined = count(1)  # numbers for the keys of courses that a swap adds
 
 
 class Controlled(Protocol):

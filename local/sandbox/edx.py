@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Lock
 from typing import Protocol
@@ -22,9 +22,10 @@ TOKEN_PATH = "/oauth2/v1/access_token"  # noqa: S105  a path, no secret
 _HOUR_S = 3600
 
 
-class Account(Protocol):
-    """The client that edX knows, and how edX treats it: read at each request."""
+class State(Protocol):
+    """What edX has and knows: its catalogs by id, other users' too, and one client. Read at each request."""
 
+    catalogs: dict[int, Catalog]
     client_id: str
     client_secret: str
     expires_in: object
@@ -33,16 +34,10 @@ class Account(Protocol):
 
 
 class Edx:
-    """edX as one client sees it.
+    """edX as one client sees it."""
 
-    Args:
-        account: that client.
-        catalogs: every catalog by its id, other users' too.
-    """
-
-    def __init__(self, account: Account, catalogs: Mapping[int, Catalog]) -> None:
-        self._account = account
-        self._catalogs = catalogs
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._tokens: dict[str, float] = {}  # and the moment until which each is valid
         self._asked: deque[float] = deque()  # moments of the requests that count for the rate limit
         self._lock = Lock()
@@ -68,9 +63,9 @@ class Edx:
             self._tokens = dict.fromkeys(self._tokens, 0.0)
 
     def _token(self, request: Request) -> Reply:
-        account = self._account
+        state = self._state
         form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
-        if (form.get("client_id"), form.get("client_secret")) != (account.client_id, account.client_secret):
+        if (form.get("client_id"), form.get("client_secret")) != (state.client_id, state.client_secret):
             return json_reply({"error": "invalid_client"}, 401)
         if form.get("grant_type") != "client_credentials":
             return json_reply({"error": "unsupported_grant_type"}, 400)
@@ -79,16 +74,16 @@ class Edx:
                 {"access_token": secrets.token_hex(), "token_type": "Bearer", "expires_in": 180}
             )
         token = f"sandbox-{secrets.token_hex()}"
-        announced = account.expires_in if isinstance(account.expires_in, (int, float)) else 180
-        valid_s = announced if account.token_valid_s is None else account.token_valid_s
+        announced = state.expires_in if isinstance(state.expires_in, (int, float)) else 180
+        valid_s = announced if state.token_valid_s is None else state.token_valid_s
         with self._lock:
             self._tokens[token] = time.monotonic() + valid_s
         return json_reply(
-            {"access_token": token, "expires_in": account.expires_in, "token_type": "JWT", "scope": "read"}
+            {"access_token": token, "expires_in": state.expires_in, "token_type": "JWT", "scope": "read"}
         )
 
     def _list(self, request: Request) -> Reply:
-        mine = [catalog.described() for catalog in self._catalogs.values() if USER in catalog.viewers]
+        mine = [catalog.described() for catalog in self._state.catalogs.values() if USER in catalog.viewers]
         shown = mine[request.offset : request.offset + request.limit]
         return self._refused(request) or json_reply(
             {"count": len(mine), **links(request, len(mine)), "results": shown}
@@ -97,12 +92,16 @@ class Edx:
     def _catalog(self, request: Request, catalog_id: str, courses: str | None) -> Reply:
         if refusal := self._refused(request):
             return refusal
-        catalog = self._catalogs.get(int(catalog_id))
+        catalog = self._state.catalogs.get(int(catalog_id))
         if catalog is None:
             return json_reply({"detail": "No Catalog matches the given query."}, 404)
         if USER not in catalog.viewers:
             return json_reply({"detail": "You do not have permission to perform this action."}, 403)
-        return catalog.answer(request) if courses else json_reply(catalog.described())
+        if not courses:
+            return json_reply(catalog.described())
+        if not catalog.can_render(request):
+            return text_reply("<h1>Server Error (500)</h1>", 500)  # Django's own page
+        return Reply(catalog.page(request))
 
     def _refused(self, request: Request) -> Reply | None:
         """Check what Django REST framework checks first: the token, then the rate limit of its user."""
@@ -125,7 +124,7 @@ class Edx:
 
         There is no Retry-After when the limit was lowered below the requests of the last hour.
         """
-        limit, now = self._account.requests_per_hour, time.monotonic()
+        limit, now = self._state.requests_per_hour, time.monotonic()
         with self._lock:
             while self._asked and self._asked[0] <= now - _HOUR_S:
                 self._asked.popleft()

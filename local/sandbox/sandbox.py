@@ -22,7 +22,7 @@ from local.sandbox.edx import TOKEN_PATH, Edx
 from local.sandbox.faults import EDX, Action, Rule
 from local.sandbox.http import Exchange, Reply, Request, json_reply
 from local.sandbox.log import Log
-from local.sandbox.server import HOST, Door
+from local.sandbox.server import HOST, LoopbackServer
 from local.sandbox.tokens import AUDIENCE, SigningKey, admin_claims, default_key, mint
 
 
@@ -53,27 +53,27 @@ class Sandbox:
         self.client_secret = "sandbox-secret"  # noqa: S105  a sample
         self.rules: list[Rule] = []
         self.signing_key = default_key()
-        self._edx = Edx(self, self.catalogs)
+        self._edx = Edx(self)
         self._log = Log()
         self._lock = RLock()
         self._stopping = Event()
-        self._door = Door(port, self.serve)
+        self._server = LoopbackServer(port, self.serve)
         self._at_start = {name: getattr(self, name) for name in KNOBS}
 
     def __enter__(self) -> Self:
-        self._door.open()
+        self._server.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._door.close(lock=True)
+        self._server.close(for_good=True)
 
     @property
     def url(self) -> str:
         """Base address, which is the issuer of the admin tokens too."""
-        return f"http://{HOST}:{self._door.port}/"
+        return f"http://{HOST}:{self._server.port}/"
 
     @property
     def requests(self) -> list[Request]:
@@ -155,11 +155,11 @@ class Sandbox:
     @contextmanager
     def unreachable(self) -> Iterator[None]:
         """Refuse every connection meanwhile."""
-        self._door.close()
+        self._server.close()
         try:
             yield
         finally:
-            self._door.open()
+            self._server.open()
 
     def serve(self, connection: socket, request: Request) -> bool:
         """Answer one request; return whether the connection can be kept."""

@@ -14,8 +14,8 @@ from local.sandbox.http import Request
 HOST = "127.0.0.1"
 
 
-class Door:
-    """A port that can be closed and opened again.
+class LoopbackServer:
+    """A server on a loopback port that can be closed and opened again.
 
     Args:
         port: 0 takes a free one, once.
@@ -26,22 +26,22 @@ class Door:
     def __init__(self, port: int, serve: Callable[[socket, Request], bool]) -> None:
         self.port = port
         self._serve = serve
-        self._locked = False
+        self._closed_for_good = False
         self._changing = Lock()
         self._listener: _Listener | None = None
 
     def open(self) -> None:
-        """Accept connections; nothing happens when it is open or locked."""
+        """Accept connections; does nothing when it is open, or closed for good."""
         with self._changing:
-            if self._listener is None and not self._locked:
+            if self._listener is None and not self._closed_for_good:
                 self._listener = _Listener(self.port, self._serve)
                 self.port = self._listener.server_port
                 Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True).start()
 
-    def close(self, *, lock: bool = False) -> None:
-        """Cut every connection and accept no more; locked: for good."""
+    def close(self, *, for_good: bool = False) -> None:
+        """Cut every connection and accept no more, until it is opened again or for good."""
         with self._changing:
-            self._locked |= lock
+            self._closed_for_good |= for_good
             listener, self._listener = self._listener, None
         if listener:
             listener.close()

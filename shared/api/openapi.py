@@ -7,24 +7,44 @@ import json
 import sys
 from typing import Any
 
-from shared.domain.course_run import RUN_KEY_MAX, CourseRun
+from shared.api.contract import CHANGES_LIMIT_DEFAULT, CHANGES_LIMIT_MAX
+from shared.api.openapi_schemas import ref, schemas
+from shared.domain.catalog_id import CATALOG_ID_MAX
+from shared.domain.course_run import RUN_KEY_MAX
 
 _JSON = "application/json"
+_TAG = "Course runs"
 _HEADER_TEXT = {"type": "string", "pattern": "^[ -~]*$"}
 
 
 def document() -> dict[str, Any]:
-    """Return the document, in OpenAPI 3.0, which every API Management tier imports."""
+    """Return the document, in OpenAPI 3.0, which every API Management tier imports.
+
+    Its shape follows what client generators make of it: arrays are named schemas, no property is an `enum`
+    (the published contract has none, and a new value must not break the reading of a whole list), and of the
+    two forms of an answer the array comes first, which is the one that some generators take alone.
+    """
     return {
         "openapi": "3.0.3",
         "info": {
             "title": "edX Contents API",
-            "version": "1.0.0",
+            "version": "1.1.0",
             "description": "The internal catalogue of edX course runs. Only LumiNUS admin can call this API.",
+            "license": {"name": "MIT", "url": "https://opensource.org/license/mit"},
         },
-        "paths": {"/ExternalLinks/edXCourseruns": {"get": _operation()}},
+        "servers": [
+            {
+                "url": "https://gateway.example.com",
+                "description": "Stands for the gateway of your API Management service.",
+            }
+        ],
+        "tags": [{"name": _TAG, "description": "The catalogue, and what changed in it."}],
+        "paths": {
+            "/ExternalLinks/edXCourseruns": {"get": _course_runs()},
+            "/ExternalLinks/edXCourseruns/changes": {"get": _changes()},
+        },
         "components": {
-            "schemas": {"CourseRun": _course_run(), "Message": {"type": "string"}},
+            "schemas": schemas(),
             "securitySchemes": {
                 "subscription": {"type": "apiKey", "in": "header", "name": "Ocp-Apim-Subscription-Key"},
                 "administrator": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -34,24 +54,16 @@ def document() -> dict[str, Any]:
     }
 
 
-def _operation() -> dict[str, Any]:
+def _course_runs() -> dict[str, Any]:
     return {
         "operationId": "syncCourseRuns",
+        "tags": [_TAG],
         "summary": "Sync course runs",
-        "description": "Brings the stored catalogue up to date as Cache-Control wishes, and returns it.",
+        "description": "Brings the stored catalogue up to date as Cache-Control wishes, and returns it. When "
+        "that fails, what is stored is returned if it is young enough: Age and Cache-Status say so.",
         "parameters": [
-            _parameter(
-                "query",
-                "catalogId",
-                {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
-                "Only this edX catalog.",
-            ),
-            _parameter(
-                "query",
-                "courserunKey",
-                {"type": "string", "minLength": 1, "maxLength": RUN_KEY_MAX},
-                "That one course run, as a bare object.",
-            ),
+            _CATALOG_ID,
+            _courserun_key("That one course run, as a bare object instead of an array."),
             _parameter(
                 "header",
                 "Cache-Control",
@@ -64,30 +76,77 @@ def _operation() -> dict[str, Any]:
             "200": {
                 "description": "Course runs sorted by courserunKey, or the one that was asked for.",
                 "headers": _answer_headers(),
-                "content": {
-                    _JSON: {
-                        "schema": {
-                            "oneOf": [
-                                {"type": "array", "items": {"$ref": "#/components/schemas/CourseRun"}},
-                                {"$ref": "#/components/schemas/CourseRun"},
-                            ]
-                        }
-                    }
-                },
+                "content": {_JSON: {"schema": {"oneOf": [ref("CourseRuns"), ref("CourseRun")]}}},
             },
             "304": {"description": "If-None-Match matches the ETag.", "headers": _answer_headers()},
-            "400": _failure("A malformed parameter"),
-            "401": _failure(
-                "No or wrong subscription key; no, expired or forged token",
-                {"WWW-Authenticate": _header("string", "Bearer, when it is the token.")},
-            ),
-            "403": _failure("Login user not authorized to perform this action"),
-            "404": _failure("the catalog is not found, or the course run is not found"),
-            "500": _failure(
-                "Anything else; the message says what failed and what is still intact",
-                {"Retry-After": _header("integer", "Seconds; when edX's rate limit is the cause.")},
-            ),
+            **_failures("the catalog is not found, or the course run is not found"),
         },
+    }
+
+
+def _changes() -> dict[str, Any]:
+    return {
+        "operationId": "listCourseRunChanges",
+        "tags": [_TAG],
+        "summary": "List what changed",
+        "description": "The history of what callers were shown, for 90 days. Never calls edX.",
+        "parameters": [
+            _parameter(
+                "query",
+                "since",
+                {"type": "string", "example": "2026-11-24T12:00:00Z"},
+                "Only changes from this moment on (RFC 3339), or from this day on (such as 2026-11-24, UTC).",
+            ),
+            _CATALOG_ID,
+            _courserun_key("Only changes of that course run."),
+            _parameter(
+                "query",
+                "limit",
+                {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": CHANGES_LIMIT_MAX,
+                    "default": CHANGES_LIMIT_DEFAULT,
+                },
+                "The most changes that one answer holds.",
+            ),
+            _parameter(
+                "query",
+                "cursor",
+                {"type": "string"},
+                "Where the page begins: from the Link of an earlier answer.",
+            ),
+        ],
+        "responses": {
+            "200": {
+                "description": "Changes, newest first; an empty array when there are none.",
+                "headers": {
+                    "Cache-Control": _header("string", "private, no-cache"),
+                    "Link": _header(
+                        "string",
+                        'Leads to the changes behind these (RFC 8288, rel="next"), if there are any.',
+                    ),
+                },
+                "content": {_JSON: {"schema": ref("Changes")}},
+            },
+            **_failures("the catalog is not found"),
+        },
+    }
+
+
+def _failures(not_found: str) -> dict[str, Any]:
+    return {
+        "400": _failure("A malformed parameter"),
+        "401": _failure(
+            "No or wrong subscription key; no, expired or forged token",
+            {"WWW-Authenticate": _header("string", "Bearer, when it is the token.")},
+        ),
+        "403": _failure("Login user not authorized to perform this action"),
+        "404": _failure(not_found, {"Retry-After": _RETRY_AFTER}),
+        "500": _failure(
+            "Anything else; the message says what failed and what is still intact",
+            {"Retry-After": _RETRY_AFTER},
+        ),
     }
 
 
@@ -99,11 +158,36 @@ def _header(kind: str, description: str) -> dict[str, Any]:
     return {"schema": {"type": kind}, "description": description}
 
 
+_CATALOG_ID = _parameter(
+    "query",
+    "catalogId",
+    {"type": "integer", "minimum": 1, "maximum": CATALOG_ID_MAX},
+    "Only this edX catalog.",
+)
+_RETRY_AFTER = _header("integer", "Seconds; when it is known when another try makes sense.")
+
+
+def _courserun_key(description: str) -> dict[str, Any]:
+    schema = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": RUN_KEY_MAX,
+        "example": "course-v1:NUSx+A1x+1T2026",
+    }
+    return _parameter("query", "courserunKey", schema, description)
+
+
 def _answer_headers() -> dict[str, Any]:
     return {
         "ETag": _header("string", "Weak; changes if and only if the JSON does."),
         "Age": _header("integer", "Seconds since the end of the oldest sync that the body shows."),
         "Cache-Control": _header("string", "private, no-cache"),
+        "Cache-Status": _header(
+            "string",
+            "RFC 9211: luminus-edx-connector with hit or fwd, and ttl; below 0 the answer is stale, and "
+            "detail says why.",
+        ),
+        "Retry-After": _RETRY_AFTER,
         "Vary": _header("string", "Accept-Encoding"),
     }
 
@@ -111,27 +195,9 @@ def _answer_headers() -> dict[str, Any]:
 def _failure(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "description": description,
-        "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Message"}}},
+        "content": {_JSON: {"schema": ref("Message")}},
     }
     return answer | ({"headers": headers} if headers else {})
-
-
-def _course_run() -> dict[str, Any]:
-    """Return the schema of a course run: an unknown value is left out, never null."""
-    schema = CourseRun.model_json_schema(by_alias=True)
-    properties = {}
-    for name, described in schema["properties"].items():
-        known = [kind for kind in described.pop("anyOf", []) if kind != {"type": "null"}]
-        described.pop("default", None)
-        described.pop("title", None)
-        properties[name] = {**(known[0] if known else {}), **described}
-    return {
-        "type": "object",
-        "description": "A course run; a field whose value is unknown is left out.",
-        "properties": properties,
-        "required": [*schema["required"], "availability"],
-        "additionalProperties": False,
-    }
 
 
 if __name__ == "__main__":

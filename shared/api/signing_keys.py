@@ -8,20 +8,20 @@ import asyncio
 import json
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import RSAAlgorithm
 
 from shared.errors import AccessUnavailable
+from shared.network import USER_AGENT, cut, fault_of, host_of
 
 LIFETIME_S = 300.0
 """Age at which the key set is fetched anew, so that a revoked key stops working."""
@@ -142,31 +142,20 @@ def fetch_keys(url: str) -> Keys:
             return keys
         fault = "holds no key that may sign RS256 tokens"
     # Outside of the except block: what the libraries say may quote what was sent.
-    raise AccessUnavailable(f"The JWKS at {urlsplit(url).netloc} {fault}")
+    raise AccessUnavailable(f"The JWKS at {host_of(url)} {fault}")
 
 
 class _NoJwks(ValueError):
     """What was answered is no JWKS; the text says why and quotes nothing of it."""
 
 
-_FAULTS: Final[dict[type[Exception], str]] = {
-    socket.gaierror: "cannot be found: its host name is unknown",
-    ssl.SSLError: "does not speak TLS as we do",
-    TimeoutError: "did not answer in time",
-    ConnectionRefusedError: "refused the connection",
-    ConnectionError: "broke off the connection",
-    OSError: "cannot be reached",
-}
-"""What is wrong with a JWKS that cannot be fetched, as the end of a sentence; the first that fits counts."""
-
-
 def _fault(error: Exception) -> str:
+    """Say what is wrong with a JWKS that cannot be fetched, as the end of a sentence."""
     if isinstance(error, _NoJwks):
         return str(error)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"cannot be trusted: {error.verify_message}"
-    known = (sentence for kind, sentence in _FAULTS.items() if isinstance(error, kind))
-    return next(known, "answered what is no JWKS")
+    if isinstance(error, OSError):
+        return fault_of(error).problem
+    return "answered what is no JWKS"
 
 
 def _get(url: str) -> bytes:
@@ -181,11 +170,11 @@ def _get(url: str) -> bytes:
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-    headers = {"Accept": "application/json", "User-Agent": "luminus-edx-connector"}
+    headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
     is_over = threading.Event()
     with closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)) as connection:
         connection.connect()
-        deadline = threading.Timer(DEADLINE_S, _hang_up, [connection.sock, is_over])
+        deadline = threading.Timer(DEADLINE_S, _cut, [connection.sock, is_over])
         deadline.start()
         try:
             connection.request("GET", target, headers=headers)
@@ -205,11 +194,9 @@ def _get(url: str) -> bytes:
     return body
 
 
-def _hang_up(connected: socket.socket, is_over: threading.Event) -> None:
+def _cut(connected: socket.socket, is_over: threading.Event) -> None:
     is_over.set()
-    with suppress(OSError):  # the exchange may have ended just now
-        # Not SSLSocket's own, which takes the TLS state away from under the reading thread.
-        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+    cut(connected)
 
 
 def signing_keys(jwks: bytes) -> Keys:

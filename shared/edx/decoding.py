@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from shared.errors import EdxProtocolError
 
 _PLAIN = {"", "identity"}
+_GZIP_BEGINS = b"\x1f"
 _PACKED = {"gzip", "x-gzip", "deflate"}
 
 
@@ -34,6 +35,8 @@ def decoded(chunks: Iterable[bytes], encoding: str, max_bytes: int) -> bytes:
         while packed:
             part, packed = packed, b""
             if is_packed:
+                if unpacker and unpacker.eof and not part.startswith(_GZIP_BEGINS):
+                    break  # padding behind the end
                 if unpacker is None or unpacker.eof:  # gzip may come in several members
                     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip's and zlib's header alike
                 part = unpacker.decompress(part, room + 1)

@@ -22,10 +22,9 @@ from shared.errors import EdxProtocolError
 from shared.network import UNKNOWN_FAULT, Fault, fault_of
 
 EXCHANGE_TIMEOUT_S = 60.0
-"""For a whole exchange: connection, headers and body, however they trickle."""
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
-EXPLANATION_TIMEOUT_S = 5.0
+EXPLANATION_TIMEOUT_S = 2.0
 EXPLANATION_MAX_BYTES = 4 * 1024
 ANSWER_MAX_MIB = 32
 _CHUNK_BYTES = 64 * 1024
@@ -41,9 +40,11 @@ class Exchanges:
 
     Args:
         connections: how many to keep open.
+        timeout_s: the limit of each exchange: connection, headers and body, however they trickle.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, timeout_s: float = EXCHANGE_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
         self._of_thread = threading.local()
         self._under_way: set[Line] = set()
         self._has_ended = False
@@ -60,13 +61,13 @@ class Exchanges:
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request and return the whole answer; a minute is its limit, `deadline` if that is sooner.
+        """Send one request and return the whole answer; `deadline` ends it, too.
 
         Raises:
             NoUsableAnswer: no answer came, or none that is whole.
             EdxProtocolError: the answer is too large.
         """
-        limit_s = min(EXCHANGE_TIMEOUT_S, deadline.left_s())
+        limit_s = min(self._timeout_s, deadline.left_s())
         fault = None
         with self._line() as line, _after(limit_s, line.cut):
             try:
@@ -79,7 +80,7 @@ class Exchanges:
             except (zlib.error, EOFError):
                 fault = _BROKEN_BODY
         if line.is_cut:  # what was cut short may look whole
-            raise NoUsableAnswer(f"did not answer within {limit_s:.0f} s")
+            raise NoUsableAnswer(f"did not answer within {limit_s:g} s")
         if fault:
             raise NoUsableAnswer(fault.problem, is_final=fault.is_final)
         return answer

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from shared.edx.retry import WAITED_AT_MOST_S
 from shared.errors import EdxThrottled
 
-THROTTLE_WAITED_AT_MOST_S = 60
+THROTTLE_WAITED_AT_MOST_S = WAITED_AT_MOST_S
 """A rate limit that lasts longer ends a session at once, with the time to come back."""
 
 

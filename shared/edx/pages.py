@@ -66,7 +66,10 @@ class Pages:
 
     def _ask_ahead(self) -> None:
         for at in islice(self._planned, max(0, self._ahead - len(self._coming))):
-            self._coming[at.position] = self._workers.submit(self._page, at)
+            try:
+                self._coming[at.position] = self._workers.submit(self._page, at)
+            except RuntimeError:  # the threads have ended with their session, as the next page will say
+                return
 
     def _page(self, at: Cursor) -> Page:
         failure = None

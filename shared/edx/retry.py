@@ -8,6 +8,8 @@ from shared.edx.answers import NoUsableAnswer, Throttled
 TRIES = 4
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 8.0
+WAITED_AT_MOST_S = 60
+"""A server that asks for a longer pause is not waited for: the error says when to come back."""
 
 _Result = TypeVar("_Result")
 
@@ -67,7 +69,7 @@ def persist(
             continue
         wait_s = failure.wait_s or random() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (tried - 1))
         is_last = tried == TRIES or failure.is_final or not is_worth_it(failure)
-        if is_last or wait_s >= time.left_s():
+        if is_last or wait_s > WAITED_AT_MOST_S or wait_s >= time.left_s():
             raise GaveUp(failure, tried)
         time.sleep(wait_s)
     raise failure

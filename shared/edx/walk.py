@@ -58,6 +58,7 @@ class CourseWalk:
         self._empty = 0  # pages in a row
         self._stale = 0  # the same, without a course that had not come before
         self._broken_boundaries = 0
+        self._counts: list[int | None] = []  # as each page said
 
     @property
     def is_worth_repeating(self) -> bool:
@@ -72,7 +73,6 @@ class CourseWalk:
 
     def _walk(self, pages: Pages) -> Iterator[list[object]]:
         page = pages.take(self._grid.page_at(0))
-        self.count = page.count
         self.says_empty = page.count == 0 and page.next is None and not page.courses
         pages.plan(self._planned(page))
         before: Page | None = None
@@ -85,7 +85,7 @@ class CourseWalk:
             if following is None:
                 break
             before, page = page, pages.take(following)
-        self._judge(page)
+        self._judge()
 
     def _planned(self, first: Page) -> Iterator[Cursor]:
         """Plan the pages that the first one's count lets us foresee."""
@@ -120,12 +120,16 @@ class CourseWalk:
         return page.courses
 
     def _take_note(self, page: Page, courses: list[object]) -> None:
+        # A page of which nothing could be rendered does not tell the count either.
+        if page.count is not None or courses or not page.courses:
+            self._counts.append(page.count)
+            self.count = self._counts[0]
         identities = {_identity(course) for course in courses}
-        self._stale = 0 if identities - self._seen else self._stale + 1
+        unrendered = [i for i, course in enumerate(page.courses, page.at.position) if course is UNRENDERED]
+        self._stale = 0 if unrendered or identities - self._seen else self._stale + 1
         self._empty = 0 if page.courses else self._empty + 1
         self._seen |= identities
         self._records += len(courses)
-        unrendered = [i for i, course in enumerate(page.courses, page.at.position) if course is UNRENDERED]
         for position in unrendered:
             self._note(f"edX could not render the course at position {position}")
             self._would_repeat = True
@@ -159,15 +163,17 @@ class CourseWalk:
             return self._grid.page_at((page.at.position // stride + 1) * stride)
         return self._grid.page_at(max(page.at.position + 1, _end(page) - 1))
 
-    def _judge(self, last: Page) -> None:
+    def _judge(self) -> None:
         if self._broken_boundaries > BOUNDARIES_NAMED:
             self._note(f"{self._broken_boundaries} pages in all do not overlap with the one before them")
         if self.count is None:
             self._note("edX sent no count")
             return
-        if last.count != self.count:
-            self._note(f"the count changed from {self.count} to {last.count} while the pages were pulled")
-        if self._records + len(self._unrendered) != self.count:
+        if self._counts[-1] != self.count:
+            self._note(
+                f"the count changed from {self.count} to {self._counts[-1]} while the pages were pulled"
+            )
+        if self._records + len(self._unrendered) != self.count and not self._broken_boundaries:
             self._note(f"{self._records} course records came of a count of {self.count}")
 
     def _note(self, problem: str) -> None:

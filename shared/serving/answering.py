@@ -1,414 +1,303 @@
-"""The catalogue as callers see it: which catalogs are ours, how fresh they are, and what an answer shows.
+"""Answers requests for course runs: syncs what is too old for them, then shows the published states.
 
-Syncs what a request finds stale (every catalog once, however many callers wait), then answers from the
-published states alone. Callers wait as coroutines; the blocking steps run in threads.
+Callers wait as coroutines. What they share is done once: see `syncing` and `editions`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from datetime import datetime
+from typing import NamedTuple
 
+from shared.deadline import Deadline
 from shared.domain.catalog_list import CatalogList
 from shared.domain.course_run import course_run_id, rfc3339
-from shared.domain.published import (
-    HOLDS_FOR_EVER,
-    Body,
-    Head,
-    checksum,
-    courserun_key_of,
-    join,
-    line_of,
-    lines,
-    render,
-    run_id_of,
-    served_runs,
-    unpack,
-)
-from shared.domain.query import Freshness, Question
-from shared.domain.sync_report import SyncReport
+from shared.domain.published import Head, checksum, line_of
+from shared.domain.query import Question
 from shared.errors import (
+    CatalogsFailed,
     ConnectorError,
-    EdxUnavailable,
     NotFound,
     StorageError,
     SyncError,
     SyncUnfinished,
 )
-from shared.serving.flights import Flights
-from shared.settings import ConnectorSettings
-from shared.storage.store import StateDamaged
-from shared.storage.tables import Tables
-from shared.sync.sync import Caller, Syncer
+from shared.serving.editions import Edition, Editions
+from shared.serving.flights import in_pool
+from shared.serving.freshness import Forward, Limits, age_s, cache_status
+from shared.serving.syncing import SharedSyncs
+from shared.settings import SyncSettings
+from shared.storage.store import CatalogStore, StateDamaged
+from shared.sync.catalogs import OurCatalogs
+from shared.sync.run import Origin
 
-TIMER_BUDGET_S = 540.0
-"""The timer's sync ends cleanly before the function timeout of ten minutes in host.json."""
+READING_S = 4.0
+"""How much longer a caller waits for storage than for syncs, so that stored data can still be answered."""
 
-_READS = 3  # a reader who meets the swap of a generation reads the new head, then its parts
-_INTACT = "What was stored before is intact."
-_CATALOG_NOT_FOUND = "the catalog is not found"
-_RUN_NOT_FOUND = "the course run is not found"
-
-Attach = Callable[[], None]
-"""Called first in a thread that works for an invocation, so that its log lines belong to it."""
-
-
-class Edition(NamedTuple):
-    """A catalog's body as it is at a moment, and the sync that it shows."""
-
-    catalog_id: int
-    generation: str
-    synced_at: datetime
-    body: Body
+INTACT = "What was stored before is intact."
+CATALOG_NOT_FOUND = "the catalog is not found"
+RUN_NOT_FOUND = "the course run is not found"
 
 
 class Answer(NamedTuple):
-    """What a request is answered: `tag` names the JSON (equal tags, equal JSON), `packed` is it in gzip form.
+    """What a request is answered: `tag` names the JSON (equal tags, equal JSON).
 
-    `packed` is None when the caller has the JSON already. `age_s` is counted from the end of the oldest sync
-    that the JSON shows.
+    Attributes:
+        tag: without quotes.
+        age_s: since the end of the oldest sync that the JSON shows.
+        cache_status: parameters of the header.
+        retry_at: when a sync makes sense again; None when nothing failed or nobody said.
+        body: the JSON; None when the caller has it already.
+        is_gzip: whether the body is in gzip form.
     """
 
     tag: str
     age_s: int
-    packed: bytes | None
+    cache_status: str
+    retry_at: datetime | None = None
+    body: bytes | None = None
+    is_gzip: bool = False
 
 
-class Catalogue:
-    """The use cases behind the triggers: `answer` a request, `sync_all` for the timer."""
+class Reader(NamedTuple):
+    """What the caller can take.
+
+    Attributes:
+        has: tells whether the caller has the JSON of a tag already, so that it need not be read.
+        takes_gzip: whether the body may be in gzip form.
+    """
+
+    has: Callable[[str], bool] = lambda _tag: False
+    takes_gzip: bool = True
+
+
+class _Bringing:
+    """What bringing the catalogs of one request up to date came to."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.heads: dict[int, Head | None] = {}
+        self.forwards: list[Forward] = []
+        self.replaced: list[ConnectorError] = []
+        """Failures instead of which what is stored is answered."""
+
+
+class Answering:
+    """Answers requests. Thread-safe; its methods run in one event loop."""
 
     def __init__(
         self,
-        tables: Tables,
-        syncer: Syncer,
-        settings: ConnectorSettings,
+        store: CatalogStore,
+        catalogs: OurCatalogs,
+        syncs: SharedSyncs,
+        editions: Editions,
+        settings: SyncSettings,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        pool: Executor,
+        now: Callable[[], datetime],
     ) -> None:
-        self._tables = tables
-        self._store = tables.catalogs
-        self._syncer = syncer
+        self._store = store
+        self._catalogs = catalogs
+        self._syncs = syncs
+        self._editions = editions
         self._settings = settings
+        self._pool = pool
         self._now = now
-        self._flights = Flights()
-        self._editions: dict[int, Edition] = {}
-        self._merged: tuple[tuple[tuple[int, str], ...], Body] | None = None
 
-    # The timer and the operator
-
-    def sync_all(self, caller: Caller, attach: Attach) -> None:
-        """Sync every catalog of ours, however fresh.
-
-        Raises:
-            ConnectorError: what stopped one or more of them; the others have been synced all the same.
-        """
-        deadline = time.monotonic() + TIMER_BUDGET_S
-        ids: Sequence[int] = self._settings.edx.catalog_ids
-        if not ids:
-            ids = self._list_catalogs(deadline, caller, attach).result().catalog_ids
-        failures: dict[int, ConnectorError] = {}
-        for catalog_id in _oldest_first(self._heads(ids)):
-            try:
-                self._sync(catalog_id, deadline, caller, attach).result()
-            except ConnectorError as error:
-                failures[catalog_id] = error
-        if failures:
-            raise _combined(failures, asked_for=None)
-
-    # Requests
-
-    async def answer(
-        self, question: Question, has: Callable[[str], bool], caller: Caller, attach: Attach
-    ) -> Answer:
+    async def answer(self, question: Question, reader: Reader, origin: Origin, deadline: Deadline) -> Answer:
         """Bring the catalogs that a request asks about up to date as it wishes, and answer it.
 
         Args:
             question: what the request asks for.
-            has: tells whether the caller has the JSON of a tag already, so that it need not be read.
-            caller: for the report of a sync that this request starts.
-            attach: see `Attach`.
+            reader: what the caller can take.
+            origin: for the report of a sync that this request starts.
+            deadline: until when the platform waits; the caller waits SYNC_TIME_BUDGET_SECONDS within that.
 
         Raises:
             ConnectorError: why there is no answer.
         """
         try:
-            return await self._answer(question, has, caller, attach)
+            return await self._answer(question, reader, origin, deadline.within(self._settings.time_budget_s))
         except StateDamaged:
             raise
         except StorageError as error:
-            raise StorageError(f"{error.message}. {_INTACT}") from error
+            raise StorageError(f"{error.message}. {INTACT}") from error
 
-    async def _answer(
-        self, question: Question, has: Callable[[str], bool], caller: Caller, attach: Attach
-    ) -> Answer:
-        deadline = time.monotonic() + self._settings.sync.time_budget_s
-        fresh = question.freshness
-        ids = await self._ours(question, deadline, caller, attach)
-        heads = await asyncio.to_thread(self._heads, ids)
-        if not fresh.only_if_cached:
-            await self._refresh(question, heads, deadline, caller, attach)
-        for last_try in (False, True):
-            try:
-                return await asyncio.to_thread(self._show, question, heads, has)
-            except StateDamaged as damaged:
-                if last_try:
-                    raise
-                await self._mend(question, damaged, deadline, caller, attach)
-                heads = await asyncio.to_thread(self._heads, ids)
-        raise AssertionError  # the loop returns or raises
+    async def _answer(self, question: Question, reader: Reader, origin: Origin, deadline: Deadline) -> Answer:
+        reading = Deadline(deadline.at_s + READING_S, deadline.clock)
+        bringing = _Bringing(Limits.of(question.freshness, self._settings))
+        ids = await self._ours(question, origin, bringing, deadline, reading)
+        bringing.heads = await in_pool(self._pool, reading, self._heads, ids)
+        await self._refresh(question, origin, bringing, deadline, reading)
+        try:
+            return await self._show(question, reader, bringing, reading)
+        except StateDamaged as damaged:
+            await self._mend(question, damaged, origin, deadline)
+        bringing.heads = await in_pool(self._pool, reading, self._heads, ids)
+        return await self._show(question, reader, bringing, reading)
 
     async def _ours(
-        self, question: Question, deadline: float, caller: Caller, attach: Attach
+        self,
+        question: Question,
+        origin: Origin,
+        bringing: _Bringing,
+        deadline: Deadline,
+        reading: Deadline,
     ) -> Sequence[int]:
         """Return the catalogs that a question is about."""
-        wanted = question.catalog_id
-        ids: Sequence[int] = self._settings.edx.catalog_ids
-        if not ids:
-            known = await asyncio.to_thread(self._tables.account.catalog_list)
-            if known is None or (
-                (wanted is None or wanted not in known.catalog_ids)
-                and not self._is_fresh(known.listed_at, question.freshness)
-            ):
-                known = await self._listed_anew(question.freshness, known, deadline, caller, attach)
-            ids = known.catalog_ids
+        wanted, limits = question.catalog_id, bringing.limits
+        known = await in_pool(self._pool, reading, self._catalogs.known)
+        if known is None and limits.only_if_cached:
+            raise SyncUnfinished("Nothing has been synced yet")
+        is_in_it = known is not None and wanted is not None and wanted in known.catalog_ids
+        if known is None or not (is_in_it or limits.is_fresh(known.listed_at, self._now())):
+            known = await self._listed_anew(question, origin, known, bringing, deadline)
         if wanted is None:
-            return ids
-        if wanted not in ids:
-            raise NotFound(_CATALOG_NOT_FOUND)
+            return known.catalog_ids
+        if wanted not in known.catalog_ids:
+            raise NotFound(CATALOG_NOT_FOUND)
         return (wanted,)
 
     async def _listed_anew(
         self,
-        fresh: Freshness,
+        question: Question,
+        origin: Origin,
         known: CatalogList | None,
-        deadline: float,
-        caller: Caller,
-        attach: Attach,
+        bringing: _Bringing,
+        deadline: Deadline,
     ) -> CatalogList:
-        if fresh.only_if_cached:
-            if known is None:
-                raise SyncUnfinished("Nothing has been synced yet")
-            return known
         try:
-            listed: CatalogList = await self._wait(self._list_catalogs(deadline, caller, attach), deadline)
+            return await self._syncs.list_catalogs(
+                origin, deadline, is_eager=not question.freshness.is_unspoken
+            )
         except ConnectorError as error:
-            if known is not None and self._may_be_stale(known.listed_at, fresh):
+            # The known list cannot tell whether a catalog that it lacks is ours by now.
+            if (
+                known is not None
+                and question.catalog_id is None
+                and bringing.limits.may_replace(error, known.listed_at, self._now())
+            ):
+                bringing.replaced.append(error)
                 return known
-            raise _because("The list of catalogs could not be had from edX", error) from error
-        return listed
+            raise SyncError(
+                f"The list of catalogs could not be had from edX: {error.message}. {INTACT}", error.retry_at
+            ) from error
 
     async def _refresh(
         self,
         question: Question,
-        heads: dict[int, Head | None],
-        deadline: float,
-        caller: Caller,
-        attach: Attach,
+        origin: Origin,
+        bringing: _Bringing,
+        deadline: Deadline,
+        reading: Deadline,
     ) -> None:
-        """Sync the catalogs that are too old for the request, the oldest first, and update their heads."""
-        fresh = question.freshness
-        stale = {
-            catalog_id: head
-            for catalog_id, head in heads.items()
-            if (synced_at := _synced_at(head)) is None or not self._is_fresh(synced_at, fresh)
-        }
-        failures: dict[int, ConnectorError] = {}
-        for catalog_id in _oldest_first(stale):
-            try:
-                await self._wait(self._sync(catalog_id, deadline, caller, attach), deadline)
-            except ConnectorError as error:
-                failures[catalog_id] = error
-        if stale:
-            heads |= await asyncio.to_thread(self._heads, stale)
-        for catalog_id in list(failures):
-            synced_at = _synced_at(heads[catalog_id])
-            # RFC 5861: an error is what would be answered 5xx. A catalog that is gone is none.
-            if (
-                synced_at is not None
-                and not isinstance(failures[catalog_id], NotFound)
-                and self._may_be_stale(synced_at, fresh)
-            ):
-                del failures[catalog_id]
+        """Sync the catalogs that are too old for the request, and read their heads again."""
+        limits, now = bringing.limits, self._now()
+        if limits.only_if_cached:
+            return
+        before = {catalog_id: _synced_at(head) for catalog_id, head in bringing.heads.items()}
+        stale = [each for each, at in before.items() if at is None or not limits.is_fresh(at, now)]
+        if not stale:
+            return
+        failures = await self._syncs.sync_in_turn(
+            stale, origin, deadline, is_eager=not question.freshness.is_unspoken, waits_to_the_end=True
+        )
+        bringing.heads |= await in_pool(self._pool, reading, self._heads, stale)
+        bringing.forwards = [limits.forward(before[each], now) for each in stale if each not in failures]
+        for catalog_id, error in list(failures.items()):
+            if limits.may_replace(error, _synced_at(bringing.heads[catalog_id]), self._now()):
+                bringing.replaced.append(failures.pop(catalog_id))
         if failures:
-            raise _combined(failures, question.catalog_id)
+            raise combined(failures, question.catalog_id)
 
     async def _mend(
-        self, question: Question, damaged: StateDamaged, deadline: float, caller: Caller, attach: Attach
+        self, question: Question, damaged: StateDamaged, origin: Origin, deadline: Deadline
     ) -> None:
         """Have a damaged published state rebuilt: from what is stored, or else by a sync."""
         catalog_id = damaged.catalog_id
-
-        def work() -> bool:
-            attach()
-            return self._syncer.republish(catalog_id, _left_s(deadline))
-
         try:
-            if await self._wait(self._flights.join(f"republish-{catalog_id}", work), deadline):
+            if await self._syncs.republish(catalog_id, deadline):
                 return
             if question.freshness.only_if_cached:
                 raise damaged
-            await self._wait(self._sync(catalog_id, deadline, caller, attach), deadline)
+            await self._syncs.sync(catalog_id, origin, deadline, is_eager=True)
         except ConnectorError as error:
-            raise _combined({catalog_id: error}, question.catalog_id) from None
+            raise combined({catalog_id: error}, question.catalog_id) from None
 
-    def _is_fresh(self, at: datetime, fresh: Freshness) -> bool:
-        limit = self._settings.sync.fresh_for_s if fresh.max_age_s is None else fresh.max_age_s
-        return fresh.only_if_cached or self._distance_s(at) < limit
-
-    def _may_be_stale(self, at: datetime, fresh: Freshness) -> bool:
-        return fresh.stale_if_error_s is not None and self._distance_s(at) <= fresh.stale_if_error_s
-
-    def _distance_s(self, at: datetime) -> float:
-        # Clocks differ: a moment a little ahead is recent, one far ahead is no reason never to sync again.
-        return abs((self._now() - at).total_seconds())
-
-    # Work that callers share
-
-    def _sync(
-        self, catalog_id: int, deadline: float, caller: Caller, attach: Attach
-    ) -> Future[SyncReport | None]:
-        if not _left_s(deadline):
-            raise SyncUnfinished("no time was left for it; ask again")
-
-        def work() -> SyncReport | None:
-            attach()
-            return self._syncer.sync(catalog_id, _left_s(deadline), caller)
-
-        return self._flights.join(f"sync-{catalog_id}", work)
-
-    def _list_catalogs(self, deadline: float, caller: Caller, attach: Attach) -> Future[CatalogList]:
-        def work() -> CatalogList:
-            attach()
-            return self._syncer.list_catalogs(_left_s(deadline), caller)
-
-        return self._flights.join("list-catalogs", work)
-
-    async def _wait(self, future: Future[Any], deadline: float) -> Any:
-        """Wait for shared work without holding a thread, no longer than this caller's own budget."""
-        wrapped = asyncio.wrap_future(future)
-        wrapped.add_done_callback(lambda done: done.cancelled() or done.exception())  # asked for, so not lost
-        done, _ = await asyncio.wait({wrapped}, timeout=max(0.0, deadline - time.monotonic()))
-        if not done:
-            raise SyncUnfinished(
-                f"it did not end within {self._settings.sync.time_budget_s} s; it goes on, ask again later"
-            )
-        return wrapped.result()
-
-    # Reading the published states; these run in threads
+    # Reading the published states
 
     def _heads(self, ids: Iterable[int]) -> dict[int, Head | None]:
         return {catalog_id: self._store.head(catalog_id) for catalog_id in ids}
 
-    def _show(self, question: Question, heads: dict[int, Head | None], has: Callable[[str], bool]) -> Answer:
-        now = self._now()
+    async def _show(
+        self, question: Question, reader: Reader, bringing: _Bringing, reading: Deadline
+    ) -> Answer:
+        now, heads = self._now(), bringing.heads
         if len(heads) == 1 and question.courserun_key is None:
             (head,) = heads.values()
-            if head and head.synced_at and rfc3339(now) < head.holds_until and has(head.tag):
-                return Answer(head.tag, _age_s(head.synced_at, now), None)
-        editions = [self._edition(catalog_id, head, now) for catalog_id, head in heads.items()]
+            if head and head.synced_at and rfc3339(now) < head.holds_until and reader.has(head.tag):
+                return self._described(head.tag, head.synced_at, bringing)
+        editions = [await self._editions.of(catalog_id, head, reading) for catalog_id, head in heads.items()]
         # Each run once: from the catalog synced last, then the lowest id.
         editions.sort(key=lambda edition: (-edition.synced_at.timestamp(), edition.catalog_id))
         if question.courserun_key is not None:
-            return _one_run(editions, question.courserun_key, now, has)
+            return await self._one_run(editions, question.courserun_key, reader, bringing, reading)
         oldest = min((edition.synced_at for edition in editions), default=now)
-        body = editions[0].body if len(editions) == 1 else self._merged_body(editions)
-        return Answer(body.tag, _age_s(oldest, now), None if has(body.tag) else body.packed)
+        if len(editions) == 1:
+            body = editions[0].body
+        else:
+            body = await self._editions.merged(editions, reading)
+        answer = self._described(body.tag, oldest, bringing)
+        if reader.has(body.tag):
+            return answer
+        if reader.takes_gzip:
+            return answer._replace(body=body.packed, is_gzip=True)
+        return answer._replace(body=await self._editions.unpacked(body, reading))
 
-    def _edition(self, catalog_id: int, head: Head | None, now: datetime) -> Edition:
-        """Return a catalog's body as it is now, from this instance's memory when that has it."""
-        for _ in range(_READS):
-            synced_at = _synced_at(head)
-            if head is None or synced_at is None:
-                raise SyncUnfinished(f"No sync of catalog {catalog_id} has finished yet")
-            known = self._editions.get(catalog_id)
-            if known and known.generation == head.generation and rfc3339(now) < known.body.holds_until:
-                return known._replace(synced_at=synced_at)
-            try:
-                packed = self._store.body(catalog_id, head)
-            except StateDamaged:
-                generation = head.generation
-                head = self._store.head(catalog_id)
-                if head and head.generation == generation:
-                    raise
-                continue
-            body = Body(packed, head.tag, head.holds_until, head.runs)
-            if rfc3339(now) >= body.holds_until:  # a run has begun or ended since it was rendered
-                body = render((run for _, run in served_runs(unpack(packed))), now)
-            edition = Edition(catalog_id, head.generation, synced_at, body)
-            self._editions[catalog_id] = edition
-            return edition
-        raise StateDamaged(catalog_id, "changes faster than it can be read")
+    async def _one_run(
+        self,
+        editions: Sequence[Edition],
+        courserun_key: str,
+        reader: Reader,
+        bringing: _Bringing,
+        reading: Deadline,
+    ) -> Answer:
+        # Keys contain plus signs, which a query string turns into spaces when they are not encoded.
+        for key in dict.fromkeys((courserun_key, courserun_key.replace(" ", "+"))):
+            run_id = course_run_id(key)
+            for edition in editions:
+                line = line_of(await self._editions.unpacked(edition.body, reading), run_id)
+                if line is not None:
+                    answer = self._described(checksum(line), edition.synced_at, bringing)
+                    if reader.has(answer.tag):
+                        return answer
+                    body = gzip.compress(line, mtime=0) if reader.takes_gzip else line
+                    return answer._replace(body=body, is_gzip=reader.takes_gzip)
+        raise NotFound(RUN_NOT_FOUND)
 
-    def _merged_body(self, editions: Sequence[Edition]) -> Body:
-        """Return the runs of several catalogs as one body; of a run in several, the first edition's."""
-        key = tuple((edition.catalog_id, edition.body.tag) for edition in editions)
-        known = self._merged
-        if known and known[0] == key:
-            return known[1]
-        runs: dict[bytes, bytes] = {}
-        for edition in editions:
-            for line in lines(unpack(edition.body.packed)):
-                runs.setdefault(run_id_of(line), line)
-        body = join(sorted(runs.values(), key=courserun_key_of), HOLDS_FOR_EVER)
-        self._merged = (key, body)
-        return body
-
-
-def _one_run(
-    editions: Iterable[Edition], courserun_key: str, now: datetime, has: Callable[[str], bool]
-) -> Answer:
-    run_id = course_run_id(courserun_key)
-    for edition in editions:
-        line = line_of(unpack(edition.body.packed), run_id)
-        if line is not None:
-            tag = checksum(line)
-            return Answer(
-                tag, _age_s(edition.synced_at, now), None if has(tag) else gzip.compress(line, mtime=0)
-            )
-    raise NotFound(_RUN_NOT_FOUND)
-
-
-def _oldest_first(heads: dict[int, Head | None]) -> list[int]:
-    """Return the order to sync catalogs in: what time or rate limit leave undone comes first next time."""
-    never = datetime.min.replace(tzinfo=UTC)
-    return sorted(heads, key=lambda catalog_id: (_synced_at(heads[catalog_id]) or never, catalog_id))
+    def _described(self, tag: str, oldest: datetime, bringing: _Bringing) -> Answer:
+        age, failures = age_s(oldest, self._now()), bringing.replaced
+        return Answer(
+            tag,
+            age,
+            cache_status(age, bringing.limits, bringing.forwards, failures[0] if failures else None),
+            max((error.retry_at for error in failures if error.retry_at), default=None),
+        )
 
 
 def _synced_at(head: Head | None) -> datetime | None:
     return head.synced_at if head else None
 
 
-def _age_s(synced_at: datetime, now: datetime) -> int:
-    return max(0, int((now - synced_at).total_seconds()))
-
-
-def _left_s(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic())
-
-
-def _combined(failures: dict[int, ConnectorError], asked_for: int | None) -> ConnectorError:
+def combined(failures: Mapping[int, ConnectorError], asked_for: int | None) -> ConnectorError:
     """Return the one error for all catalogs that failed: not found only when every one of them is."""
     if all(isinstance(error, NotFound) for error in failures.values()):
         named = "" if asked_for else f": {', '.join(map(str, failures))}"
-        return NotFound(_CATALOG_NOT_FOUND + named)
+        return NotFound(CATALOG_NOT_FOUND + named)
     sentences = [
         f"Catalog {catalog_id} could not be synced: {error.message}."
         for catalog_id, error in failures.items()
     ]
-    message = " ".join([*sentences, _INTACT])
-    retries = [
-        error.retry_at for error in failures.values() if isinstance(error, EdxUnavailable) and error.retry_at
-    ]
-    return EdxUnavailable(message, max(retries)) if retries else SyncError(message)
-
-
-def _because(what: str, error: ConnectorError) -> ConnectorError:
-    message = f"{what}: {error.message}. {_INTACT}"
-    return (
-        EdxUnavailable(message, error.retry_at) if isinstance(error, EdxUnavailable) else SyncError(message)
-    )
+    return CatalogsFailed(" ".join([*sentences, INTACT]), failures)

@@ -1,9 +1,21 @@
-"""Work that is done once in this process, however many callers ask for it at the same time."""
+"""Work that is done once in this process, however many callers ask for it at the same time.
 
+Coroutines wait for it, and for blocking steps on a pool of threads, each no longer than its own deadline;
+what they wait for goes on when they leave.
+"""
+
+import asyncio
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
-from typing import Any
+from concurrent.futures import Executor, Future
+from math import ceil
+from typing import Any, TypeVar, TypeVarTuple
+
+from shared.deadline import Deadline
+from shared.errors import StorageError
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class Flights:
@@ -16,7 +28,7 @@ class Flights:
         self._running: dict[Hashable, Future[Any]] = {}
         self._lock = threading.Lock()
 
-    def join(self, key: Hashable, work: Callable[[], Any]) -> Future[Any]:
+    def join(self, key: Hashable, work: Callable[[], T]) -> Future[T]:
         """Return the future of the work under this key, begun now if it is not under way."""
         with self._lock:
             future = self._running.get(key)
@@ -43,3 +55,39 @@ class Flights:
         # Before the result is given: who asks after having seen it begins anew.
         with self._lock:
             del self._running[key]
+
+
+async def wait(future: Future[T], deadline: Deadline) -> T:
+    """Wait for work without holding a thread.
+
+    Raises:
+        TimeoutError: the deadline passed first; the work goes on.
+    """
+    if future.done():
+        return future.result()
+    wrapped = asyncio.wrap_future(future)
+    wrapped.add_done_callback(lambda done: done.cancelled() or done.exception())  # asked for, so not lost
+    done, _ = await asyncio.wait({wrapped}, timeout=deadline.left_s())
+    if not done:
+        raise TimeoutError
+    return wrapped.result()
+
+
+async def in_pool(
+    pool: Executor, deadline: Deadline, step: Callable[[*Arguments], T], *arguments: *Arguments
+) -> T:
+    """Run a step that reads storage on a thread of the pool, and wait for it.
+
+    Raises:
+        StorageError: the deadline passed first, or what the step raises.
+    """
+    return await wait_for_storage(pool.submit(step, *arguments), deadline)
+
+
+async def wait_for_storage(future: Future[T], deadline: Deadline) -> T:
+    """Wait for work that reads storage; errors as for `in_pool`."""
+    waited_s = deadline.left_s()
+    try:
+        return await wait(future, deadline)
+    except TimeoutError:
+        raise StorageError(f"Table Storage did not answer within {ceil(waited_s)} s") from None

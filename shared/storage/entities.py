@@ -108,11 +108,13 @@ _HEAD_OPTIONAL = {"counted_generation", "counted_body_parts", "counted_body_chec
 
 
 def report_entity(report: SyncReport) -> Entity:
-    """Return a report as it is stored."""
+    """Return a report as it is stored; of a rejection the three values that versions before 0.2 read."""
+    rejections = [(each.run_key, each.field, each.reason) for each in report.rejections]
     return {
         "PartitionKey": str(report.catalog_id),
         "RowKey": f"{newest_first_key(report.ended)}-{report.sync_id}",
         **_properties(report),
+        "rejections": _property(rejections),
     }
 
 
@@ -130,6 +132,7 @@ def report_from(row: Entity) -> SyncReport:
     values["rejections"] = tuple(Rejection(*each) for each in json.loads(values.get("rejections", "[]")))
     values["warnings"] = tuple(json.loads(values.get("warnings", "[]")))
     values["unknown_tracks"] = json.loads(values.get("unknown_tracks", "{}"))
+    values["warnings"] = tuple(json.loads(values.get("warnings", "[]")))
     return SyncReport(**values)
 
 

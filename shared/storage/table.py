@@ -46,7 +46,6 @@ STEP_S = 15.0
 BACKOFF_S = 0.25
 BACKOFF_MAX_S = 5.0
 _LAST_TIMEOUT_S = 1.0  # of a try that begins at the very end of a step
-_EMPTY_PAGES_MAX = 20  # the service may answer a query with an empty page and a token, and rarely does
 
 
 class Patience:
@@ -133,7 +132,7 @@ class Table:
         """Return matching entities by row key, a page in memory at a time."""
         token: Any = None
         seen: set[str] = set()  # tokens, and the first key of each page: storage must get on
-        empty_pages = 0
+        patience = self.patience()  # the service may send an empty page and a token, and rarely does
         while True:
 
             def page(timeouts: Timeouts, token: Any = token) -> tuple[list[TableEntity], Any]:
@@ -149,9 +148,10 @@ class Table:
                 entities, token = self._step(page)
             except NotThere:
                 return
-            empty_pages = 0 if entities else empty_pages + 1
             marks = {f"token {token}"} | {f"page {_key(entity)}" for entity in entities[:1]}
-            if seen & marks or empty_pages > _EMPTY_PAGES_MAX:
+            if entities:
+                patience = self.patience()
+            if seen & marks or (token and not entities and not patience.pause()):
                 raise self.failed("answers a query with the same page again and again")
             seen |= marks
             yield from entities

@@ -201,7 +201,7 @@ class CatalogWriter:
         self._lease.commit([], finished)
 
     def _swap(self, head: Head, finished: FinishedSync | None, rows: list[Operation]) -> None:
-        self._lease.commit([*rows, replacing(self._key(HEAD_KEY) | head_properties(head))], finished)
+        self._lease.commit([replacing(self._key(HEAD_KEY) | head_properties(head)), *rows], finished)
 
     def _write_parts(self, kind: str, data: bytes) -> int:
         parts = parts_of(data)

@@ -43,7 +43,13 @@ class StoredState:
         else:
             self.digests = trusted
         self.published_digests: Mapping[bytes, bytes] | None = published
-        self._began_empty = not self.digests  # a pull changes them
+
+        self.was_never_published = (
+            not self.digests
+            if self.head is None
+            else not self.head.generation and self.head.writing != "unknown"
+        )
+        """Whether no sync of this catalog has ever published, so that its first one is no change."""
 
     def _published_digests(self) -> dict[bytes, bytes] | None:
         if self.head is None or not self.head.generation:
@@ -65,13 +71,6 @@ class StoredState:
     def holds_runs(self) -> bool:
         """Tell whether any stored run has not been withdrawn."""
         return any(content != WITHDRAWN for content in self.digests.values())
-
-    @property
-    def was_never_published(self) -> bool:
-        """Tell whether no sync of this catalog has ever published, so that its first one is no change."""
-        if self.head is None:
-            return self._began_empty
-        return not self.head.generation and self.head.writing != "unknown"
 
     @cached_property
     def body(self) -> dict[bytes, ServedRun] | None:

@@ -491,7 +491,7 @@ REASONS = {
     "no keys": "holds no key that may sign RS256 tokens",
     "only junk": "holds no key that may sign RS256 tokens",
     "too large": "is larger than 1 MiB",
-    "reset": "broke off the connection",
+    "reset": "dropped the connection",
 }
 
 
@@ -504,18 +504,23 @@ def test_reason_is_named_when_the_jwks_is_no_good(jwks: Jwks, name: str) -> None
 def test_reason_is_named_when_there_is_no_connection(jwks: Jwks) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-    assert reason(f"http://{address}/keys?secret=x") == f"The JWKS at {address} refused the connection"
-    assert reason("https://login.invalid/keys?secret=x") == (
-        "The JWKS at login.invalid cannot be found: its host name is unknown"
+    assert (
+        reason(f"http://{address}/keys?secret=x")
+        == f"The JWKS at {address} cannot be reached: connection refused"
     )
-    assert reason(jwks.url.replace("http:", "https:")).endswith(" does not speak TLS as we do")
+    assert reason("https://login.invalid/keys?secret=x") == (
+        "The JWKS at login.invalid cannot be reached: unknown host"
+    )
+    assert reason(jwks.url.replace("http:", "https:")).endswith(" cannot be reached: TLS failed")
 
 
 def test_reason_is_named_when_the_certificate_is_not_trusted(jwks: Jwks, tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed(tmp_path))
     jwks.server.socket = context.wrap_socket(jwks.server.socket, server_side=True)
-    assert "cannot be trusted: self-signed certificate" in reason(jwks.url.replace("http:", "https:"))
+    assert "cannot be reached: TLS certificate not valid (self-signed certificate)" in reason(
+        jwks.url.replace("http:", "https:")
+    )
 
 
 def self_signed(folder: Path) -> Path:
@@ -633,7 +638,7 @@ def test_unknown_key_is_unavailable_when_the_fetch_does_not_end_in_time(
     ],
 )
 def test_claim_and_setting_that_do_not_match_are_logged_without_the_value_when_a_token_is_refused(
-    jwks: Jwks, caplog: pytest.LogCaptureFixture, claims: dict[str, object], fault: str
+    jwks: Jwks, caplog: pytest.LogCaptureFixture, claims: dict[str, Any], fault: str
 ) -> None:
     refused(jwks.access, bearer(**claims))
     assert caplog.messages == [f"A token was refused: {fault}"]

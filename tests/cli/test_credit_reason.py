@@ -31,7 +31,7 @@ def make_approval(key: str = KEY, note: str = "Senate") -> Approval:
             "4 = 9 weeks x 14 hours a week / 30 hours a credit, rounded down",
         ),
         (
-            make_mapped(min_effort=3, max_effort=4, modular_credit=1, proposed=None),  # of an older version
+            make_mapped(min_effort=3, max_effort=4, modular_credit=1, proposed=None),  # row of 0.1
             "1 = 9 weeks x 3.5 hours a week / 30 hours a credit, rounded down",
         ),
         (
@@ -48,8 +48,10 @@ def make_approval(key: str = KEY, note: str = "Senate") -> Approval:
         ),
         (
             make_mapped(modular_credit=None, proposed=None),
-            "none, because edX does not send the weeks: 9 follows from the dates, and no credit is granted "
-            "on dates",
+            (
+                "none, because edX does not send the weeks: 9 follows from the dates, and no credit is granted "
+                "on dates"
+            ),
         ),
     ],
 )
@@ -59,8 +61,8 @@ def test_formula_is_written_out_when_nobody_approved_a_credit(mapped: MappedRun,
 
 def test_approval_is_told_with_the_proposal_of_the_formula() -> None:
     assert credit_reason(make_mapped(), make_approval(), 30) == (
-        "4 approved for this run by ann on 2026-03-01 (Senate). The formula proposes 4 = 9 weeks x 15 hours a "
-        "week / 30 hours a credit, rounded down"
+        "4 approved for this run by ann on 2026-03-01 (Senate). "
+        "The formula proposes 4 = 9 weeks x 15 hours a week / 30 hours a credit, rounded down"
     )
     of_course = make_approval("MITx+6.00.1x", "")
     assert credit_reason(make_mapped(modular_credit=9), of_course, 30).startswith(

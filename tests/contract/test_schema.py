@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from tests.builders import make_course, make_run, make_seat
 from tests.contract.schema import CONTRACT
 
 RULES = MappingSettings()
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
 def served(course: dict[str, Any]) -> list[dict[str, Any]]:
-    results = list(map_course(EdxCourse.model_validate(course), RULES))
+    results = list(map_course(EdxCourse.model_validate(course), RULES, NOW))
     assert all(isinstance(result, MappedRun) for result in results)
     return [json.loads(stored_json(result.run)) for result in results if isinstance(result, MappedRun)]
 

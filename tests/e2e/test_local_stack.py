@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,20 +16,24 @@ import requests
 
 from local.azurite import Azurite
 from local.child import Child
-from local.stack import first_free_port, names_real_edx
 
 REPOSITORY = Path(__file__).parents[2]
+JSON = {"Content-Type": "application/json"}
 COUNTS = re.compile(r"^✓ ([12]) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +[\d.]+ *$", re.MULTILINE)
 
 
 @contextmanager
 def stack(
-    command: str, data: Path, settings: dict[str, str] | None = None, path: str = ""
+    command: str,
+    data: Path,
+    settings: dict[str, str] | None = None,
+    path: str = "",
+    host: dict[str, str] | None = None,
 ) -> Iterator[Child]:
     """Run `python -m local.stack` on settings of its own: what this machine is set up for has no say."""
     file = data / "settings.json"
-    if settings:
-        file.write_text(json.dumps({"IsEncrypted": False, "Values": settings}))
+    if settings or host:
+        file.write_text(json.dumps({"IsEncrypted": False, "Values": settings or {}, "Host": host or {}}))
     child = Child(
         [sys.executable, "-m", "local.stack", command, "--data", str(data), "--settings", str(file)],
         environment={"PATH": f"{path}/usr/bin:/bin", "COLUMNS": "80"},
@@ -123,17 +126,14 @@ def test_a_real_run_is_said_and_makes_no_http_call(
     assert "secret-of-the-real-edx" not in output
 
 
-@pytest.mark.parametrize(
-    ("settings", "real"),
-    [
-        ({}, False),
-        ({"EDX_API_URL": "http://127.0.0.1:8400/catalog/v1/", "EDX_CLIENT_ID": "sandbox-client"}, False),
-        ({"EDX_API_URL": "https://api.edx.org/catalog/v1/"}, True),
-        ({"EDX_CLIENT_ID": "client"}, True),  # then EDX_API_URL has its default, which is production
-    ],
-)
-def test_a_run_is_real_when_the_api_url_is_not_loopback(settings: dict[str, str], *, real: bool) -> None:
-    assert names_real_edx(settings) is real
+def test_a_misspelt_setting_is_named_and_keeps_the_run_on_the_sandbox(tmp_path: Path) -> None:
+    code, output = run("sync", tmp_path, {"EDX_API_ULR": "https://edx.invalid/", "EDX_CLIENT_ID": "client"})
+
+    assert code == 0
+    assert output.startswith(
+        "Warning: EDX_API_ULR is not a setting; did you mean EDX_API_URL?\n"
+        "Correct or remove unknown settings to run on the real edX.\nSandbox run"
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -161,17 +161,26 @@ def test_nothing_is_left_running_when_the_driver_is_killed(tmp_path: Path) -> No
 
 def asked_as_printed(child: Child) -> list[dict[str, object]]:
     """Send the request that the printed curl line would."""
-    curl, *arguments, url = shlex.split(child.wait_for("^curl .*", 90)[0])
+    curl, shown, *arguments, url = shlex.split(child.wait_for("^curl .*", 90)[0])
     headers = dict(header.split(": ", 1) for _, header in zip(arguments[::2], arguments[1::2], strict=True))
-    assert (curl, set(arguments[::2])) == ("curl", {"-H"})
+    assert (curl, shown, set(arguments[::2])) == ("curl", "-i", {"-H"})
     answer = requests.get(url, headers=headers, timeout=60)
     assert answer.status_code == 200
     return list(answer.json())
 
 
-def test_the_printed_curl_line_works_when_the_stack_is_kept_up(tmp_path: Path) -> None:
+def test_the_printed_lines_work_when_the_stack_is_kept_up(tmp_path: Path) -> None:
     with stack("start", tmp_path) as child:
         assert len(asked_as_printed(child)) > 200
+        operate = child.wait_for(r"^\(cd .* -m shared check\)$", 10)[0]
+        checked = subprocess.run(  # noqa: S603 - as printed
+            ["/bin/sh", "-c", operate], capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        misbehave = shlex.split(child.wait_for("^curl .*/sandbox/knobs -H ", 10).string)
+        throttled = requests.post(misbehave[1], data=misbehave[-1], headers=JSON, timeout=10)
+        assert throttled.json()["rules"] == [{"path": "/courses/", "action": "throttle", "fired": 0}]
+        assert requests.delete(misbehave[1], timeout=10).json()["rules"] == []
         child.send_signal(signal.SIGINT)
         assert child.wait(15) == 130
 
@@ -186,13 +195,8 @@ def test_core_tools_are_used_when_they_are_on_the_path(tmp_path: Path) -> None:
     )
     func.chmod(0o755)
 
-    with stack("start", tmp_path, path=f"{tmp_path}:") as child:
-        called = child.wait_for(r"called with start --port \d+ on .*BlobEndpoint=.*QueueEndpoint=", 90)
+    with stack("start", tmp_path, path=f"{tmp_path}:", host={"CORS": "https://a.example"}) as child:
+        how = r"called with start --port \d+ --cors https://a.example on .*BlobEndpoint=.*QueueEndpoint="
+        called = child.wait_for(how, 90)
         assert "TableEndpoint=" in called.string
         assert len(asked_as_printed(child)) > 200
-
-
-def test_the_next_port_is_taken_when_the_preferred_one_is_busy() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as busy:
-        port = busy.getsockname()[1]
-        assert first_free_port(port) > port

@@ -52,9 +52,12 @@ class Edx(ThreadingHTTPServer):
         pass  # clients that hang up are the point
 
     @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
     def settings(self) -> EdxSettings:
-        url = f"http://127.0.0.1:{self.server_port}"
-        return make_settings(EDX_API_URL=f"{url}/v1/", EDX_TOKEN_URL=f"{url}/token")
+        return make_settings(EDX_API_URL=f"{self.url}/v1/", EDX_TOKEN_URL=f"{self.url}/token")
 
 
 def send(handler: BaseHTTPRequestHandler, body: object, status: int = 200, **headers: str) -> None:
@@ -75,6 +78,27 @@ def trickle(handler: BaseHTTPRequestHandler, begin: bytes, drop: bytes) -> None:
     handler.wfile.write(begin)
     while not handler.server.gone.wait(0.05):
         handler.wfile.write(drop)
+
+
+def trickled_headers(handler: BaseHTTPRequestHandler) -> None:
+    trickle(handler, b"HTTP/1.1 200 OK\r\nX-Long: ", b"x")
+
+
+def trickled_body(handler: BaseHTTPRequestHandler) -> None:
+    trickle(handler, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b" ")
+
+
+def trickled_chunks(handler: BaseHTTPRequestHandler) -> None:
+    trickle(handler, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")
+
+
+def trickled_until_closed(handler: BaseHTTPRequestHandler) -> None:
+    # Cut short, such a body looks whole: {"id": 7} and blanks.
+    trickle(handler, b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"id": 7}', b" ")
+
+
+def silence(handler: BaseHTTPRequestHandler) -> None:
+    trickle(handler, b"", b"")
 
 
 @contextmanager

@@ -2,6 +2,7 @@ import logging
 import threading
 import time
 import traceback
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -13,23 +14,15 @@ from requests_mock import Mocker
 from shared.deadline import Deadline
 from shared.edx.client import EdxClient, EdxSession
 from shared.edx.models import EdxCatalog
-from shared.errors import EdxError, EdxProtocolError, EdxRefused, EdxThrottled, EdxUnavailable, NotFound
-from tests.edx.loopback import courses_page, send, serving, threads_of_ours
-from tests.edx.pretend import (
-    CATALOG,
-    CATALOGS,
-    COURSES,
-    SECRET,
-    TOKEN,
-    FakeTime,
-    at,
-    offsets,
-    page,
-    serve,
-    walked,
+from shared.errors import EdxError, EdxProtocolError, EdxUnavailable
+from tests.edx.loopback import (
+    courses_page,
+    send,
+    serving,
+    threads_of_ours,
+    trickled_body,
 )
-
-# What is sent
+from tests.edx.pretend import CATALOG, CATALOGS, SECRET, TOKEN, FakeTime, at, offsets, walked
 
 
 def test_a_request_names_us_and_asks_for_english_json_when_it_is_sent(web: Mocker, edx: EdxSession) -> None:
@@ -62,43 +55,6 @@ def test_the_environment_is_not_trusted_when_it_holds_credentials(
     call = web.request_history[-1]
     assert call.headers["Authorization"] == "JWT t1"
     assert call.proxies == {}
-
-
-# Statuses
-
-
-@pytest.mark.parametrize("status", [403, 404])
-def test_not_found_when_edx_does_not_show_a_catalog(web: Mocker, edx: EdxSession, status: int) -> None:
-    web.get(CATALOG, status_code=status)
-    web.get(COURSES, status_code=status)
-    with pytest.raises(NotFound, match=f"^the catalog is not found: edX answered {status} for catalogs/7/$"):
-        edx.catalog(7)
-    with pytest.raises(NotFound, match=r"^the catalog is not found: .* catalogs/7/courses/$"):
-        walked(edx.courses(7))
-
-
-def test_edx_refused_when_the_list_of_catalogs_is_forbidden(web: Mocker, edx: EdxSession) -> None:
-    web.get(CATALOGS, status_code=403)
-    with pytest.raises(EdxRefused, match="catalogs/ answered 403"):
-        edx.catalogs()
-
-
-@pytest.mark.parametrize("status", [204, 301, 302, 307, 400, 410, 418])
-def test_protocol_error_when_a_status_is_not_promised(web: Mocker, edx: EdxSession, status: int) -> None:
-    web.get(CATALOG, status_code=status, headers={"Location": "https://evil.test/"})
-    with pytest.raises(EdxProtocolError, match=f"edX answered {status} for catalogs/7/"):
-        edx.catalog(7)
-    assert len(web.request_history) == 2
-
-
-@pytest.mark.parametrize("body", ["<html>", '{"id": 7 }}', '{"detail": "x"}', "[]"])
-def test_protocol_error_without_a_further_try_when_a_200_is_not_the_promised_json(
-    web: Mocker, edx: EdxSession, body: str
-) -> None:
-    web.get(CATALOG, text=body)
-    with pytest.raises(EdxProtocolError, match="catalogs/7/ is not what its API promises"):
-        edx.catalog(7)
-    assert len(web.request_history) == 2
 
 
 # The list of catalogs
@@ -158,7 +114,7 @@ def test_protocol_error_when_the_list_of_catalogs_is_not_whole(
         (CATALOG, {"content": b"x", "headers": {"Content-Encoding": "gzip"}}),
     ],
 )
-def test_neither_secret_nor_token_shows_when_a_call_fails(
+def test_neither_secret_nor_token_shows_when_a_call_fails(  # noqa: PLR0917 - fixtures
     web: Mocker,
     client: EdxClient,
     fake_time: FakeTime,
@@ -223,44 +179,6 @@ def test_what_is_in_flight_is_cut_when_the_session_is_left() -> None:
     assert not threads_of_ours()
 
 
-def test_no_page_is_asked_for_when_another_was_throttled() -> None:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        if "offset=0" in handler.path:
-            courses_page(handler)
-        else:
-            send(handler, b"", 429, Retry_After="3600")
-
-    seen: list[list[object]] = []
-    with serving(answer) as server, EdxClient(server.settings).session(Deadline.after(20)) as edx:
-        with pytest.raises(EdxThrottled):
-            seen.extend(edx.courses(7))
-        with pytest.raises(EdxThrottled):
-            edx.catalogs()
-    assert len(seen) == 1
-    assert len(server.asked) <= 4  # token, the first page, and at most as many as are in flight at once
-
-
-def test_nobody_asks_before_the_time_is_up_when_a_short_throttling_comes() -> None:
-    asked_at: list[float] = []
-    throttled_at: list[float] = []
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        asked_at.append(time.monotonic())
-        if "offset=10" in handler.path and not throttled_at:
-            send(handler, b"", 429, Retry_After="1")
-            throttled_at.append(time.monotonic())
-        else:
-            courses_page(handler)
-
-    with serving(answer) as server, EdxClient(server.settings).session(Deadline.after(20)) as edx:
-        walk = edx.courses(7)
-        walked(walk)
-    assert (walk.distinct, walk.problems) == (40, [])
-    waits = [moment - throttled_at[0] for moment in asked_at]
-    assert not [wait_s for wait_s in waits if 0.2 < wait_s < 0.95]
-    assert [wait_s for wait_s in waits if wait_s >= 0.95]
-
-
 def test_nothing_more_is_asked_when_the_walk_is_left() -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if "offset=0" in handler.path:
@@ -277,99 +195,3 @@ def test_nothing_more_is_asked_when_the_walk_is_left() -> None:
             time.sleep(0.5)
             assert edx.requests <= 2 + 2  # token, first page, and what was in flight: no tries, no pages
         assert not threads_of_ours()
-
-
-def test_threads_share_one_renewal_when_their_token_is_rejected() -> None:
-    tokens = iter(["old", "new"])
-    both = threading.Barrier(2)
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        if handler.headers["Authorization"] == "JWT old":
-            both.wait(10)  # both have sent the old token before either is told
-            send(handler, b"", 401)
-        else:
-            send(handler, {"id": 7})
-
-    def token(handler: BaseHTTPRequestHandler) -> None:
-        time.sleep(0.05)
-        send(handler, {"access_token": next(tokens), "expires_in": 180})
-
-    with serving(answer, token) as server, EdxClient(server.settings).session(Deadline.after(20)) as edx:
-        threads = [threading.Thread(target=edx.catalog, args=[7]) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert server.asked.count("/token") == 2
-    assert server.asked.count("/v1/catalogs/7/") == 4
-
-
-def test_pages_after_an_empty_one_are_yielded_when_they_were_in_flight() -> None:
-    both = threading.Barrier(2)
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        offset = int(parse_qs(urlsplit(handler.path).query)["offset"][0])
-        if offset:
-            both.wait(10)
-        keys = {0: ["a", "b"], 2: [], 4: ["e"]}[offset]
-        send(handler, page(keys, 5, at(offset + 2) if offset < 4 else None))
-
-    with serving(answer) as server, EdxClient(server.settings).session(Deadline.after(20)) as edx:
-        walk = edx.courses(7)
-        assert walked(walk) == [["a", "b"], [], ["e"]]
-    assert walk.problems == ["an empty page came in mid-walk", "3 distinct courses came of a count of 5"]
-
-
-def test_no_page_is_skipped_when_the_last_one_comes_before_another_has_begun(
-    web: Mocker, edx: EdxSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(
-        web,
-        {0: page(["a", "b"], 5, at(2)), 2: page(["c", "d"], 5, at(4)), 4: page(["e"], 5)},
-    )
-    last_came = threading.Event()
-    submit = edx.submit
-
-    def late(work: Callable[[Cursor], object], cursor: Cursor) -> Future[object]:
-        def begin(cursor: Cursor) -> object:
-            if cursor.position == 2:
-                assert last_came.wait(10)
-            result = work(cursor)
-            if cursor.position == 4:
-                last_came.set()
-            return result
-
-        return submit(begin, cursor)
-
-    monkeypatch.setattr(edx, "submit", late)
-
-    walk = edx.courses(7)
-
-    assert walked(walk) == [["a", "b"], ["c", "d"], ["e"]]
-    assert walk.problems == []
-
-
-def test_requests_in_flight_are_bounded_when_sessions_pull_side_by_side() -> None:
-    free = threading.Semaphore(2)
-    kept_to_the_bound: list[bool] = []
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        kept_to_the_bound.append(free.acquire(blocking=False))
-        time.sleep(0.01)
-        free.release()
-        courses_page(handler)
-
-    with serving(answer) as server:
-        client = EdxClient(server.settings)
-
-        def pull() -> None:
-            with client.session(Deadline.after(20)) as edx:
-                walked(edx.courses(7))
-
-        threads = [threading.Thread(target=pull) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert len(kept_to_the_bound) == 60
-    assert all(kept_to_the_bound)

@@ -1,11 +1,19 @@
-from datetime import datetime, timedelta
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from threading import Event, Semaphore, Thread
 
 import pytest
 from requests_mock import Mocker
 
+from shared.deadline import Deadline
 from shared.edx.client import EdxClient, EdxSession
-from shared.errors import EdxThrottled
-from tests.edx.pretend import CATALOG, NOW, FakeTime
+from shared.edx.gate import Gate
+from shared.errors import EdxThrottled, EdxUnavailable
+from tests.edx.loopback import courses_page, send, serving, trickled_body
+from tests.edx.pretend import CATALOG, NOW, FakeTime, walked
 
 
 @pytest.mark.parametrize(
@@ -45,6 +53,30 @@ def test_throttled_until_the_time_is_up_when_a_429_does_not_fit_the_budget(
         assert edx.catalog(7).id == 7
 
 
+@pytest.mark.parametrize(
+    "detail", ["Request was throttled. Expected available in 3592 seconds.", "Request was throttled."]
+)
+def test_the_body_tells_the_time_when_the_header_does_not(web: Mocker, edx: EdxSession, detail: str) -> None:
+    web.get(CATALOG, status_code=429, json={"detail": detail})
+    with pytest.raises(EdxThrottled) as caught:
+        edx.catalog(7)
+    assert caught.value.retry_at == NOW + timedelta(seconds=3592 if "3592" in detail else 900)
+
+
+@pytest.mark.parametrize(("wait_s", "is_waited_for"), [(60, True), (61, False)])
+def test_a_rate_limit_of_more_than_a_minute_is_not_waited_for_however_much_time_there_is(
+    web: Mocker, client: EdxClient, fake_time: FakeTime, wait_s: int, *, is_waited_for: bool
+) -> None:
+    web.get(CATALOG, [{"status_code": 429, "headers": {"Retry-After": str(wait_s)}}, {"json": {"id": 7}}])
+    with client.session(fake_time.left(10_000)) as edx:
+        if is_waited_for:
+            assert edx.catalog(7).id == 7
+        else:
+            with pytest.raises(EdxThrottled):
+                edx.catalog(7)
+    assert fake_time.slept == ([60] if is_waited_for else [])
+
+
 def test_a_short_429_is_waited_for_when_it_fits_the_budget(
     web: Mocker, client: EdxClient, fake_time: FakeTime
 ) -> None:
@@ -62,3 +94,235 @@ def test_throttled_when_edx_throttles_four_times(web: Mocker, edx: EdxSession, f
         edx.catalog(7)
     assert len(web.request_history) == 5
     assert fake_time.slept == [1, 1, 1]
+
+
+# Slots
+
+
+class Caller:
+    """A session, as the gate sees it, with a thread for each request."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.has_ended = False
+        self.entered: list[Event] = []
+        self._gate = gate
+        self._leave: list[Event] = []
+        self._threads: list[Thread] = []
+        gate.open(self)
+
+    def check(self) -> None:
+        if self.has_ended:
+            raise EdxUnavailable("ended")
+
+    def left_s(self) -> float:
+        return 60
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError(seconds)
+
+    def ask(self) -> Event:
+        """Ask for a slot in a thread of its own; the event is set once it is held."""
+        entered, leave = Event(), Event()
+
+        def hold() -> None:
+            with suppress(EdxUnavailable), self._gate.slot(self):
+                entered.set()
+                leave.wait(10)
+
+        thread = Thread(target=hold)
+        thread.start()
+        self.entered.append(entered)
+        self._leave.append(leave)
+        self._threads.append(thread)
+        entered.wait(0.05)
+        return entered
+
+    def leave(self, request: int) -> None:
+        self._leave[request].set()
+        self._threads[request].join()
+
+    def close(self) -> None:
+        self.has_ended = True
+        self._gate.wake()
+        for leave in self._leave:
+            leave.set()
+        for thread in self._threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        self._gate.close(self)
+
+    @property
+    def held(self) -> int:
+        return sum(entered.is_set() for entered in self.entered)
+
+
+@pytest.fixture
+def caller() -> Iterator[Callable[[], Caller]]:
+    gate = Gate(4, time.monotonic, lambda: datetime.now(UTC))
+    callers: list[Caller] = []
+
+    def make() -> Caller:
+        callers.append(Caller(gate))
+        return callers[-1]
+
+    yield make
+    for each in callers:
+        each.close()
+
+
+def test_a_session_alone_holds_all_slots_and_no_more(caller: Callable[[], Caller]) -> None:
+    alone = caller()
+    for _ in range(5):
+        alone.ask()
+    assert alone.held == 4
+
+
+@pytest.mark.parametrize(("sessions", "share"), [(2, 2), (3, 1), (4, 1)])
+def test_no_session_holds_more_than_its_share_when_several_are_open(
+    caller: Callable[[], Caller], sessions: int, share: int
+) -> None:
+    callers = [caller() for _ in range(sessions)]
+    for each in callers:
+        for _ in range(4):
+            each.ask()
+    assert [each.held for each in callers] == [share] * sessions
+
+
+def test_slots_go_to_who_waited_longest_when_there_are_more_sessions_than_slots(
+    caller: Callable[[], Caller],
+) -> None:
+    callers = [caller() for _ in range(6)]
+    for each in callers:
+        each.ask()
+    callers[0].ask()  # waits behind the two sessions that hold nothing yet
+    assert [each.held for each in callers] == [1, 1, 1, 1, 0, 0]
+    callers[0].leave(0)
+    assert callers[4].entered[0].wait(5)
+    callers[1].leave(0)
+    assert callers[5].entered[0].wait(5)
+    callers[2].leave(0)
+    assert callers[0].entered[1].wait(5)
+
+
+def test_a_session_that_held_all_slots_gives_way_when_another_opens(caller: Callable[[], Caller]) -> None:
+    first = caller()
+    for _ in range(6):
+        first.ask()
+    second = caller()
+    second.ask()
+    assert (first.held, second.held) == (4, 0)
+    first.leave(0)
+    assert second.entered[0].wait(5)
+    first.leave(1)
+    assert not first.entered[4].wait(0.1)  # it still holds its share of two
+    assert first.held == 4
+
+
+def test_who_waits_for_a_slot_wakes_when_its_session_ends(caller: Callable[[], Caller]) -> None:
+    first, second = caller(), caller()
+    for _ in range(2):
+        first.ask()
+        second.ask()
+    waiting = second.ask()
+    began = time.monotonic()
+    second.close()
+    assert time.monotonic() - began < 2
+    assert not waiting.is_set()
+    second._gate.open(second)  # so that the fixture can close it, too
+
+
+# Over real sockets
+
+
+def test_a_session_whose_answers_trickle_does_not_starve_another() -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if "catalogs/8/" not in handler.path or "offset=0&" in f"{handler.path}&":
+            courses_page(handler)
+        else:
+            trickled_body(handler)
+
+    with serving(answer) as server:
+        client = EdxClient(server.settings)
+        with client.session(Deadline.after(60)) as slow, client.session(Deadline.after(60)) as quick:
+            stuck = Thread(target=lambda: suppress_all(lambda: walked(slow.courses(8))))
+            stuck.start()
+            while len(server.asked) < 3:  # token, the first page, and one that trickles
+                time.sleep(0.01)
+            began = time.monotonic()
+            walk = quick.courses(7)
+            walked(walk)
+            assert walk.problems == []
+            assert time.monotonic() - began < 20
+            assert stuck.is_alive()
+            slow.end()
+            stuck.join(5)
+            assert not stuck.is_alive()
+
+
+def suppress_all(action: Callable[[], object]) -> None:
+    with suppress(EdxUnavailable):
+        action()
+
+
+def test_no_page_is_asked_for_when_another_was_throttled() -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if "offset=0" in handler.path:
+            courses_page(handler)
+        else:
+            send(handler, b"", 429, Retry_After="3600")
+
+    seen: list[list[object]] = []
+    with serving(answer) as server, EdxClient(server.settings).session(Deadline.after(20)) as edx:
+        for ask in (lambda: seen.extend(edx.courses(7)), edx.catalogs):
+            with pytest.raises(EdxThrottled) as caught:
+                ask()
+            assert caught.value.retry_at > datetime.now(UTC) + timedelta(seconds=3590)
+    assert len(seen) == 1
+    assert len(server.asked) <= 4  # token, the first page, and at most as many as are in flight at once
+
+
+def test_nobody_asks_before_the_time_is_up_when_a_short_throttling_comes() -> None:
+    asked_at: list[float] = []
+    throttled_at: list[float] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked_at.append(time.monotonic())
+        if "offset=10" in handler.path and not throttled_at:
+            send(handler, b"", 429, Retry_After="1")
+            throttled_at.append(time.monotonic())
+        else:
+            courses_page(handler)
+
+    with serving(answer) as server, EdxClient(server.settings).session(Deadline.after(20)) as edx:
+        walk = edx.courses(7)
+        walked(walk)
+    assert walk.problems == []
+    waits = [moment - throttled_at[0] for moment in asked_at]
+    assert not [wait_s for wait_s in waits if 0.2 < wait_s < 0.95]
+    assert [wait_s for wait_s in waits if wait_s >= 0.95]
+
+
+def test_requests_in_flight_are_bounded_when_sessions_pull_side_by_side() -> None:
+    free = Semaphore(2)
+    kept_to_the_bound: list[bool] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        kept_to_the_bound.append(free.acquire(blocking=False))
+        time.sleep(0.01)
+        free.release()
+        courses_page(handler)
+
+    with serving(answer) as server:
+        client = EdxClient(server.settings)
+
+        def pull() -> None:
+            with client.session(Deadline.after(20)) as edx:
+                walked(edx.courses(7))
+
+        threads = [Thread(target=pull) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(kept_to_the_bound) == 60
+    assert all(kept_to_the_bound)

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,16 +10,17 @@ from shared.settings import MappingSettings
 from tests.builders import make_course, make_run, make_seat
 
 RULES = MappingSettings()
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 KEY = "course-v1:MITx+6.00.1x+2T2026"
 HALF_A_CHARACTER = "\ud83d"
 
 
 def results(course: object) -> list[MappedRun | Rejection]:
-    return list(map_course(course, RULES))
+    return list(map_course(course, RULES, NOW))
 
 
 def only_run_of(course: dict[str, Any], rules: MappingSettings = RULES) -> MappedRun:
-    (result,) = map_course(EdxCourse.model_validate(course), rules)
+    (result,) = map_course(EdxCourse.model_validate(course), rules, NOW)
     assert isinstance(result, MappedRun), result
     return result
 
@@ -315,7 +317,12 @@ COURSE_URL = "https://www.edx.org/course/course"
     ("run_url", "course_url", "expected"),
     [
         (RUN_URL, COURSE_URL, RUN_URL),
-        ("HTTP://localhost:8000/?a=b c#d", COURSE_URL, "HTTP://localhost:8000/?a=b c#d"),
+        ("HTTP://localhost:8000/?a=b%20c#d", COURSE_URL, "HTTP://localhost:8000/?a=b%20c#d"),
+        (" \r\n\u00a0https://www.edx.org/x\t ", COURSE_URL, "https://www.edx.org/x"),
+        ("https://www.edx.org/course/a b", COURSE_URL, COURSE_URL),
+        ("https://www.edx.org/slug?utm_medium=enterprise\n        &utm_source=x", COURSE_URL, COURSE_URL),
+        ("https://www.edx.org/a\u2003b", COURSE_URL, COURSE_URL),
+        ("https://www.edx.org/a b", "https://www.edx.org/c d", None),
         ("https://user@[2001:db8::1]/", COURSE_URL, "https://user@[2001:db8::1]/"),
         (None, COURSE_URL, COURSE_URL),
         ("", COURSE_URL, COURSE_URL),
@@ -328,7 +335,6 @@ COURSE_URL = "https://www.edx.org/course/course"
         ("https:///course", COURSE_URL, COURSE_URL),
         ("https://user@/course", COURSE_URL, COURSE_URL),
         ("https://:443/course", COURSE_URL, COURSE_URL),
-        (" https://www.edx.org", COURSE_URL, COURSE_URL),
         ("ht\ntps://www.edx.org", COURSE_URL, COURSE_URL),
         (7, COURSE_URL, COURSE_URL),
         (None, None, None),
@@ -349,6 +355,9 @@ def test_marketing_url_is_the_runs_else_the_courses_when_it_is_http(
             "https://courses.edx.org/enterprise/1/enroll/?catalog=2",
             "https://courses.edx.org/enterprise/1/enroll/?catalog=2",
         ),
+        (" https://courses.edx.org/enroll/\n", "https://courses.edx.org/enroll/"),
+        ("https://courses.edx.org/\n        enterprise/5/enroll/", None),
+        ("https://courses.edx.org/en roll/", None),
         ("ftp://courses.edx.org/enroll", None),
         ("/enroll", None),
         (7, None),
@@ -515,6 +524,110 @@ def test_a_run_is_listed_when_it_is_hidden() -> None:
 
 def test_availability_is_not_mapped() -> None:
     assert mapped(availability="Archived").availability is None
+
+
+# Seats that can no longer be bought
+
+PAST, AHEAD = "2026-02-28T23:59:59Z", "2026-03-01T12:00:00Z"  # NOW itself is not past
+
+
+@pytest.mark.parametrize(
+    ("deadlines", "price", "track"),
+    [
+        ({"upgrade_deadline": PAST}, None, "audit"),
+        ({"upgrade_deadline": AHEAD}, "99.00", "verified"),
+        ({"upgrade_deadline": None}, "99.00", "verified"),
+        ({"upgrade_deadline": ""}, "99.00", "verified"),
+        ({}, "99.00", "verified"),
+        ({"upgrade_deadline": "2026-03-01"}, None, "audit"),
+        ({"upgrade_deadline": "2026-03-01T13:59:59+02:00"}, None, "audit"),
+        ({"upgrade_deadline": "TBD"}, "99.00", "verified"),
+        ({"upgrade_deadline": 7}, "99.00", "verified"),
+        ({"upgrade_deadline": PAST, "upgrade_deadline_override": AHEAD}, "99.00", "verified"),
+        ({"upgrade_deadline": AHEAD, "upgrade_deadline_override": PAST}, None, "audit"),
+        ({"upgrade_deadline": PAST, "upgrade_deadline_override": None}, None, "audit"),
+        ({"upgrade_deadline": PAST, "upgrade_deadline_override": ""}, None, "audit"),
+        ({"upgrade_deadline": PAST, "upgrade_deadline_override": "TBD"}, None, "audit"),
+        ({"upgrade_deadline": AHEAD, "upgrade_deadline_override": "TBD"}, "99.00", "verified"),
+    ],
+)
+def test_a_verified_seat_counts_until_it_can_no_longer_be_bought(
+    deadlines: dict[str, object], price: str | None, track: str
+) -> None:
+    seats = [make_seat(type="audit", price="0.00"), make_seat(price="99.00", **deadlines)]
+    run = mapped(seats=seats, type="verified")
+    assert (run.price, run.type) == (price, track)
+
+
+@pytest.mark.parametrize("seat_type", ["professional", "no-id-professional"])
+def test_a_professional_seat_counts_until_it_can_no_longer_be_bought(seat_type: str) -> None:
+    over = make_seat(type=seat_type, price="900.00", upgrade_deadline=PAST)
+    assert (mapped(seats=[over], type="professional").price, mapped(seats=[over]).type) == (None, None)
+    run = mapped(seats=[over, make_seat(price="99.00")])
+    assert (run.price, run.type) == ("99.00", "verified")
+    open_seat = make_seat(type=seat_type, price="900.00", upgrade_deadline=AHEAD)
+    assert mapped(seats=[open_seat, make_seat(price="99.00", upgrade_deadline=PAST)]).price == "900.00"
+
+
+@pytest.mark.parametrize("seat_type", ["audit", "honor", "credit"])
+def test_other_seats_have_no_deadline(seat_type: str) -> None:
+    track = "verified" if seat_type == "credit" else "audit"
+    assert mapped(seats=[make_seat(type=seat_type, upgrade_deadline=PAST)]).type == track
+
+
+def test_the_lowest_price_is_that_of_a_seat_that_can_be_bought() -> None:
+    over = make_seat(price="49.00", upgrade_deadline=PAST)
+    assert mapped(seats=[over, make_seat(price="99.00"), make_seat(price="120.00")]).price == "99.00"
+
+
+def test_the_runs_own_type_does_not_count_when_it_has_seats_that_are_over() -> None:
+    assert (
+        only_run_of(
+            make_course(make_run(type="verified", seats=[make_seat(upgrade_deadline=PAST)]))
+        ).unknown_track
+        is None
+    )
+    assert mapped(type="verified", seats=[make_seat(upgrade_deadline=PAST)]).type is None
+
+
+# What the catalogue keeps beside the run
+
+
+@pytest.mark.parametrize(
+    ("key", "kept"),
+    [("MITx+6.00.1x", "MITx+6.00.1x"), (None, None), ("", None), (7, None), ("a\n", None), ("k" * 256, None)],
+)
+def test_the_courses_key_is_kept_when_it_is_a_usable_text(key: object, kept: str | None) -> None:
+    assert only_run_of(make_course(key=key)).course_key == kept
+
+
+def test_the_credit_is_proposed_by_the_formula() -> None:
+    result = only_run_of(make_course())
+    assert (result.proposed_credit, result.run.modular_credit) == (4, 4)
+    result = only_run_of(make_course(make_run(weeks_to_complete=None)))
+    assert (result.proposed_credit, result.run.modular_credit) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_unpublished"),
+    [
+        ("unpublished", True),
+        ("reviewed", True),
+        ("Published", True),
+        ("published", False),
+        ("", False),
+        (None, False),
+        (7, False),
+        (["unpublished"], False),
+    ],
+)
+def test_a_rejected_run_is_known_to_be_unpublished_when_its_status_can_be_read(
+    status: object, *, is_unpublished: bool
+) -> None:
+    assert rejected(status=status, enrollment_end="TBD") == Rejection(
+        KEY, "enrollment_end", "'TBD' is no date", is_unpublished
+    )
+    assert rejected(status=status, key=7).is_unpublished is is_unpublished
 
 
 LONG = "https://www.edx.org/" + "x" * (32_768 - 20)

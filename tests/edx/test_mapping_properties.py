@@ -14,6 +14,7 @@ from tests.builders import make_course, make_run, make_seat
 from tests.contract.schema import CONTRACT
 
 RULES = MappingSettings()
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 # Text of every category, halves of surrogate pairs too; and text that is nearly what edX sends.
 any_text = st.text(st.characters(), max_size=40)
@@ -89,7 +90,7 @@ def check(results: list[MappedRun | Rejection]) -> None:
 def test_every_run_is_mapped_by_the_contract_or_rejected_when_any_field_holds_anything(
     course: dict[str, Any],
 ) -> None:
-    results = list(map_course(EdxCourse.model_validate(course), RULES))
+    results = list(map_course(EdxCourse.model_validate(course), RULES, NOW))
     check(results)
     if isinstance(course["course_runs"], list):
         assert len(results) == len(course["course_runs"])
@@ -98,7 +99,7 @@ def test_every_run_is_mapped_by_the_contract_or_rejected_when_any_field_holds_an
 @settings(max_examples=100, deadline=None)
 @given(any_json)
 def test_whatever_stands_in_the_place_of_a_course_is_one_rejection(junk: object) -> None:
-    (result,) = map_course(junk, RULES)
+    (result,) = map_course(junk, RULES, NOW)
     assert isinstance(result, Rejection)
     check([result])
 
@@ -106,7 +107,7 @@ def test_whatever_stands_in_the_place_of_a_course_is_one_rejection(junk: object)
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(), max_size=300))
 def test_a_key_is_kept_or_rejected_whatever_characters_it_holds(key: str) -> None:
-    results = list(map_course(EdxCourse.model_validate(make_course(make_run(key=key))), RULES))
+    results = list(map_course(EdxCourse.model_validate(make_course(make_run(key=key))), RULES, NOW))
     check(results)
     (result,) = results
     if isinstance(result, MappedRun):
@@ -133,7 +134,9 @@ def test_a_key_holds_any_category_but_control_characters_and_surrogates(category
     @settings(max_examples=10, deadline=None)
     @given(st.characters(categories=[category]))
     def holds(character: str) -> None:
-        (result,) = map_course(EdxCourse.model_validate(make_course(make_run(key=f"a{character}"))), RULES)
+        (result,) = map_course(
+            EdxCourse.model_validate(make_course(make_run(key=f"a{character}"))), RULES, NOW
+        )
         assert isinstance(result, MappedRun) is kept
 
     holds()
@@ -158,7 +161,7 @@ def test_the_same_moment_is_the_same_text_whatever_its_offset_and_fraction(
         return
     sent = local.isoformat(sep=separator, timespec="microseconds")
     sent = f"{sent[:26]}{more_digits}{sent[26:]}"
-    (result,) = map_course(EdxCourse.model_validate(make_course(make_run(start=sent))), RULES)
+    (result,) = map_course(EdxCourse.model_validate(make_course(make_run(start=sent))), RULES, NOW)
     assert isinstance(result, MappedRun)
     assert result.run.start_date == f"{moment.isoformat()[:19]}Z"
 
@@ -168,6 +171,6 @@ def test_the_same_moment_is_the_same_text_whatever_its_offset_and_fraction(
 def test_a_leap_second_is_the_second_before_it(moment: datetime, fraction: str) -> None:
     minute = moment.isoformat()[:16]
     sent = f"{minute}:60{'.' if fraction else ''}{fraction}Z"
-    (result,) = map_course(EdxCourse.model_validate(make_course(make_run(end=sent))), RULES)
+    (result,) = map_course(EdxCourse.model_validate(make_course(make_run(end=sent))), RULES, NOW)
     assert isinstance(result, MappedRun)
     assert result.run.end_date == f"{minute}:59Z"

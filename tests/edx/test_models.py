@@ -1,34 +1,27 @@
 import json
+import tracemalloc
 from datetime import UTC, datetime
-from itertools import islice
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.domain.course_run import MappedRun
+from shared.edx.mapping import map_course
 from shared.edx.models import (
-    Asked,
     CatalogsPage,
     CoursesPage,
-    Cursor,
     EdxCatalog,
     EdxCourse,
     EdxCourseRun,
     EdxSeat,
+    NotJson,
     TokenAnswer,
-    Verdict,
-    looks_cut_short,
-    next_cursor,
     parse,
-    readable_key,
-    retry_after_s,
-    usable_count,
-    verdict,
 )
 from shared.errors import EdxProtocolError
-
-NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-START = Cursor("offset", 0, 100)
+from shared.settings import MappingSettings
+from tests.edx.whole_answer import full_course, full_page, full_run
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -78,22 +71,131 @@ def test_a_lone_surrogate_is_read_when_python_can_and_pydantic_cannot() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"<html>",
-        b'{"results": [',
         b"[]",
         b"null",
         b'{"detail": "Not found."}',
         b'{"count": 1, "results": null}',
         b'{"count": 1, "results": {}}',
-        b"\xff\xfe",
-        b"[" * 200_000,
         rb'{"detail": "\ud800"}',
     ],
 )
-def test_a_page_is_a_protocol_error_when_it_is_not_the_promised_json(body: bytes) -> None:
+def test_a_page_is_a_protocol_error_when_it_is_json_of_another_shape(body: bytes) -> None:
     with pytest.raises(EdxProtocolError, match="edX's answer to catalogs/ is not what its API promises"):
         parse(CoursesPage, body, "catalogs/")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"results": [', b"\xff\xfe", b"[" * 200_000, b"{} {}"])
+def test_a_page_is_no_json_when_it_is_not_whole(body: bytes) -> None:
+    with pytest.raises(NotJson) as caught:
+        parse(CoursesPage, body, "catalogs/")
+    assert caught.value.__context__ is None
+
+
+# Whole answers of the real server's shape
+
+
+def test_the_fields_that_we_use_are_read_when_a_whole_answer_comes() -> None:
+    assert (len(full_course()), len(full_run())) == (53, 56)
+    page = parse(CoursesPage, full_page(2, 40), "catalogs/7/courses/")
+    assert (page.count, page.next, len(page.results)) == (2, None, 2)
+    assert page.results[0] == EdxCourse(
+        key="SampleX+CS.0x",
+        uuid="5c1d2e3f-4a5b-4c6d-8e7f-901234567890",
+        marketing_url="https://www.example.org/course/algorithms?utm_source=our-user",
+        course_runs=[
+            EdxCourseRun(
+                key="course-v1:SampleX+CS.1x+1T2026",
+                course_uuid="5c1d2e3f-4a5b-4c6d-8e7f-901234567890",
+                start="2026-02-01T15:00:00Z",
+                end="2026-08-01T23:59:59.500000Z",
+                enrollment_end="2026-07-20T23:59:59Z",
+                min_effort=4,
+                max_effort=6,
+                weeks_to_complete=8,
+                pacing_type="self_paced",
+                marketing_url="https://www.example.org/course/algorithms?utm_source=our-user&utm_medium=affiliate",
+                status="published",
+                type="verified",
+                seats=[
+                    EdxSeat(
+                        type="verified",
+                        price="149.00",
+                        currency="USD",
+                        upgrade_deadline="2026-07-01T23:59:59Z",
+                    ),
+                    EdxSeat(type="audit", price="0.00", currency="USD"),
+                ],
+            )
+        ],
+    )
+
+
+def spoiled(field: bytes, value: bytes) -> bytes:
+    """Return a page of three courses in whose second one a field holds something else."""
+    first, second, third = (json.dumps(full_course(key=f"c{n}")).encode() for n in range(3))
+    i = second.index(b'"%s": ' % field) + len(field) + 4
+    j = min(k for k in (second.find(b", ", i), second.find(b"}", i)) if k > 0)
+    return b'{"count": 3, "results": [%s, %s, %s]}' % (first, second[:i] + value + second[j:], third)
+
+
+ODD_VALUES = [
+    b"9" * 5000,
+    b"-" + b"9" * 5000,
+    b"9" * 5000 + b".5",
+    b"1e999",
+    b"[" * 300 + b"]" * 300,
+    rb'"\ud800"',
+    b'"\xff"',
+    b'"\xed\xa0\x80"',
+    b"NaN",
+    b"-Infinity",
+]
+
+
+@pytest.mark.parametrize("field", [b"in_year_value", b"enrollment_count", b"min_effort", b"price", b"uuid"])
+@pytest.mark.parametrize("value", ODD_VALUES)
+def test_a_value_that_cannot_be_read_spoils_no_other_record(field: bytes, value: bytes) -> None:
+    plain = parse(CoursesPage, spoiled(field, b"1"), "x")
+    page = parse(CoursesPage, spoiled(field, value), "x")
+    assert page.count == 3
+    assert [course.key for course in page.results if isinstance(course, EdxCourse)] == ["c0", "c1", "c2"]
+    assert (page.results[0], page.results[2]) == (plain.results[0], plain.results[2])
+
+
+@pytest.mark.parametrize("value", ODD_VALUES)
+def test_a_record_is_whole_when_the_value_that_cannot_be_read_is_not_ours(value: bytes) -> None:
+    page = parse(CoursesPage, spoiled(b"in_year_value", value), "x")
+    assert page.results[1] == parse(CoursesPage, spoiled(b"in_year_value", b"1"), "x").results[1]
+
+
+@pytest.mark.parametrize(
+    ("digits", "min_effort"), [(b"5", 5), (b"999999999999", None), (b"9" * 4300, None), (b"9" * 5000, None)]
+)
+def test_an_effort_of_too_many_digits_is_left_out_and_its_run_is_mapped(
+    digits: bytes, min_effort: int | None
+) -> None:
+    page = parse(CoursesPage, spoiled(b"min_effort", digits), "x")
+    (mapped,) = map_course(page.results[1], MappingSettings(), datetime(2026, 3, 1, tzinfo=UTC))
+    assert isinstance(mapped, MappedRun)
+    assert mapped.run.min_effort == min_effort
+
+
+@pytest.mark.parametrize(("digits", "most_kb"), [(b"1", 1_000), (b"9" * 5000, 6_000)])
+def test_only_what_we_read_is_built_when_a_page_of_100_courses_takes_4_mb(
+    digits: bytes, most_kb: int
+) -> None:
+    body = full_page(100, 40).replace(b'"in_year_value": null', b'"in_year_value": ' + digits, 1)
+    assert 3_900_000 < len(body) < 4_100_000
+    parse(CoursesPage, body, "x")
+    tracemalloc.start()
+    try:
+        page = parse(CoursesPage, body, "x")
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(page.results) == 100
+    assert kept < 1_000_000
+    assert peak < most_kb * 1000  # the slower reader needs the whole text once
 
 
 @given(JSON)
@@ -157,214 +259,3 @@ def test_a_tokens_lifetime_is_a_minute_when_edx_does_not_say(expires_in: str, li
 def test_a_token_is_a_protocol_error_when_it_cannot_stand_in_a_header(token: str) -> None:
     with pytest.raises(EdxProtocolError, match="access_token"):
         parse(TokenAnswer, b'{"access_token": %s}' % token.encode(), "the token endpoint")
-
-
-@pytest.mark.parametrize(
-    ("body", "content_length", "cut"),
-    [
-        (b"", None, True),
-        (b"", "0", False),
-        (b'{"id": 7', "8", True),
-        (b' {"id": 7', None, True),
-        (b'{"id": 7}\n', None, False),
-        (b'{"id": 7}' + b"\r\n" * 100, None, False),
-        (b"<html>", None, False),
-        (b"[1, 2", None, False),
-    ],
-)
-def test_a_body_looks_cut_short_when_an_object_begins_and_does_not_end(
-    body: bytes, content_length: str | None, *, cut: bool
-) -> None:
-    assert looks_cut_short(body, content_length) is cut
-
-
-@pytest.mark.parametrize(
-    ("count", "usable"),
-    [(0, 0), (12, 12), (-1, None), (4.0, None), (True, None), ("4", None), (None, None), (10**12, 10**12)],
-)
-def test_a_count_is_absent_when_it_is_no_whole_number_of_0_or_more(count: object, usable: int | None) -> None:
-    assert usable_count(count) == usable
-
-
-@pytest.mark.parametrize(
-    ("course", "key"),
-    [
-        (EdxCourse(key="a"), "a"),
-        (EdxCourse(key=""), None),
-        (EdxCourse(key=1), None),
-        (None, None),
-        ("a", None),
-    ],
-)
-def test_a_key_is_readable_when_it_is_a_text(course: object, key: str | None) -> None:
-    assert readable_key(course) == key
-
-
-@pytest.mark.parametrize(
-    ("link", "after", "cursor"),
-    [
-        (None, START, None),
-        ("", START, None),
-        ("https://api.edx.org/x/?limit=100&offset=100", START, Cursor("offset", 100, 100)),
-        ("https://evil.example/?limit=20&offset=20&x=y", START, Cursor("offset", 20, 20)),
-        ("file:///etc/passwd?offset=5", START, Cursor("offset", 5, None)),
-        ("http://[bad?offset=5#offset=9", START, Cursor("offset", 5, None)),
-        ("?page=2", START, Cursor("page", 2, None)),
-        ("?page=2&page_size=50", START, Cursor("page", 2, 50)),
-        ("?page=3&page_size=50", Cursor("page", 2, 50), Cursor("page", 3, 50)),
-        ("?page=9&offset=200&limit=100", Cursor("offset", 100, 100), Cursor("offset", 200, 100)),
-    ],
-)
-def test_only_the_cursor_is_taken_when_a_page_names_the_next(
-    link: object, after: Cursor, cursor: Cursor | None
-) -> None:
-    assert next_cursor(link, after) == cursor
-
-
-@pytest.mark.parametrize(
-    ("link", "after"),
-    [
-        (7, START),
-        (False, START),
-        (["?offset=100"], START),
-        ("https://api.edx.org/x/", START),
-        ("?limit=100", START),
-        ("?page_size=100", START),
-        ("?offset=", START),
-        ("?offset=-100", START),
-        ("?offset=1e3", START),
-        ("?offset=\u0661", START),
-        ("?offset=100&offset=200", START),
-        ("?offset=100&limit=0", START),
-        ("?offset=100&limit=all", START),
-        ("?offset=" + "9" * 5000, START),
-        ("?offset=0", START),
-        ("?page=1", START),
-        ("?offset=100", Cursor("offset", 100, 100)),
-        ("?offset=50", Cursor("offset", 100, 100)),
-        ("?page=2", Cursor("page", 2, None)),
-        ("?page=2", Cursor("offset", 100, 100)),
-        ("?offset=200", Cursor("page", 2, None)),
-    ],
-)
-def test_next_is_a_protocol_error_when_it_is_unusable_or_does_not_advance(
-    link: object, after: Cursor
-) -> None:
-    with pytest.raises(EdxProtocolError):
-        next_cursor(link, after)
-
-
-@given(
-    st.one_of(
-        JSON,
-        st.text(),
-        st.builds("?{}={}&{}={}".format, *[st.sampled_from(["offset", "limit", "page", "x"]), st.text()] * 2),
-    ),
-    st.sampled_from([START, Cursor("offset", 100, 100), Cursor("page", 2, None)]),
-)
-@example("?offset=\ud800%ff", START)
-def test_next_cursor_advances_or_is_a_protocol_error_when_anything_comes(link: object, after: Cursor) -> None:
-    try:
-        cursor = next_cursor(link, after)
-    except EdxProtocolError:
-        return
-    assert cursor is None or cursor.position > after.position
-
-
-@pytest.mark.parametrize(
-    ("cursor", "query"),
-    [
-        (Cursor("offset", 200, 100), {"limit": "100", "offset": "200"}),
-        (Cursor("offset", 200, None), {"offset": "200"}),
-        (Cursor("page", 3, 50), {"page_size": "50", "page": "3"}),
-        (Cursor("page", 3, None), {"page": "3"}),
-    ],
-)
-def test_a_cursor_asks_in_its_own_style_when_it_is_followed(cursor: Cursor, query: dict[str, str]) -> None:
-    assert cursor.query == query
-
-
-@pytest.mark.parametrize(
-    ("first_next", "count", "first_page_length", "positions"),
-    [
-        (Cursor("offset", 100, 100), 250, 100, [100, 200]),
-        (Cursor("offset", 100, 100), 200, 100, [100]),
-        (Cursor("offset", 100, 100), 100, 100, []),
-        (Cursor("offset", 20, 20), 61, 20, [20, 40, 60]),  # the server caps the limit
-        (Cursor("offset", 20, None), 50, 20, [20, 40]),
-        (Cursor("offset", 20, 100), 250, 20, []),  # a stride that contradicts itself is not trusted
-        (Cursor("page", 2, 50), 101, 50, [2, 3]),
-        (Cursor("page", 2, None), 101, 20, [2, 3, 4, 5, 6]),
-        (Cursor("page", 2, 100), 101, 20, [2]),  # page_size alone is ignored by the server
-    ],
-)
-def test_pages_are_planned_when_the_first_next_tells_the_stride(
-    first_next: Cursor, count: int, first_page_length: int, positions: list[int]
-) -> None:
-    assert [cursor.position for cursor in first_next.up_to(count, first_page_length)] == positions
-
-
-def test_planning_costs_nothing_when_the_count_is_absurd() -> None:
-    planned = Cursor("offset", 100, 100).up_to(10**15, 100)
-    assert list(islice(planned, 2)) == [Cursor("offset", 100, 100), Cursor("offset", 200, 100)]
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("1", 1),
-        (" 3592 ", 3592),
-        ("86401", 86400),
-        ("9" * 6000, 86400),
-        ("Sun, 01 Mar 2026 12:00:30 GMT", 30),
-        ("Sun, 01 Mar 2026 12:00:30 -0000", 30),
-        ("Mon, 01 Mar 2027 12:00:00 GMT", 86400),
-        ("Sun, 01 Mar 2026 12:00:00 GMT", None),
-        ("Sun, 01 Mar 2026 11:00:00 GMT", None),
-        (None, None),
-        ("", None),
-        ("0", None),
-        ("-5", None),
-        ("1.5", None),
-        ("soon", None),
-        ("60, 60", None),
-        ("٣", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date_when_it_makes_sense(
-    header: str | None, seconds: float | None
-) -> None:
-    assert retry_after_s(header, NOW) == seconds
-
-
-@given(st.one_of(st.text(), st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ [-+]?\w+")))
-@example("Sun, 01 Jan 0001 00:00:00 +2359")
-@example("Fri, 31 Dec 9999 23:59:59 -2359")
-def test_retry_after_never_raises_when_anything_comes(header: str) -> None:
-    seconds = retry_after_s(header, NOW)
-    assert seconds is None or 0 < seconds <= 86400
-
-
-@pytest.mark.parametrize(
-    ("status", "token", "catalogs", "catalog"),
-    [
-        (200, Verdict.OK, Verdict.OK, Verdict.OK),
-        (0, Verdict.RETRY, Verdict.RETRY, Verdict.RETRY),
-        (500, Verdict.RETRY, Verdict.RETRY, Verdict.RETRY),
-        (503, Verdict.RETRY, Verdict.RETRY, Verdict.RETRY),
-        (599, Verdict.RETRY, Verdict.RETRY, Verdict.RETRY),
-        (429, Verdict.THROTTLED, Verdict.THROTTLED, Verdict.THROTTLED),
-        (400, Verdict.REFUSED, Verdict.NOT_THE_API, Verdict.NOT_THE_API),
-        (401, Verdict.REFUSED, Verdict.REFUSED, Verdict.REFUSED),
-        (403, Verdict.REFUSED, Verdict.REFUSED, Verdict.NOT_FOUND),
-        (404, Verdict.NOT_THE_API, Verdict.NOT_THE_API, Verdict.NOT_FOUND),
-        (204, Verdict.NOT_THE_API, Verdict.NOT_THE_API, Verdict.NOT_THE_API),
-        (301, Verdict.NOT_THE_API, Verdict.NOT_THE_API, Verdict.NOT_THE_API),
-        (410, Verdict.NOT_THE_API, Verdict.NOT_THE_API, Verdict.NOT_THE_API),
-    ],
-)
-def test_a_status_means_what_was_asked_for_when_an_answer_comes(
-    status: int, token: Verdict, catalogs: Verdict, catalog: Verdict
-) -> None:
-    asked = (Asked.TOKEN, Asked.CATALOGS, Asked.CATALOG)
-    assert [verdict(status, what) for what in asked] == [token, catalogs, catalog]

@@ -1,12 +1,13 @@
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import requests
 from requests_mock import Mocker
 
 from shared.edx.client import EdxClient, EdxSession
-from shared.errors import EdxThrottled, EdxUnavailable
-from tests.edx.pretend import CATALOG, FakeTime
+from shared.errors import EdxProtocolError, EdxThrottled, EdxUnavailable
+from tests.edx.pretend import CATALOG, COURSES, TOKEN, FakeTime, at, page, walked
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,12 @@ from tests.edx.pretend import CATALOG, FakeTime
         {"status_code": 503},
         {"status_code": 504},
         {"status_code": 520},
+        {"status_code": 408},
+        {"status_code": 403, "text": "<html>blocked</html>"},
+        {"status_code": 404, "json": {"message": "no Route matched"}},
+        {"text": "<html>login</html>"},
+        {"content": b""},
+        {"text": '{"id": 7, "x": [{"a": 1}'},
         {"exc": requests.ConnectionError},
         {"exc": requests.ReadTimeout},
         {"content": b"no gzip", "headers": {"Content-Encoding": "gzip"}},
@@ -40,6 +47,62 @@ def test_unavailable_when_the_fourth_try_fails_too(web: Mocker, edx: EdxSession)
     assert len(web.request_history) == 5
 
 
+def test_unavailable_says_what_failed_where_and_with_which_status(web: Mocker, edx: EdxSession) -> None:
+    web.get(CATALOG, status_code=502)
+    with pytest.raises(EdxUnavailable) as caught:
+        edx.catalog(7)
+    assert caught.value.message == "edX is unavailable: catalogs/7/ answered 502 (host edx.test, try 4)"
+    assert caught.value.status == 502
+    web.get(CATALOG, text="<p>")
+    with pytest.raises(EdxUnavailable) as caught:
+        edx.catalog(7)
+    assert caught.value.message == (
+        "edX is unavailable: catalogs/7/ sent a broken body: no whole JSON (host edx.test, try 4)"
+    )
+    assert caught.value.status is None
+
+
+def test_the_token_endpoint_is_named_when_it_fails(web: Mocker, edx: EdxSession) -> None:
+    web.post(TOKEN, status_code=500)
+    with pytest.raises(EdxUnavailable) as caught:
+        edx.catalog(7)
+    assert caught.value.message == (
+        "edX is unavailable: the token endpoint answered 500 (host edx.test, try 4)"
+    )
+
+
+@pytest.mark.parametrize("body", ["[]", '{"detail": "x"}', '{"id": "7"}'])
+def test_protocol_error_without_a_further_try_when_a_200_is_json_of_another_shape(
+    web: Mocker, edx: EdxSession, body: str
+) -> None:
+    web.get(CATALOG, text=body)
+    with pytest.raises(EdxProtocolError, match="catalogs/7/ is not what its API promises"):
+        edx.catalog(7)
+    assert len(web.request_history) == 2
+
+
+def test_a_page_that_edx_cannot_render_is_tried_four_times_and_each_half_once(
+    web: Mocker, client: EdxClient, fake_time: FakeTime
+) -> None:
+    def answer(request: Any, context: Any) -> object:
+        offset, limit = int(request.qs["offset"][0]), int(request.qs["limit"][0])
+        asked.append((offset, limit))
+        if offset <= 1 < offset + limit:
+            context.status_code = 500
+            return {}
+        keys = [f"c{n}" for n in range(offset, min(offset + limit, 3))]
+        return page(keys, 3, at(offset + limit, limit) if offset + limit < 3 else None)
+
+    asked: list[tuple[int, int]] = []
+    web.get(COURSES, json=answer)
+    with client.session(fake_time.left(100)) as edx:
+        walk = edx.courses(7)
+        assert walked(walk) == [["c0", "c2"]]
+        assert walk.problems == ["edX could not render the course at position 1"]
+        assert asked == [(0, 3)] * 4 + [(0, 2), (0, 1), (1, 1), (2, 1)]
+        assert edx.requests == 1 + 8
+
+
 def test_unavailable_at_once_when_the_backoff_does_not_fit_the_budget(
     web: Mocker, client: EdxClient, fake_time: FakeTime
 ) -> None:
@@ -57,12 +120,12 @@ def test_a_503s_retry_after_is_waited_for_when_it_fits(
     assert fake_time.slept == [20]
 
 
-def test_unavailable_with_the_time_to_come_back_when_a_503s_retry_after_does_not_fit(
+def test_unavailable_with_the_time_to_come_back_when_a_503_asks_for_more_than_a_minute(
     web: Mocker, client: EdxClient, fake_time: FakeTime
 ) -> None:
     web.get(CATALOG, status_code=503, headers={"Retry-After": "Sun, 01 Mar 2026 14:00:00 GMT"})
     told: list[datetime] = []
-    with client.session(fake_time.left(100), on_throttled=told.append) as edx:
+    with client.session(fake_time.left(10_000), on_throttled=told.append) as edx:
         with pytest.raises(EdxUnavailable) as caught:
             edx.catalog(7)
         assert caught.value.retry_at == datetime(2026, 3, 1, 14, tzinfo=UTC)

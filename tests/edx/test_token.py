@@ -1,11 +1,18 @@
+import threading
+import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from threading import Thread
 
 import pytest
 import requests
 from requests_mock import Mocker
 
+from shared.deadline import Deadline
 from shared.edx.client import EdxClient, EdxSession
-from shared.errors import EdxProtocolError, EdxRefused, EdxThrottled
+from shared.errors import EdxProtocolError, EdxRefused, EdxThrottled, EdxUnavailable
+from tests.edx.loopback import Answer, send, send_token, serving, silence
 from tests.edx.pretend import CATALOG, NOW, TOKEN, FakeTime, make_client
 
 
@@ -63,7 +70,6 @@ def test_edx_refused_names_the_settings_when_the_token_endpoint_refuses(
 @pytest.mark.parametrize(
     "answer",
     [
-        {"text": "<html>login</html>"},
         {"json": {"expires_in": 60}},
         {"json": {"access_token": None}},
         {"json": {"access_token": "a\r\nX-Evil: 1"}},
@@ -88,6 +94,15 @@ def test_the_token_call_is_tried_again_when_the_endpoint_fails(web: Mocker, edx:
     assert edx.catalog(7).id == 7
 
 
+def test_another_401_after_a_new_token_costs_no_third_token(web: Mocker, edx: EdxSession) -> None:
+    tokens = [{"json": {"access_token": f"t{n}"}} for n in range(9)]
+    web.post(TOKEN, tokens)
+    web.get(CATALOG, status_code=401, json={"detail": "Token has expired."})
+    with pytest.raises(EdxRefused, match=r"^edX refused us: catalogs/7/ answered 401 to a valid token$"):
+        edx.catalog(7)
+    assert [request.method for request in web.request_history] == ["POST", "GET", "POST", "GET"]
+
+
 def test_throttled_when_the_token_endpoint_says_so(
     web: Mocker, client: EdxClient, fake_time: FakeTime
 ) -> None:
@@ -96,3 +111,78 @@ def test_throttled_when_the_token_endpoint_says_so(
     with client.session(fake_time.left(100), on_throttled=told.append) as edx, pytest.raises(EdxThrottled):
         edx.catalog(7)
     assert told == [NOW + timedelta(hours=1)]
+
+
+def test_threads_share_one_renewal_when_their_token_is_rejected() -> None:
+    tokens = iter(["old", "new"])
+    both = threading.Barrier(2)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.headers["Authorization"] == "JWT old":
+            both.wait(10)  # both have sent the old token before either is told
+            send(handler, b"", 401)
+        else:
+            send(handler, {"id": 7})
+
+    def token(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.05)
+        send(handler, {"access_token": next(tokens), "expires_in": 180})
+
+    with serving(answer, token) as server, EdxClient(server.settings).session(Deadline.after(20)) as edx:
+        threads = [Thread(target=edx.catalog, args=[7]) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert server.asked.count("/token") == 2
+    assert server.asked.count("/v1/catalogs/7/") == 4
+
+
+def test_who_waits_for_a_token_wakes_when_its_session_ends() -> None:
+    with serving(silence, silence) as server:
+        client = EdxClient(server.settings)
+        with client.session(Deadline.after(60)) as asking, client.session(Deadline.after(60)) as waiting:
+            threads = [Thread(target=refuse, args=[session]) for session in (asking, waiting)]
+            threads[0].start()
+            while not server.asked:
+                time.sleep(0.01)
+            threads[1].start()
+            time.sleep(0.1)
+            began = time.monotonic()
+            waiting.end()
+            threads[1].join(5)
+            assert not threads[1].is_alive()
+            assert threads[0].is_alive()
+            asking.end()
+            threads[0].join(5)
+            assert not threads[0].is_alive()
+            assert time.monotonic() - began < 5
+    assert server.asked == ["/token"]
+
+
+def test_the_next_thread_renews_the_token_when_the_session_of_the_first_ends() -> None:
+    answers: Iterator[Answer] = iter([silence, send_token])
+
+    def token(handler: BaseHTTPRequestHandler) -> None:
+        next(answers)(handler)
+
+    with serving(lambda handler: send(handler, {"id": 7}), token) as server:
+        client = EdxClient(server.settings)
+        with client.session(Deadline.after(60)) as first, client.session(Deadline.after(60)) as second:
+            stuck = Thread(target=refuse, args=[first])
+            stuck.start()
+            while not server.asked:
+                time.sleep(0.01)
+            found: list[int] = []
+            waiting = Thread(target=lambda: found.append(second.catalog(7).id))
+            waiting.start()
+            time.sleep(0.1)
+            first.end()
+            waiting.join(5)
+            stuck.join(5)
+    assert found == [7]
+
+
+def refuse(edx: EdxSession) -> None:
+    with pytest.raises(EdxUnavailable, match="was ended"):
+        edx.catalog(7)

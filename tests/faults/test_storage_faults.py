@@ -68,8 +68,8 @@ FAULTS: dict[str, Fault] = {
 FIRST_TO_FAIL = (0, 1)
 
 LASTING: dict[str, tuple[Fault, str]] = {
-    "answers lost": (lose_answer, "Table Storage failed"),
-    "busy": (answer(503), r"Table Storage failed \(HTTP 503, ServerBusy\)"),
+    "answers lost": (lose_answer, "Table Storage at "),
+    "busy": (answer(503), r"Table Storage at \S+ failed \(HTTP 503, ServerBusy\)"),
     "forbidden": (answer(403, "AuthorizationPermissionMismatch"), "refused our credentials.*role assignment"),
     "another answers": (
         instead(b"200 OK\r\nContent-Type: text/html", b"<h1>Hi</h1>"),

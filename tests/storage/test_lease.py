@@ -83,9 +83,13 @@ def test_lease_is_taken_over_when_it_has_been_silent_for_30_seconds(table: Table
 def test_lease_is_not_taken_over_when_its_holder_gives_signs_of_life(table: Table, clock: Clock) -> None:
     holder = take(table, clock, "holder")
 
-    def renew(poll: int) -> None:
-        if poll % 58 == 0:  # every 29 seconds
+    renewed_at = clock.monotonic()
+
+    def renew(_poll: int) -> None:
+        nonlocal renewed_at
+        if clock.monotonic() - renewed_at >= 27:
             holder.commit([])
+            renewed_at = clock.monotonic()
 
     with pytest.raises(SyncUnfinished):
         wait_while(table, clock, renew, wait_s=90)
@@ -157,7 +161,9 @@ def test_waiter_returns_that_outcome_when_the_next_sync_holds_the_lease_already(
             holder.commit([], FinishedSync("holder", Failure("SyncError", "no luck")))
             take(table, clock, "next")
 
-    assert wait_while(table, clock, meanwhile) == FinishedSync("holder", Failure("SyncError", "no luck"))
+    ended = wait_while(table, clock, meanwhile)
+    assert isinstance(ended, FinishedSync)
+    assert (ended.sync_id, ended.failure) == ("holder", Failure("SyncError", "no luck"))
     assert stored(table)["owner"] == "next"
 
 

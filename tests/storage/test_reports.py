@@ -115,7 +115,7 @@ def test_all_old_reports_go_when_there_are_more_than_a_batch_takes(
     for start in (0, 100):
         client.submit_transaction(
             [
-                ("upsert", {"PartitionKey": "1", "RowKey": f"9{number:013d}-old"})
+                ("upsert", {"PartitionKey": "1", "RowKey": f"99{number:012d}-old"})
                 for number in range(start, start + 75)
             ]
         )

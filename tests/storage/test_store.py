@@ -106,7 +106,7 @@ def test_all_runs_are_written_when_they_fill_several_batches(
     store_runs(store, *runs)
     assert {each.mapped.run.id for each in store.runs(1) if each.mapped} == {each.run.id for each in runs}
     batches = [len(request.row_keys) for request in proxy.requests if request.row_keys.count("lease")]
-    # Taking the lease, three batches of runs, releasing it. The first of runs holds the mark in the head, too.
+    # Taking the lease, three batches of runs, releasing it. The first also marks the head.
     assert batches[-5:] == [1, 100, 100, 54, 1]
 
 

@@ -1,6 +1,8 @@
 """One table on Azurite: created when missing, every operation repeated until it is done or hopeless."""
 
 import re
+from collections.abc import Callable
+from itertools import count
 
 import pytest
 from azure.data.tables import TableClient
@@ -16,7 +18,7 @@ from shared.storage.table import (
     replacing_unchanged,
 )
 from tests.clock import Clock
-from tests.table_proxy import TableProxy, answer, lose_answer
+from tests.table_proxy import Exchange, TableProxy, answer, lose_answer, refuse_in_batch
 
 A = {"PartitionKey": "1", "RowKey": "a"}
 B = {"PartitionKey": "1", "RowKey": "b"}
@@ -135,7 +137,9 @@ def test_operation_fails_with_a_plain_sentence_when_storage_stays_busy(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     proxy.on(answer(503))
-    with pytest.raises(StorageError, match=r"^Table Storage failed \(HTTP 503, .*\)$") as failure:
+    with pytest.raises(
+        StorageError, match=r"^Table Storage at 127\.0\.0\.1:\d+ failed \(HTTP 503, ServerBusy\)$"
+    ) as failure:
         proxied_table.get("1", "a")
     assert clock.slept == [0.25, 0.5, 1.0, 2.0, 4.0]
     assert failure.value.__cause__ is None
@@ -161,3 +165,163 @@ def test_credentials_are_named_when_storage_refuses_them(
         Table(client, sleep=clock.sleep).get("1", "a")
     assert clock.slept == []
     assert "d3Jvbmc" not in str(failure.value)
+
+
+# Storage that answers nonsense
+
+
+def forged_page(exchange: Exchange) -> None:
+    """Say that a query goes on, always at the same place."""
+    head, body = exchange.forward()
+    token = b"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: a\r\n\r\n"
+    exchange.send(head.removesuffix(b"\r\n") + token, body)
+
+
+def test_query_fails_when_storage_repeats_a_continuation_token(
+    proxied_table: Table, proxy: TableProxy
+) -> None:
+    proxied_table.put(A)
+    proxy.on(forged_page, kind="read runs")
+    with pytest.raises(StorageError, match="answers a query with the same page again and again"):
+        rows(proxied_table)
+    assert len(proxy.queries()) == 2
+
+
+def test_query_fails_when_storage_goes_on_with_empty_pages(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
+    numbers = count()
+
+    def empty(exchange: Exchange) -> None:
+        head = (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 12\r\n"
+            f"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: {next(numbers)}\r\n\r\n"
+        )
+        exchange.send(head.encode(), b'{"value":[]}')
+
+    proxy.on(empty)
+    with pytest.raises(StorageError, match="same page again and again"):
+        rows(proxied_table)
+    assert len(proxy.queries()) <= 20
+    assert clock.slept
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda table: table.insert(A),
+        lambda table: table.put(A),
+        lambda table: table.commit([replacing(A)]),
+    ],
+    ids=["insert", "put", "commit"],
+)
+def test_write_ends_within_15_seconds_when_the_table_is_being_deleted(
+    proxied_table: Table, proxy: TableProxy, clock: Clock, act: Callable[[Table], object]
+) -> None:
+    proxy.on(answer(404, "TableNotFound"), kind="read.*")
+    proxy.on(answer(409, "TableBeingDeleted"))
+    with pytest.raises(StorageError, match=r"failed \(HTTP 409, "):
+        act(proxied_table)
+    assert sum(clock.slept) <= 15
+    assert len(proxy.requests) <= 20
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"[]", "cannot be read"),
+        (b"null", "cannot be read"),
+        (b"{}", "cannot be read"),
+        (b'{"PartitionKey":"1","RowKey":"b","odata.etag":"e"}', "cannot be read"),
+        (b'{"PartitionKey":"1","RowKey":"a"}', "cannot be read"),
+        (b"<html>", "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
+)
+def test_reading_fails_when_the_answer_is_not_the_entity(
+    proxied_table: Table, proxy: TableProxy, clock: Clock, body: bytes, problem: str
+) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    proxy.on(lambda exchange: exchange.send(head.encode(), body))
+    with pytest.raises(StorageError, match=problem):
+        proxied_table.get("1", "a")
+    assert sum(clock.slept) <= 15
+
+
+@pytest.mark.parametrize("entity", ["7", "{}", '{"PartitionKey":1,"RowKey":"a"}', '{"PartitionKey":"1"}'])
+def test_query_fails_when_an_entity_has_no_key(proxied_table: Table, proxy: TableProxy, entity: str) -> None:
+    body = f'{{"value":[{entity}]}}'.encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    proxy.on(lambda exchange: exchange.send(head.encode(), body))
+    with pytest.raises(StorageError, match="cannot be read"):
+        rows(proxied_table)
+
+
+@pytest.mark.parametrize("status", [200, 202])
+def test_batch_fails_when_its_answer_holds_no_results(
+    proxied_table: Table, proxy: TableProxy, status: int
+) -> None:
+    proxied_table.put(A)
+    head = f"HTTP/1.1 {status} OK\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Length: 7\r\n\r\n"
+    proxy.on(lambda exchange: exchange.send(head.encode(), b"--b--\r\n"))
+    with pytest.raises(StorageError, match="cannot be read"):
+        proxied_table.commit([replacing(A)])
+
+
+@pytest.mark.parametrize("named", ["7:No.", "No.", "-1:No.", "0x0:No."])
+def test_nobody_is_blamed_when_storage_names_no_operation_of_the_batch(
+    proxied_table: Table, proxy: TableProxy, named: str
+) -> None:
+    proxied_table.put(A)
+
+    def refuse(exchange: Exchange) -> None:
+        refuse_in_batch(0)(exchange)
+        exchange.sent = exchange.sent.replace(b"0:No.", named.encode().ljust(5))
+
+    proxy.on(refuse)
+    with pytest.raises(EntityRefused) as refusal:
+        proxied_table.commit([replacing(A), replacing(B)])
+    assert refusal.value.index is None
+
+
+def test_404_is_no_refusal_when_nothing_is_to_be_deleted(proxied_table: Table, proxy: TableProxy) -> None:
+    proxied_table.put(A)
+    proxy.on(refuse_in_batch(0, "ResourceNotFound", 404), kind="write runs")
+    with pytest.raises(StorageError, match="HTTP 404, ResourceNotFound") as failure:
+        proxied_table.commit([replacing(A)])
+    assert not isinstance(failure.value, EntityRefused)
+
+
+def test_condition_has_failed_when_the_guarded_entity_is_gone(table: Table) -> None:
+    etag = table.insert(A)
+    assert etag
+    table.commit([deleting(A)])
+    with pytest.raises(ConditionFailed):
+        table.commit([replacing(B), replacing_unchanged(A, etag)])
+    assert rows(table) == []
+
+
+# Retry-After and the bound on tries
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "slept"),
+    [
+        ("3", [3, 3, 3, 3, 4]),
+        ("5", [5, 5, 5]),
+        ("3600", [5, 5, 5]),
+        ("0", [0.25, 0.5, 1, 2, 4]),
+        ("soon", [0.25, 0.5, 1, 2, 4]),
+        ("-1", [0.25, 0.5, 1, 2, 4]),
+    ],
+)
+def test_pauses_are_as_long_as_storage_asks_and_end_within_15_seconds(
+    proxied_table: Table, proxy: TableProxy, clock: Clock, retry_after: str, slept: list[float]
+) -> None:
+    proxy.on(answer(503, retry_after=retry_after))
+    with pytest.raises(StorageError, match="HTTP 503"):
+        proxied_table.get("1", "a")
+    assert clock.slept == slept[: len(clock.slept)]
+    assert sum(clock.slept) <= 15
+    assert len(clock.slept) >= 3
+    assert len(proxy.requests) == len(clock.slept) + 1

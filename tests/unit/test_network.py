@@ -1,312 +1,16 @@
-import json
+import socket
+import ssl
 from datetime import UTC, datetime
-from itertools import islice
 
 import pytest
+import requests
+import urllib3
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.edx.models import (
-    Asked,
-    CatalogsPage,
-    CoursesPage,
-    Cursor,
-    EdxCatalog,
-    EdxCourse,
-    EdxCourseRun,
-    EdxSeat,
-    TokenAnswer,
-    Verdict,
-    looks_cut_short,
-    next_cursor,
-    parse,
-    readable_key,
-    retry_after_s,
-    usable_count,
-    verdict,
-)
-from shared.errors import EdxProtocolError
+from shared.network import cut, fault_of, host_of, retry_after_s
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-START = Cursor("offset", 0, 100)
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=10,
-)
-
-
-def test_known_fields_are_read_and_others_ignored_when_a_page_comes() -> None:
-    page = parse(
-        CoursesPage,
-        b"""{"count": 1, "next": null, "previous": null, "results": [{
-            "key": "MITx+6.00", "uuid": "u", "title": "Big", "image": {"src": "x"}, "marketing_url": null,
-            "course_runs": [{"key": "DelftX/CTB3300WCx/2T2014", "image": null, "weeks_to_complete": 4.5,
-                             "seats": [{"type": "verified", "price": "150.00", "currency": "USD", "sku": ""}]
-                            }]}]}""",
-        "catalogs/7/courses/",
-    )
-    seat = EdxSeat(type="verified", price="150.00", currency="USD")
-    run = EdxCourseRun(key="DelftX/CTB3300WCx/2T2014", weeks_to_complete=4.5, seats=[seat])
-    assert page == CoursesPage(
-        count=1, next=None, results=[EdxCourse(key="MITx+6.00", uuid="u", course_runs=[run])]
-    )
-
-
-def test_junk_stays_what_it_is_when_it_stands_in_a_records_place() -> None:
-    page = parse(
-        CoursesPage,
-        b'{"results": [null, 3, "x", {"course_runs": 7},'
-        b' {"course_runs": [false, {"seats": {"a": 1}}, {"seats": [[]]}]}]}',
-        "x",
-    )
-    assert page.results == [
-        None,
-        3,
-        "x",
-        EdxCourse(course_runs=7),
-        EdxCourse(course_runs=[False, EdxCourseRun(seats={"a": 1}), EdxCourseRun(seats=[[]])]),
-    ]
-
-
-def test_a_lone_surrogate_is_read_when_python_can_and_pydantic_cannot() -> None:
-    page = parse(CoursesPage, rb'{"results": [{"key": "a\ud800"}]}', "x")
-    assert page.results == [EdxCourse(key="a\ud800")]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"<html>",
-        b'{"results": [',
-        b"[]",
-        b"null",
-        b'{"detail": "Not found."}',
-        b'{"count": 1, "results": null}',
-        b'{"count": 1, "results": {}}',
-        b"\xff\xfe",
-        b"[" * 200_000,
-        rb'{"detail": "\ud800"}',
-    ],
-)
-def test_a_page_is_a_protocol_error_when_it_is_not_the_promised_json(body: bytes) -> None:
-    with pytest.raises(EdxProtocolError, match="edX's answer to catalogs/ is not what its API promises"):
-        parse(CoursesPage, body, "catalogs/")
-
-
-@given(JSON)
-def test_parse_raises_only_protocol_errors_when_anything_comes(value: object) -> None:
-    try:
-        page = parse(CoursesPage, json.dumps(value).encode(), "x")
-    except EdxProtocolError:
-        assert not (isinstance(value, dict) and isinstance(value.get("results"), list))
-    else:
-        assert isinstance(value, dict)
-        assert len(page.results) == len(value["results"])
-
-
-@given(JSON)
-def test_a_page_of_courses_never_fails_when_its_results_are_junk(value: object) -> None:
-    page = parse(CoursesPage, json.dumps({"results": [value, {"course_runs": value}]}).encode(), "x")
-    assert len(page.results) == 2
-
-
-def test_a_catalog_is_kept_when_its_name_and_count_are_odd() -> None:
-    page = parse(
-        CatalogsPage,
-        rb'{"results": [{"id": 1, "name": null, "courses_count": "many"}, {"id": 2, "name": "a\ud800"},'
-        rb' {"id": 3, "name": "C", "courses_count": 18}]}',
-        "catalogs/",
-    )
-    assert page.results == [
-        EdxCatalog(id=1, name="", courses_count=None),
-        EdxCatalog(id=2, name="a?", courses_count=None),
-        EdxCatalog(id=3, name="C", courses_count=18),
-    ]
-
-
-@pytest.mark.parametrize("catalog_id", ["1", 1.0, 0, -1, True, None])
-def test_an_entry_is_no_catalog_when_its_id_is_no_whole_number_above_0(catalog_id: object) -> None:
-    page = parse(CatalogsPage, json.dumps({"results": [{"id": catalog_id}]}).encode(), "catalogs/")
-    assert page.results == [{"id": catalog_id}]
-
-
-@pytest.mark.parametrize(
-    ("expires_in", "lifetime_s"),
-    [
-        ("180", 180),
-        ("2.5", 2.5),
-        ("0", 60),
-        ("-1", 60),
-        ("true", 60),
-        ('"180"', 60),
-        ("null", 60),
-        ("NaN", 60),
-        ("1e300", 86_400),
-        ("9" * 400, 86_400),
-    ],
-)
-def test_a_tokens_lifetime_is_a_minute_when_edx_does_not_say(expires_in: str, lifetime_s: float) -> None:
-    answer = parse(TokenAnswer, b'{"access_token": "a.b.c", "expires_in": %s}' % expires_in.encode(), "x")
-    assert answer.lifetime_s == lifetime_s
-
-
-@pytest.mark.parametrize("token", ['""', "7", "null", '"a b"', r'"a\r\nX: y"', '"é"', r'"a\n"'])
-def test_a_token_is_a_protocol_error_when_it_cannot_stand_in_a_header(token: str) -> None:
-    with pytest.raises(EdxProtocolError, match="access_token"):
-        parse(TokenAnswer, b'{"access_token": %s}' % token.encode(), "the token endpoint")
-
-
-@pytest.mark.parametrize(
-    ("body", "content_length", "cut"),
-    [
-        (b"", None, True),
-        (b"", "0", False),
-        (b'{"id": 7', "8", True),
-        (b' {"id": 7', None, True),
-        (b'{"id": 7}\n', None, False),
-        (b'{"id": 7}' + b"\r\n" * 100, None, False),
-        (b"<html>", None, False),
-        (b"[1, 2", None, False),
-    ],
-)
-def test_a_body_looks_cut_short_when_an_object_begins_and_does_not_end(
-    body: bytes, content_length: str | None, *, cut: bool
-) -> None:
-    assert looks_cut_short(body, content_length) is cut
-
-
-@pytest.mark.parametrize(
-    ("count", "usable"),
-    [(0, 0), (12, 12), (-1, None), (4.0, None), (True, None), ("4", None), (None, None), (10**12, 10**12)],
-)
-def test_a_count_is_absent_when_it_is_no_whole_number_of_0_or_more(count: object, usable: int | None) -> None:
-    assert usable_count(count) == usable
-
-
-@pytest.mark.parametrize(
-    ("course", "key"),
-    [
-        (EdxCourse(key="a"), "a"),
-        (EdxCourse(key=""), None),
-        (EdxCourse(key=1), None),
-        (None, None),
-        ("a", None),
-    ],
-)
-def test_a_key_is_readable_when_it_is_a_text(course: object, key: str | None) -> None:
-    assert readable_key(course) == key
-
-
-@pytest.mark.parametrize(
-    ("link", "after", "cursor"),
-    [
-        (None, START, None),
-        ("", START, None),
-        ("https://api.edx.org/x/?limit=100&offset=100", START, Cursor("offset", 100, 100)),
-        ("https://evil.example/?limit=20&offset=20&x=y", START, Cursor("offset", 20, 20)),
-        ("file:///etc/passwd?offset=5", START, Cursor("offset", 5, None)),
-        ("http://[bad?offset=5#offset=9", START, Cursor("offset", 5, None)),
-        ("?page=2", START, Cursor("page", 2, None)),
-        ("?page=2&page_size=50", START, Cursor("page", 2, 50)),
-        ("?page=3&page_size=50", Cursor("page", 2, 50), Cursor("page", 3, 50)),
-        ("?page=9&offset=200&limit=100", Cursor("offset", 100, 100), Cursor("offset", 200, 100)),
-    ],
-)
-def test_only_the_cursor_is_taken_when_a_page_names_the_next(
-    link: object, after: Cursor, cursor: Cursor | None
-) -> None:
-    assert next_cursor(link, after) == cursor
-
-
-@pytest.mark.parametrize(
-    ("link", "after"),
-    [
-        (7, START),
-        (False, START),
-        (["?offset=100"], START),
-        ("https://api.edx.org/x/", START),
-        ("?limit=100", START),
-        ("?page_size=100", START),
-        ("?offset=", START),
-        ("?offset=-100", START),
-        ("?offset=1e3", START),
-        ("?offset=\u0661", START),
-        ("?offset=100&offset=200", START),
-        ("?offset=100&limit=0", START),
-        ("?offset=100&limit=all", START),
-        ("?offset=" + "9" * 5000, START),
-        ("?offset=0", START),
-        ("?page=1", START),
-        ("?offset=100", Cursor("offset", 100, 100)),
-        ("?offset=50", Cursor("offset", 100, 100)),
-        ("?page=2", Cursor("page", 2, None)),
-        ("?page=2", Cursor("offset", 100, 100)),
-        ("?offset=200", Cursor("page", 2, None)),
-    ],
-)
-def test_next_is_a_protocol_error_when_it_is_unusable_or_does_not_advance(
-    link: object, after: Cursor
-) -> None:
-    with pytest.raises(EdxProtocolError):
-        next_cursor(link, after)
-
-
-@given(
-    st.one_of(
-        JSON,
-        st.text(),
-        st.builds("?{}={}&{}={}".format, *[st.sampled_from(["offset", "limit", "page", "x"]), st.text()] * 2),
-    ),
-    st.sampled_from([START, Cursor("offset", 100, 100), Cursor("page", 2, None)]),
-)
-@example("?offset=\ud800%ff", START)
-def test_next_cursor_advances_or_is_a_protocol_error_when_anything_comes(link: object, after: Cursor) -> None:
-    try:
-        cursor = next_cursor(link, after)
-    except EdxProtocolError:
-        return
-    assert cursor is None or cursor.position > after.position
-
-
-@pytest.mark.parametrize(
-    ("cursor", "query"),
-    [
-        (Cursor("offset", 200, 100), {"limit": "100", "offset": "200"}),
-        (Cursor("offset", 200, None), {"offset": "200"}),
-        (Cursor("page", 3, 50), {"page_size": "50", "page": "3"}),
-        (Cursor("page", 3, None), {"page": "3"}),
-    ],
-)
-def test_a_cursor_asks_in_its_own_style_when_it_is_followed(cursor: Cursor, query: dict[str, str]) -> None:
-    assert cursor.query == query
-
-
-@pytest.mark.parametrize(
-    ("first_next", "count", "first_page_length", "positions"),
-    [
-        (Cursor("offset", 100, 100), 250, 100, [100, 200]),
-        (Cursor("offset", 100, 100), 200, 100, [100]),
-        (Cursor("offset", 100, 100), 100, 100, []),
-        (Cursor("offset", 20, 20), 61, 20, [20, 40, 60]),  # the server caps the limit
-        (Cursor("offset", 20, None), 50, 20, [20, 40]),
-        (Cursor("offset", 20, 100), 250, 20, []),  # a stride that contradicts itself is not trusted
-        (Cursor("page", 2, 50), 101, 50, [2, 3]),
-        (Cursor("page", 2, None), 101, 20, [2, 3, 4, 5, 6]),
-        (Cursor("page", 2, 100), 101, 20, [2]),  # page_size alone is ignored by the server
-    ],
-)
-def test_pages_are_planned_when_the_first_next_tells_the_stride(
-    first_next: Cursor, count: int, first_page_length: int, positions: list[int]
-) -> None:
-    assert [cursor.position for cursor in first_next.up_to(count, first_page_length)] == positions
-
-
-def test_planning_costs_nothing_when_the_count_is_absurd() -> None:
-    planned = Cursor("offset", 100, 100).up_to(10**15, 100)
-    assert list(islice(planned, 2)) == [Cursor("offset", 100, 100), Cursor("offset", 200, 100)]
 
 
 @pytest.mark.parametrize(
@@ -346,25 +50,60 @@ def test_retry_after_never_raises_when_anything_comes(header: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "token", "catalogs", "catalog"),
+    ("url", "host"),
     [
-        (200, Verdict.OK, Verdict.OK, Verdict.OK),
-        (0, Verdict.RETRY, Verdict.RETRY, Verdict.RETRY),
-        (500, Verdict.RETRY, Verdict.RETRY, Verdict.RETRY),
-        (503, Verdict.RETRY, Verdict.RETRY, Verdict.RETRY),
-        (599, Verdict.RETRY, Verdict.RETRY, Verdict.RETRY),
-        (429, Verdict.THROTTLED, Verdict.THROTTLED, Verdict.THROTTLED),
-        (400, Verdict.REFUSED, Verdict.NOT_THE_API, Verdict.NOT_THE_API),
-        (401, Verdict.REFUSED, Verdict.REFUSED, Verdict.REFUSED),
-        (403, Verdict.REFUSED, Verdict.REFUSED, Verdict.NOT_FOUND),
-        (404, Verdict.NOT_THE_API, Verdict.NOT_THE_API, Verdict.NOT_FOUND),
-        (204, Verdict.NOT_THE_API, Verdict.NOT_THE_API, Verdict.NOT_THE_API),
-        (301, Verdict.NOT_THE_API, Verdict.NOT_THE_API, Verdict.NOT_THE_API),
-        (410, Verdict.NOT_THE_API, Verdict.NOT_THE_API, Verdict.NOT_THE_API),
+        ("https://api.edx.org/oauth2/v1/access_token?client_secret=s", "api.edx.org"),
+        ("http://127.0.0.1:8001/catalog/v1/", "127.0.0.1:8001"),
+        ("https://user:secret@api.edx.org/", "api.edx.org"),
     ],
 )
-def test_a_status_means_what_was_asked_for_when_an_answer_comes(
-    status: int, token: Verdict, catalogs: Verdict, catalog: Verdict
+def test_a_host_is_named_without_path_query_or_credentials(url: str, host: str) -> None:
+    assert host_of(url) == host
+
+
+def expired() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError()
+    error.verify_message = "certificate has expired"
+    return error
+
+
+def wrapped(cause: Exception) -> requests.ConnectionError:
+    """Wrap an error as requests and urllib3 do."""
+    return requests.ConnectionError(urllib3.exceptions.MaxRetryError(object(), "/?secret", cause))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "problem", "is_final"),
+    [
+        (expired(), "cannot be reached: TLS certificate not valid (certificate has expired)", True),
+        (ssl.SSLError("EOF occurred"), "cannot be reached: TLS failed", False),
+        (socket.gaierror(-2, "Name or service not known"), "cannot be reached: unknown host", False),
+        (ConnectionRefusedError(111, "refused"), "cannot be reached: connection refused", False),
+        (ConnectionResetError(104, "reset"), "dropped the connection", False),
+        (BrokenPipeError(32, "pipe"), "dropped the connection", False),
+        (TimeoutError(), "did not answer in time", False),
+        (requests.ReadTimeout(), "did not answer in time", False),
+        (OSError(113, "No route to host"), "cannot be reached or dropped the connection", False),
+    ],
+)
+def test_an_error_of_a_network_library_names_the_culprit(
+    error: Exception, problem: str, *, is_final: bool
 ) -> None:
-    asked = (Asked.TOKEN, Asked.CATALOGS, Asked.CATALOG)
-    assert [verdict(status, what) for what in asked] == [token, catalogs, catalog]
+    assert fault_of(error) == (problem, is_final)
+    assert fault_of(wrapped(error)) == (problem, is_final)
+
+
+def test_the_cause_is_found_when_errors_refer_to_each_other() -> None:
+    outer, inner = OSError(), OSError()
+    outer.__cause__, inner.__cause__ = inner, outer
+    inner.__context__ = ConnectionResetError()
+    assert fault_of(outer).problem == "dropped the connection"
+
+
+def test_a_cut_wakes_the_reader_and_may_come_twice() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        cut(ours)
+        cut(ours)
+        assert ours.recv(1) == b""
+    cut(ours)

@@ -28,9 +28,30 @@ class Answer:
     status: int
     headers: CaseInsensitiveDict[str]
     body: bytes
+    invocation_id: str = ""
 
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of the app's at the moment it was logged; the kinds of worker are those of `Routing`.
+
+    Attributes:
+        invocations: kind of worker → the invocation that it says the record belongs to.
+        arrives: kind of worker → whether that invocation is live, so that the host takes the record.
+    """
+
+    message: str
+    level: str
+    invocations: dict[str, str | None]
+    arrives: dict[str, bool]
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The record as one of our lines of JSON; {} when it is a sentence."""
+        return dict(json.loads(self.message)) if self.message.startswith("{") else {}
 
 
 class FunctionsWorker:
@@ -43,9 +64,15 @@ class FunctionsWorker:
     def __init__(self, app_directory: Path, environment: Mapping[str, str], log_path: Path) -> None:
         """Start the worker on exactly this environment; it logs everything to `log_path`."""
         self._log_path = log_path
+        self._records_path = log_path.with_suffix(".records")
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own file
-                [sys.executable, Path(__file__).with_name("worker_process.py"), app_directory],
+                [
+                    sys.executable,
+                    Path(__file__).with_name("worker_process.py"),
+                    app_directory,
+                    self._records_path,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -88,6 +115,13 @@ class FunctionsWorker:
         """All that the worker process has logged and printed so far."""
         return self._log_path.read_text("utf-8")
 
+    @property
+    def records(self) -> list[Record]:
+        """All that the app has logged so far, with the invocation that each kind of worker gives it."""
+        if not self._records_path.exists():
+            return []
+        return [Record(**json.loads(line)) for line in self._records_path.read_text().splitlines()]
+
     def http(
         self, target: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: bytes = b""
     ) -> Answer:
@@ -108,7 +142,10 @@ class FunctionsWorker:
         }
         answer = self._invoke(*trigger, http=request, body=body.decode("latin-1"))
         return Answer(
-            answer["status"], CaseInsensitiveDict(answer["headers"]), answer["body"].encode("latin-1")
+            answer["status"],
+            CaseInsensitiveDict(answer["headers"]),
+            answer["body"].encode("latin-1"),
+            answer["invocation"],
         )
 
     def timer(self, function: str, *, past_due: bool = False) -> None:

@@ -38,6 +38,17 @@ def test_host_reads_these_bindings_when_no_setting_is_there(tmp_path: Path) -> N
             },
             http_output,
         ],
+        "course_run_changes": [
+            {
+                "direction": "IN",
+                "type": "httpTrigger",
+                "name": "req",
+                "methods": ["GET"],
+                "authLevel": "FUNCTION",
+                "route": "ExternalLinks/edXCourseruns/changes",
+            },
+            http_output,
+        ],
         "health": [
             {
                 "direction": "IN",
@@ -76,4 +87,4 @@ def test_import_succeeds_when_settings_network_and_disk_are_missing() -> None:
         text=True,
         check=False,
     )
-    assert (imported.returncode, imported.stdout, imported.stderr) == (0, "3\n", "")
+    assert (imported.returncode, imported.stdout, imported.stderr) == (0, "4\n", "")

@@ -14,12 +14,15 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Coroutine
 from dataclasses import field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, TextIO
 from uuid import uuid4
 
 import azure_functions_runtime as runtime
+from azure_functions_runtime.bindings.context import _invocation_id_local
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
@@ -151,9 +154,69 @@ async def _index(app_directory: str) -> dict[str, object]:
     }
 
 
-async def _invoke(call: dict[str, Any], data: TypedData) -> dict[str, object]:
+class ContextEnabledTask(asyncio.Task[Any]):
+    """A task that knows its invocation, and whose children do: the worker runs the app in such tasks."""
+
+    invocation_id: str | None = None
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, **more: Any) -> None:
+        super().__init__(coro, loop=loop, **more)
+        parent = asyncio.current_task(loop)
+        self.invocation_id = getattr(parent, "invocation_id", None)
+
+
+class Routing(logging.Handler):
+    """Writes down of each record of ours to which invocation each kind of worker says it belongs.
+
+    The kinds are those of Azure/azure-functions-python-worker: `task` is that of Python 3.13 (proxy_worker,
+    dispatcher.py: the task, then the runtime's context variable), `thread` that below 3.13
+    (azure_functions_worker, dispatcher.py: the task, then thread_local_storage), `latest` an older one of
+    3.13, which takes the latest invocation of all. The host drops a record that names no live invocation.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__()
+        self.live: set[str] = set()
+        self.latest: str | None = None
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not record.name.startswith(("shared", "function_app")):
+            return
+        try:
+            of_task = getattr(asyncio.current_task(), "invocation_id", None)
+        except RuntimeError:  # no event loop in this thread
+            of_task = None
+        invocations = {
+            "task": of_task or runtime.invocation_id_cv.get(),
+            "thread": of_task or getattr(_invocation_id_local, "invocation_id", None),
+            "latest": self.latest,
+        }
+        line = {
+            "message": record.getMessage(),
+            "level": record.levelname,
+            "invocations": invocations,
+            "arrives": {kind: each in self.live for kind, each in invocations.items()},
+        }
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+
+async def _invoke(call: dict[str, Any], data: TypedData, routing: Routing) -> dict[str, object]:
+    invocation_id = str(uuid4())
+    task = asyncio.current_task()
+    assert isinstance(task, ContextEnabledTask)
+    task.invocation_id = routing.latest = invocation_id
+    routing.live.add(invocation_id)
+    try:
+        return {"invocation": invocation_id, **await _result(call, data, invocation_id)}
+    finally:
+        routing.live.discard(invocation_id)
+
+
+async def _result(call: dict[str, Any], data: TypedData, invocation_id: str) -> dict[str, object]:
     request = SimpleNamespace(
-        invocation_id=str(uuid4()),
+        invocation_id=invocation_id,
         function_id=call["function_id"],
         input_data=[ParameterBinding(name=call["trigger"], data=data)],
         trigger_metadata={},
@@ -174,7 +237,7 @@ async def _invoke(call: dict[str, Any], data: TypedData) -> dict[str, object]:
     }
 
 
-async def _serve(app_directory: str, answers: TextIO) -> None:
+async def _serve(app_directory: str, answers: TextIO, routing: Routing) -> None:
     """Index the app, then run each call that stdin brings, as many at once as come, until it ends."""
 
     def say(content: dict[str, object]) -> None:
@@ -187,8 +250,10 @@ async def _serve(app_directory: str, answers: TextIO) -> None:
             data = TypedData(http=RpcHttp(**call["http"], body=body))
         else:
             data = TypedData(json=call["json"])
-        say({"call": call["call"], **await _invoke(call, data)})
+        say({"call": call["call"], **await _invoke(call, data, routing)})
 
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, coro, **more: ContextEnabledTask(coro, loop=loop, **more))
     runtime.start_threadpool_executor()
     say(await _index(app_directory))
     calls = asyncio.StreamReader(limit=2**24)
@@ -201,6 +266,8 @@ async def _serve(app_directory: str, answers: TextIO) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.DEBUG)
     sys.path[0] = sys.argv[1]
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers, Path(sys.argv[2]).open("a") as records:
+        routing = Routing(records)
+        logging.getLogger().addHandler(routing)
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the app prints is no answer
-        asyncio.run(_serve(sys.argv[1], answers))
+        asyncio.run(_serve(sys.argv[1], answers, routing))

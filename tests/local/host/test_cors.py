@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from local.host import Host
-from local.host.cors import Cors, read
+from local.host.cors import Cors, cors_options
 
 NEVER = "0 0 0 1 1 *"
 
@@ -85,18 +85,21 @@ def test_credentials_for_every_origin_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host_section", "expected"),
+    ("host_section", "options"),
     [
-        ('{"CORS": "https://a.example", "CORSCredentials": true}', ("https://a.example", True)),
-        ('{"CORS": "*"}', ("*", False)),
-        ('{"LocalHttpPort": 7071}', ("", False)),
-        ("null", ("", False)),
+        (
+            '{"CORS": "https://a.example", "CORSCredentials": true}',
+            ["--cors", "https://a.example", "--cors-credentials"],
+        ),
+        ('{"CORS": "*", "CORSCredentials": "yes"}', ["--cors", "*"]),
+        ('{"LocalHttpPort": 7071}', []),
+        ("null", []),
     ],
 )
 def test_origins_are_read_from_the_settings_file(
-    tmp_path: Path, host_section: str, expected: tuple[str, bool]
+    tmp_path: Path, host_section: str, options: list[str]
 ) -> None:
     file = tmp_path / "local.settings.json"
     file.write_text(f'{{"Values": {{}}, "Host": {host_section}}}')
-    assert read(file) == expected
-    assert read(tmp_path / "none.json") == ("", False)
+    assert cors_options(file) == options
+    assert cors_options(tmp_path / "none.json") == []

@@ -131,6 +131,7 @@ def test_compressed_bytes_pass_untouched(host: Host) -> None:
         (CHUNKED + b"nonsense\r\n", 400),
         (CHUNKED + b"-1\r\n", 400),
         (CHUNKED + b"4\r\nlonger\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"0\r\n" + b"A: b\r\n" * 101 + b"\r\n", 400),
         (CHUNKED + b"ffffffff\r\n", 413),
         (CHUNKED.replace(b"chunked", b"gzip, chunked") + b"0\r\n\r\n", 400),
     ],

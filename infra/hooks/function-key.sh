@@ -1,0 +1,43 @@
+# shellcheck shell=sh disable=SC2034
+# Sourced after lib.sh (hence variables that nothing here uses): the function key, which the app makes, Key Vault
+# holds and API Management reads there.
+# It is a key of the host, so that it opens every function, and has one of two names, so that there can be two valid
+# keys while one replaces the other. It goes from command to command by pipe: an argument could be read in the
+# process list.
+
+function_keys() {
+    command=$1
+    shift
+    az functionapp keys "$command" --resource-group "$AZURE_RESOURCE_GROUP" --name "$AZURE_FUNCTION_APP_NAME" "$@"
+}
+
+# Sets `gateway1` and `gateway2` to the app's keys of these names, each empty when there is none.
+read_app_keys() {
+    both=$(function_keys list --output tsv \
+        --query "join(',', [functionKeys.gateway1 || '', functionKeys.gateway2 || ''])") || return 1
+    gateway1=${both%,*}
+    gateway2=${both#*,}
+}
+
+# Sets `in_vault` to the key that API Management uses.
+read_vault_key() {
+    in_vault=$(az keyvault secret show --vault-name "$AZURE_KEY_VAULT_NAME" --name function-key \
+        --query value --output tsv)
+}
+
+# make_app_key NAME: gives the app a new key of that name, in place of any old one.
+make_app_key() {
+    function_keys set --key-type functionKeys --key-name "$1" --output none
+}
+
+# write_vault_key KEY
+write_vault_key() {
+    printf '%s' "$1" | az keyvault secret set --vault-name "$AZURE_KEY_VAULT_NAME" --name function-key \
+        --value @- --output none
+}
+
+# Without this API Management would read the secret again within four hours only.
+refresh_gateway() {
+    az rest --method post --output none --url \
+        "$(url_of "Microsoft.ApiManagement/service/$AZURE_API_MANAGEMENT_NAME")/namedValues/function-key/refreshSecret?api-version=2024-05-01"
+}

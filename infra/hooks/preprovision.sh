@@ -1,0 +1,26 @@
+#!/bin/sh
+# Stops a deployment from a machine that does not know what is deployed: each setting that has a default would
+# silently go back to it. azd runs it before provisioning.
+set -eu
+. "$(dirname "$0")/lib.sh"
+
+if [ -n "${AZURE_FUNCTION_APP_NAME:-}" ]; then
+    exit 0 # this environment has deployed or was refreshed: it knows
+fi
+if [ -z "${AZURE_SUBSCRIPTION_ID:-}" ]; then
+    echo "The azd environment names no subscription: azd env set AZURE_SUBSCRIPTION_ID <id>" >&2
+    exit 1
+fi
+if [ "$(az group exists --name "rg-$AZURE_ENV_NAME")" = false ]; then
+    exit 0 # the first deployment, or the first after `azd down`
+fi
+# Whether the newest finished deployment of this name has outputs: one that failed has nothing to undo.
+deployed=$(az deployment sub list --output tsv --query "sort_by([?tags.\"azd-env-name\" == '$AZURE_ENV_NAME' \
+&& properties.provisioningState == 'Succeeded'], &properties.timestamp)[-1:].properties.outputs | [?@] | length(@)") || {
+    echo "az cannot tell whether $AZURE_ENV_NAME is deployed. Is az logged in to this subscription?" >&2
+    exit 1
+}
+if [ "$deployed" != 0 ]; then
+    echo "$AZURE_ENV_NAME is deployed, but this machine does not know with which settings: azd env refresh" >&2
+    exit 1
+fi

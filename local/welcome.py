@@ -1,0 +1,48 @@
+"""What `make start` tells whoever started it: lines to paste into another terminal."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from local.sandbox.manual import HARMLESS
+from shared.settings import SETTING_NAMES
+
+_REPOSITORY = Path(__file__).parents[1]
+
+
+def welcome(url: str, headers: Mapping[str, str], sandbox_url: str, settings_file: Path) -> str:
+    """Return how to ask for the catalogue, use the command line, and let the sandbox misbehave.
+
+    Args:
+        url: of the catalogue.
+        headers: of an administrator.
+        sandbox_url: base address of the sandbox.
+        settings_file: sets the settings of this stack in a shell.
+    """
+    options = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items())
+    here, file, python = (shlex.quote(str(path)) for path in (_REPOSITORY, settings_file, sys.executable))
+    return f"""
+Ask for the catalogue as an administrator:
+
+curl -i {options} {url}
+
+Look at it with the operator's command line:
+
+(cd {here} && . {file} && {python} -m shared check)
+
+Let edX misbehave, here with a throttling of five seconds, which the next sync
+waits for, and put everything back. `python -m local.sandbox --help` shows more.
+
+{HARMLESS.curl(sandbox_url)}
+curl -X DELETE {sandbox_url}sandbox/knobs
+
+Ctrl-C stops everything.
+"""
+
+
+def write_settings(file: Path, settings: Mapping[str, str]) -> None:
+    """Write the connector's settings as lines for a shell; only this user can read the file."""
+    file.touch(mode=0o600)
+    ours = [name for name in SETTING_NAMES if name in settings]
+    file.write_text("".join(f"export {name}={shlex.quote(settings[name])}\n" for name in ours))

@@ -1,0 +1,134 @@
+"""What follows a sync is done once for a crowd, too: reading, rendering, merging and unpacking."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from threading import Event
+from typing import Any
+
+import pytest
+
+from shared.deadline import Deadline
+from shared.domain import published
+from shared.domain.published import render, unpack
+from shared.errors import StorageError, SyncUnfinished
+from shared.serving import editions as editions_module
+from shared.serving.editions import Edition
+from shared.storage.store import StateDamaged
+from tests.mapped_runs import make_served
+from tests.serving.fakes import NOW, House
+
+BEGINS = "2026-03-01T12:00:10Z"
+SOON = 5.0
+
+
+def soon() -> Deadline:
+    return Deadline.after(SOON)
+
+
+def crowd(ask: Callable[[], Awaitable[Any]], number: int = 20) -> list[Any]:
+    async def together() -> list[Any]:
+        return await asyncio.gather(*(ask() for _ in range(number)))
+
+    return asyncio.run(together())
+
+
+def edition(house: House) -> Edition:
+    return asyncio.run(house.editions.of(1, house.store.heads.get(1), soon()))
+
+
+class Counted:
+    """A function that counts its calls and takes a while, so that a crowd meets in it."""
+
+    def __init__(self, function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = 0
+        self._function = function
+        monkeypatch.setattr(editions_module, function.__name__, self)
+
+    def __call__(self, *arguments: object) -> Any:
+        self.calls += 1
+        Event().wait(0.2)
+        return self._function(*arguments)
+
+
+def test_crowd_shares_one_reading_and_one_rendering_when_a_run_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = House()
+    house.store.publish(1, [make_served("a", start_date=BEGINS)])
+    rendered = Counted(published.render_again, monkeypatch)
+    first = crowd(lambda: house.editions.of(1, house.store.heads[1], soon()))
+    assert {each.body.tag for each in first} == {house.store.heads[1].tag}
+    assert house.store.reads == ["body 1"]
+    house.clock.pass_s(10)
+    later = crowd(lambda: house.editions.of(1, house.store.heads[1], soon()))
+    assert rendered.calls == 1
+    assert [json.loads(unpack(each.body.packed))[0]["availability"] for each in later] == ["Current"] * 20
+    assert house.store.reads == ["body 1"]  # rendered from what is in memory
+
+
+def test_crowd_shares_one_merge_and_one_unpacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House([1, 2])
+    merged, unpacked = Counted(published.merge, monkeypatch), Counted(published.unpack, monkeypatch)
+    both = [Edition(at, "one", NOW, render([make_served("a"), make_served(f"b{at}")], NOW)) for at in (1, 2)]
+    bodies = crowd(lambda: house.editions.merged(both, soon()))
+    texts = crowd(lambda: house.editions.unpacked(bodies[0], soon()))
+    assert (merged.calls, unpacked.calls) == (1, 1)
+    assert [run["courserunKey"] for run in json.loads(texts[0])] == ["a", "b1", "b2"]
+    assert all(text is texts[0] for text in texts)  # the same bytes in memory, not twenty copies
+    asyncio.run(house.editions.merged(both, soon()))
+    assert merged.calls == 1
+
+
+def test_body_is_read_again_when_the_generation_is_another() -> None:
+    house = House()
+    house.store.publish(1, [make_served("a")])
+    edition(house)
+    house.store.publish(1, [make_served("b")], generation="two")
+    assert b'"b"' in unpack(edition(house).body.packed)
+
+
+def test_reader_goes_on_with_the_next_generation_when_its_own_is_removed() -> None:
+    house = House()
+    house.store.publish(1, [make_served("a")])
+    old = house.store.heads[1]
+    house.store.publish(1, [make_served("b")], generation="two")
+    del house.store.bodies[1, "one"]
+    found = asyncio.run(house.editions.of(1, old, soon()))
+    assert (found.generation, b'"b"' in unpack(found.body.packed)) == ("two", True)
+
+
+def test_state_is_damaged_when_the_newest_generation_cannot_be_read() -> None:
+    house = House()
+    house.store.publish(1, [make_served("a")])
+    house.store.bodies.clear()
+    with pytest.raises(StateDamaged):
+        edition(house)
+
+
+def test_nothing_is_shown_when_no_sync_has_finished() -> None:
+    with pytest.raises(SyncUnfinished, match=r"^No sync of catalog 1 has finished yet$"):
+        edition(House())
+
+
+def test_reader_waits_no_longer_than_its_deadline_when_storage_hangs() -> None:
+    house, may_end = House(), Event()
+    house.store.publish(1, [make_served("a")])
+
+    def hang() -> None:
+        may_end.wait(SOON)
+
+    house.store.before_body = hang
+    with pytest.raises(StorageError, match=r"^Table Storage did not answer within 1 s$"):
+        asyncio.run(house.editions.of(1, house.store.heads[1], Deadline.after(0.1)))
+    may_end.set()
+
+
+def test_time_of_the_last_sync_is_shown_when_it_changed_nothing() -> None:
+    house = House()
+    house.store.publish(1, [make_served("a")])
+    edition(house)
+    house.clock.pass_s(5)
+    house.store.publish(1, [make_served("a")], at=house.clock.now())
+    assert edition(house).synced_at == house.clock.now()
+    assert house.store.reads == ["body 1"]

@@ -1,0 +1,258 @@
+"""The culprit of a failure of Table Storage is named: with the host, never with a query or a secret."""
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from azure.core.credentials import AccessToken, AzureNamedKeyCredential
+from azure.data.tables import TableClient
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr
+
+from local.azurite import Azurite
+from shared.errors import ConfigurationError, StorageError
+from shared.settings import StorageSettings
+from shared.storage.table import Table
+from shared.storage.tables import Tables, open_tables
+from tests.clock import Clock
+from tests.storage.syncs import NOW
+from tests.table_proxy import TableProxy, cut_body, cut_head, drop
+
+SECRET = "c2VjcmV0LWtleQ=="
+
+
+def connection_string(endpoint: str) -> str:
+    return f"AccountName=acc;AccountKey={SECRET};TableEndpoint={endpoint}"
+
+
+def tables_at(endpoint: str, clock: Clock) -> Tables:
+    settings = StorageSettings(connection_string=SecretStr(connection_string(endpoint)))
+    return open_tables(settings, "client", now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
+
+
+def failure_of(tables: Tables) -> str:
+    with pytest.raises(StorageError) as failure:
+        tables.catalogs.head(1)
+    assert failure.value.__cause__ is None
+    assert "published" not in str(failure.value)
+    assert SECRET not in str(failure.value)
+    return str(failure.value)
+
+
+def test_azurite_is_asked_after_at_once_when_a_local_store_is_down(clock: Clock) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    began = time.monotonic()
+    assert failure_of(tables_at(f"http://127.0.0.1:{port}/acc", clock)) == (
+        f"Table Storage at 127.0.0.1:{port} refused the connection: is Azurite running?"
+    )
+    assert time.monotonic() - began < 2
+    assert clock.slept == []
+
+
+def test_unknown_host_is_named(clock: Clock) -> None:
+    assert failure_of(tables_at("https://acc.table.core.invalid", clock)) == (
+        "Table Storage at acc.table.core.invalid cannot be found: there is no host of that name"
+    )
+
+
+def test_connection_that_is_not_accepted_is_named(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.storage.table.CONNECT_TIMEOUT_S", 0.2)
+    with closing(socket.socket()) as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        port = server.getsockname()[1]
+        # A full queue: the kernel answers no further connection.
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.settimeout(0)
+            each.connect_ex(("127.0.0.1", port))
+        began = time.monotonic()
+        assert failure_of(tables_at(f"http://127.0.0.1:{port}/acc", clock)) == (
+            f"Table Storage at 127.0.0.1:{port} did not accept the connection (timed out)"
+        )
+        assert time.monotonic() - began < 5
+        for each in waiting:
+            each.close()
+
+
+def test_silence_is_named(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.storage.table.READ_TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert failure_of(tables_at(f"http://127.0.0.1:{port}/acc", clock)) == (
+            f"Table Storage at 127.0.0.1:{port} did not answer (timed out)"
+        )
+
+
+def test_last_try_ends_with_the_step_when_storage_is_silent(azurite: Azurite, clock: Clock) -> None:
+    """Every try waits as long as the step still lasts, and at least a second."""
+    seen: list[tuple[float, float]] = []
+
+    class Client(TableClient):
+        def get_entity(self, *_keys: str, **options: float) -> object:  # type: ignore[override]
+            seen.append((options["connection_timeout"], options["read_timeout"]))
+            clock.pass_s(options["read_timeout"])
+            raise TimeoutError
+
+    client = Client.from_connection_string(azurite.connection_string, "Any")
+    table = Table(client, clock=clock.monotonic, sleep=clock.sleep, jitter=lambda: 1.0, now=clock.now)
+    with pytest.raises(StorageError, match="timed out"):
+        table.get("1", "a")
+    assert seen == [(5.0, 10.0), (4.75, 4.75)]
+
+
+@pytest.mark.parametrize("fault", [drop, cut_head, cut_body])
+def test_connection_that_is_cut_is_named(proxied_table: Table, proxy: TableProxy, fault: object) -> None:
+    proxied_table.put({"PartitionKey": "1", "RowKey": "a"})
+    proxy.on(fault)  # type: ignore[arg-type]
+    with pytest.raises(StorageError) as failure:
+        proxied_table.get("1", "a")
+    port = proxy.connection_string.partition("127.0.0.1:")[2].partition("/")[0]
+    assert str(failure.value) in {
+        f"Table Storage at 127.0.0.1:{port} closed the connection before it had answered (connection reset)",
+        f"Table Storage at 127.0.0.1:{port} sent an answer that cannot be read",
+    }
+
+
+@pytest.fixture
+def tls_port(tmp_path: Path) -> Iterator[int]:
+    """A server with a certificate that nobody trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now - timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                try:
+                    context.wrap_socket(connection, server_side=True).close()
+                except OSError:
+                    connection.close()
+
+        Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def test_certificate_is_named_and_tried_once_when_it_is_not_valid(clock: Clock, tls_port: int) -> None:
+    assert failure_of(tables_at(f"https://127.0.0.1:{tls_port}/acc", clock)) == (
+        f"Table Storage at 127.0.0.1:{tls_port} has a certificate that is not valid (TLS)"
+    )
+    assert clock.slept == []
+
+
+def refusing(proxy: TableProxy, date: datetime) -> None:
+    body = b'{"odata.error":{"code":"AuthenticationFailed","message":{"lang":"en-US","value":"No. sig=x"}}}'
+    head = (
+        f"HTTP/1.1 403 Forbidden\r\nDate: {format_datetime(date, usegmt=True)}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    proxy.on(lambda exchange: exchange.send(head.encode(), body))
+
+
+@pytest.mark.filterwarnings("ignore:Testing an element:DeprecationWarning")  # the SDK's own slip
+@pytest.mark.parametrize("minutes", [-15, 0, 15])
+def test_credentials_role_and_clock_are_named_when_storage_refuses_us(
+    proxied_table: Table, proxy: TableProxy, minutes: int
+) -> None:
+    refusing(proxy, NOW + timedelta(minutes=minutes))
+    with pytest.raises(StorageError) as failure:
+        proxied_table.get("1", "a")
+    assert str(failure.value).partition(" refused ")[2] == (
+        "our credentials (AuthenticationFailed): check TABLES_CONNECTION_STRING, or the role assignment "
+        "behind TABLES_ENDPOINT, and that this machine's clock is right"
+    )
+    assert len(proxy.requests) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Testing an element:DeprecationWarning")  # the SDK's own slip
+@pytest.mark.parametrize("minutes", [-16, 16])
+def test_clock_is_blamed_when_it_is_wrong_by_more_than_storage_takes(
+    proxied_table: Table, proxy: TableProxy, minutes: int
+) -> None:
+    refusing(proxy, NOW + timedelta(minutes=minutes))
+    with pytest.raises(StorageError) as failure:
+        proxied_table.get("1", "a")
+    assert str(failure.value).partition(" refused ")[2] == (
+        "our credentials (AuthenticationFailed): this machine's clock is wrong by 16 minutes, "
+        "and 15 are allowed"
+    )
+
+
+# Opening
+
+
+def test_tables_are_read_and_written_when_they_are_opened_by_their_endpoint(
+    azurite: Azurite, tables_prefix: str, tables: Tables
+) -> None:
+    parts = dict(part.split("=", 1) for part in azurite.connection_string.strip(";").split(";"))
+    settings = StorageSettings(endpoint=parts["TableEndpoint"], prefix=tables_prefix)
+    credential = AzureNamedKeyCredential(parts["AccountName"], parts["AccountKey"])
+    open_tables(settings, "sandbox-client", credential).account.remember_throttled(NOW)
+    assert tables.account.throttled_until() == NOW
+
+
+class NoIdentity:
+    def get_token(self, *_scopes: str, **_options: object) -> AccessToken:
+        raise RuntimeError(f"http://169.254.169.254/?secret={SECRET} failed")
+
+
+def test_identity_is_named_when_it_gives_no_token(clock: Clock) -> None:
+    settings = StorageSettings(endpoint="https://acc.table.core.windows.net")
+    tables = open_tables(settings, "client", NoIdentity(), clock=clock.monotonic, sleep=clock.sleep)
+    assert failure_of(tables) == (
+        "Azure's identity endpoint gave no token for Table Storage at acc.table.core.windows.net "
+        "(RuntimeError): check that the managed identity of the app is switched on"
+    )
+    assert clock.slept == []
+
+
+def test_managed_identity_is_used_when_no_credential_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azure.identity.DefaultAzureCredential", NoIdentity)
+    tables = open_tables(StorageSettings(endpoint="https://acc.table.core.windows.net"), "client")
+    assert "gave no token" in failure_of(tables)
+
+
+def test_endpoint_without_tls_is_a_wrong_setting_when_an_identity_is_to_be_used() -> None:
+    settings = StorageSettings(endpoint="http://127.0.0.1:10002/acc")
+    with pytest.raises(ConfigurationError, match="TABLES_ENDPOINT must be https"):
+        open_tables(settings, "client")
+
+
+def test_shared_access_signature_needs_no_account_name_and_stays_secret(clock: Clock) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    text = f"TableEndpoint=http://127.0.0.1:{port}/acc;SharedAccessSignature=sv=2019&sig={SECRET}"
+    settings = StorageSettings(connection_string=SecretStr(text))
+    tables = open_tables(settings, "client", clock=clock.monotonic, sleep=clock.sleep)
+    assert failure_of(tables).startswith(f"Table Storage at 127.0.0.1:{port} refused the connection")
