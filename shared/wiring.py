@@ -82,8 +82,8 @@ def connect(
         ConfigurationError: a setting is missing or malformed.
     """
     settings = connector_settings(environment)
-    for sentence in setting_warnings(environment):
-        outbox.say(logging.WARNING, sentence)
+    for warning in setting_warnings(environment):
+        outbox.say(logging.WARNING, warning)
     tables = tables or open_tables(settings.storage, settings.edx.client_id)
     edx = edx or EdxClient(settings.edx, clock=clock, now=now)
     pool = pool or ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")

@@ -1,5 +1,47 @@
 """What all commands share: exit codes, settings, the version."""
 
+import json
+import re
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from local.azurite import Azurite
+from local.sandbox import Sandbox
+from shared.storage.tables import Tables
+from tests.cli.conftest import Cli
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+
+
+def test_version_is_that_of_the_project(cli: Cli) -> None:
+    done = cli("--version")
+    assert (done.returncode, done.stdout) == (0, f"{PROJECT['version']}\n")
+
+
+def test_help_begins_with_check(cli: Cli) -> None:
+    commands = re.findall(r"^. ([a-z]+) +[A-Z]", cli("--help").stdout, re.MULTILINE)
+    assert commands == [
+        "check", "status", "sync", "runs", "show", "changes", "history", "catalogs", "credits",
+    ]  # fmt: skip
+
+
+def test_a_name_that_is_no_setting_is_told_once(cli: Cli) -> None:
+    done = cli("runs", "--json", EDX_API_ULR="https://edx.example/")
+    assert (done.returncode, done.stdout) == (0, "[]\n")
+    assert done.stderr == "Warning: EDX_API_ULR is not a setting; did you mean EDX_API_URL?\n"
+
+
+def test_settings_file_is_named_with_the_place_when_it_is_no_json(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "local.settings.json").write_text('{"Values": {"A": "secret"')
+    done = cli("check")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "Error: The setting file local.settings.json is malformed: it is not JSON at line 1, column 26\n"
+    )
+
 
 @pytest.mark.parametrize(
     "arguments",

@@ -25,8 +25,8 @@ def rows(text: str) -> list[list[str]]:
 
 def make_report(**overrides: Any) -> SyncReport:
     at = datetime(2026, 11, 1, tzinfo=UTC)
-    values = {"sync_id": "a", "catalog_id": 7, "trigger": "timer", "invocation_id": "", "started": at}
-    return SyncReport(**(values | {"ended": at, "outcome": "ok"} | overrides))
+    values: dict[str, Any] = {"catalog_id": 7, "trigger": "timer", "invocation_id": "", "outcome": "ok"}
+    return SyncReport(**(values | {"sync_id": "a", "started": at, "ended": at} | overrides))
 
 
 def test_catalogs_are_listed(cli: Cli) -> None:
@@ -81,7 +81,7 @@ def test_runs_are_chosen_by_key_state_and_type(cli: Cli, options: list[str], exp
     assert [run["courserunKey"] for run in found] == expected
 
 
-def test_runs_show_the_fields_that_are_asked_for(cli: Cli, tables: Tables) -> None:
+def test_runs_show_the_fields_that_are_asked_for(cli: Cli) -> None:
     cli("sync", "--catalog", "7")
     cli("credits", "set", "NUSx+A2x", "3", "--note", "Senate")
     fields = "courserunKey,modularcredit, proposedCredit,approvedCredit,approvalNote"

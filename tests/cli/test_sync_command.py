@@ -64,8 +64,10 @@ def test_dry_run_gives_totals_first_and_writes_nothing(
     catalog.add(make_course(key="NUSx+A3x"))
 
     assert cli("sync", "--catalog", "7", "--dry-run").stdout.splitlines() == [
-        "Catalog 7: 2 runs would be written (1 created, 1 changed), 1 withdrawn; 2 are unchanged. "
-        "Nothing was written.",
+        (
+            "Catalog 7: 2 runs would be written (1 created, 1 changed), 1 withdrawn; 2 are unchanged. "
+            "Nothing was written."
+        ),
         "Callers would lose 1 run no longer shown by edX.",
         f"changed {ODD_KEY}",
         "  endDate: 2026-08-24T23:30:00Z → 2999-01-01T00:00:00Z",
