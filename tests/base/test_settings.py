@@ -19,7 +19,7 @@ from shared.settings import (
 )
 from shared.settings_file import with_settings_file
 
-EXAMPLE = Path(__file__).parents[1] / "local.settings.example.json"
+EXAMPLE = Path(__file__).parents[2] / "local.settings.example.json"
 ACCOUNT_KEY = "c2VjcmV0LWFjY291bnQta2V5"
 AZURITE = (
     f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={ACCOUNT_KEY};"
