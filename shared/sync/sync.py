@@ -366,7 +366,7 @@ class Syncer:
                         write(change)
                     on_progress(work.courses, walk.count)
                 work.incomplete = "; ".join(walk.problems) or None
-                if not work.incomplete:
+                if not walk.is_worth_repeating:
                     break
         if some_stored and work.courses == 0:
             raise EdxProtocolError(
