@@ -28,9 +28,10 @@ from shared.errors import (
     Unauthenticated,
     log_unexpected,
 )
-from shared.serving.answering import WAIT_MAX_S, Reader
+from shared.serving.answering import Reader
 from shared.serving.outbox import Outbox
 from shared.serving.rounds import ROUND_S
+from shared.settings import TIME_BUDGET_MAX_S
 from shared.sync.run import Origin
 from shared.wiring import Connector, connect, connect_access
 
@@ -79,7 +80,7 @@ async def course_runs(req: func.HttpRequest, context: func.Context) -> func.Http
 
 
 async def _course_runs(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
-    deadline = Deadline.after(WAIT_MAX_S)
+    deadline = Deadline.after(TIME_BUDGET_MAX_S)
     header = req.headers.get
     await _check_access(req)
     question = parse_question(req.url, req.params, header("Cache-Control"))
@@ -108,7 +109,7 @@ async def course_run_changes(req: func.HttpRequest) -> func.HttpResponse:
 
 
 async def _course_run_changes(req: func.HttpRequest) -> func.HttpResponse:
-    deadline = Deadline.after(WAIT_MAX_S)
+    deadline = Deadline.after(TIME_BUDGET_MAX_S)
     await _check_access(req)
     question = parse_changes_question(req.url, req.params)
     page = await _process.connector().changes.read(question, deadline)

@@ -28,11 +28,12 @@ from local.ports import NoFreePort, first_free_port
 from local.sandbox import Sandbox
 from local.sandbox.content import sample_catalogs
 from local.show import console, show_reports, show_runs, step
-from local.target import SUBSCRIPTION_KEY, is_real_run, names_real_edx, on_sandbox, unknown_settings
+from local.target import SUBSCRIPTION_KEY, is_real_run, names_real_edx, on_sandbox
 from local.welcome import welcome, write_settings
 from shared.domain.sync_report import SyncReport
 from shared.errors import ConnectorError
-from shared.settings import connector_settings, with_settings_file
+from shared.settings import connector_settings, unknown_settings
+from shared.settings_file import with_settings_file
 from shared.storage.tables import Tables, open_tables
 
 _REPOSITORY = Path(__file__).parents[1]
@@ -90,11 +91,10 @@ def main() -> None:
 
 
 def _warn_of(unknown: Sequence[str], settings: Mapping[str, str]) -> None:
-    if unknown:
-        said = f"[yellow]Unknown settings:[/] {escape(', '.join(unknown))}. The connector does not read them."
-        if names_real_edx(settings):
-            said += " Correct or remove them to run on the real edX."
-        console.print(said, soft_wrap=True)
+    for sentence in unknown:
+        console.print(f"[yellow]Warning:[/] {escape(sentence)}", soft_wrap=True)
+    if unknown and names_real_edx(settings):
+        console.print("Correct or remove unknown settings to run on the real edX.")
 
 
 def sync_real(settings: Mapping[str, str]) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 from local.azurite import Azurite
 from local.sandbox import Sandbox
 from local.sandbox.tokens import ROLE
-from shared.settings import SETTING_NAMES, is_loopback, with_settings_file
+from shared.setting_values import is_loopback
+from shared.settings import unknown_settings
+from shared.settings_file import with_settings_file
 
 SUBSCRIPTION_KEY = "local-subscription-key"
 
 _EXAMPLE = Path(__file__).parents[1] / "local.settings.example.json"
-_PREFIXES = tuple({name.partition("_")[0] + "_" for name in SETTING_NAMES})
 
 
 def is_real_run(settings: Mapping[str, str]) -> bool:
@@ -26,13 +27,6 @@ def names_real_edx(settings: Mapping[str, str]) -> bool:
     """Tell whether settings mean the real edX; when they say nothing about edX, they do not."""
     url = settings.get("EDX_API_URL") or ("https://api.edx.org" if settings.get("EDX_CLIENT_ID") else "")
     return bool(url) and not is_loopback(url)
-
-
-def unknown_settings(settings: Mapping[str, str]) -> list[str]:
-    """Return the names that begin as ours do, in any case, and are none of ours."""
-    return sorted(
-        name for name in settings if name.upper().startswith(_PREFIXES) and name not in SETTING_NAMES
-    )
 
 
 def on_sandbox(settings: Mapping[str, str], sandbox: Sandbox, azurite: Azurite) -> dict[str, str]:

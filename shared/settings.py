@@ -4,16 +4,11 @@ An alias is the environment's name of a setting, a description is what is expect
 malformed setting is one ConfigurationError that names it and never holds its value.
 """
 
-import base64
-import json
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
-from ipaddress import IPv4Network, IPv6Address, ip_address
-from pathlib import Path
+from collections.abc import Container, Mapping
+from difflib import get_close_matches
 from typing import Annotated, Self, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -26,97 +21,26 @@ from pydantic import (
     model_validator,
 )
 
-from shared.domain.catalog_id import CATALOG_ID_MAX, parse_catalog_id
 from shared.errors import ConfigurationError
-
-# Stricter than any URL parser, so that no two of them can read a different host out of one value. There is
-# no `@` before the path: a URL with credentials in it is refused.
-_URL = re.compile(
-    r"https?://([a-z0-9][\w.-]*|\[[0-9a-f:.]+\])(:\d{1,5})?(/[!-~]*)?", re.ASCII | re.IGNORECASE
+from shared.setting_values import (
+    URL_RULE,
+    BaseUrl,
+    CatalogId,
+    ConnectionString,
+    EnrollmentTemplate,
+    HttpsUrl,
+    Issuer,
+    NcrontabSchedule,
+    Text,
+    Url,
+    WholeNumber,
+    entries,
+    is_key_vault_reference,
 )
 
-_URL_RULE = "an https URL (http to a loopback address only) without credentials in it"
-
-
-def is_loopback(url: str) -> bool:
-    """Tell whether a URL's host is this machine: localhost, 127.0.0.0/8 or [::1]."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return address == IPv6Address("::1") or address in IPv4Network("127.0.0.0/8")
-
-
-def _url(value: str) -> str:
-    if not _URL.fullmatch(value):
-        raise ValueError
-    parts = urlsplit(value)
-    _ = parts.port  # raises ValueError when it is above 65535
-    if parts.scheme != "https" and not is_loopback(value):
-        raise ValueError
-    return value
-
-
-def _base_url(value: str) -> str:
-    if "?" in value or "#" in value:
-        raise ValueError
-    return value if value.endswith("/") else f"{value}/"
-
-
-def _enrollment_template(value: str) -> str:
-    rest = value.replace("{key}", "")
-    if rest == value or "{" in rest or "}" in rest:
-        raise ValueError
-    return value
-
-
-def _connection_string(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    # The one form in which the SDK takes Azurite's short name.
-    if text.lower() == "usedevelopmentstorage=true":
-        return secret
-    # As the SDK reads it: names in any case, none twice, none without a value.
-    pairs = [part.partition("=") for part in text.rstrip(";").split(";")]
-    parts = {name.lower(): value for name, _, value in pairs}
-    if len(parts) != len(pairs) or not all(parts) or not all(parts.values()):
-        raise ValueError
-    account = parts.get("accountname")
-    if not (account and "accountkey" in parts):
-        if "sharedaccesssignature" not in parts:
-            raise ValueError
-    else:
-        base64.b64decode(parts["accountkey"], validate=True)
-    protocol = parts.get("defaultendpointsprotocol", "https")
-    suffix = parts.get("endpointsuffix", "core.windows.net")
-    _url(parts.get("tableendpoint") or f"{protocol}://{account or ''}.table.{suffix}")
-    return secret
-
-
-def _entries(value: object) -> object:
-    """Split a comma-separated text; empty entries are none, and a repeated one counts once."""
-    if not isinstance(value, str):
-        return value
-    return tuple(dict.fromkeys(entry for part in value.split(",") if (entry := part.strip())))
-
-
-def _digits(value: object) -> object:
-    # int() and pydantic also take "+4", "4.0" and "4_0".
-    if isinstance(value, str) and not re.fullmatch("[0-9]+", value):
-        raise ValueError
-    return value
-
-
-def _catalog_id(value: object) -> object:
-    return parse_catalog_id(value) if isinstance(value, str) else value
-
-
-Text = Annotated[str, Field(min_length=1)]
-Url = Annotated[str, AfterValidator(_url)]
-WholeNumber = Annotated[int, BeforeValidator(_digits)]
-CatalogId = Annotated[int, BeforeValidator(_catalog_id), Field(ge=1, le=CATALOG_ID_MAX)]
+TIME_BUDGET_MAX_S = 220
+"""The longest that a caller waits for a sync: the platform ends a request at 230 s
+(https://learn.microsoft.com/azure/azure-functions/functions-scale#timeout)."""
 
 
 class _Settings(BaseModel):
@@ -128,14 +52,17 @@ class _Settings(BaseModel):
 class AccessSettings(_Settings):
     """Who may call: the APIM subscription keys and what an administrator's token must show."""
 
-    subscription_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_entries)] = Field(
+    subscription_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(entries)] = Field(
         alias="APIM_SUBSCRIPTION_KEYS",
         min_length=1,
         description="one or more subscription keys, separated by commas",
     )
-    issuer: Text = Field(alias="ADMIN_JWT_ISSUER", description="the exact `iss` of administrators' tokens")
+    issuer: Issuer = Field(
+        alias="ADMIN_JWT_ISSUER",
+        description="the exact `iss` of administrators' tokens, without a placeholder such as {tenantid}",
+    )
     audience: Text = Field(alias="ADMIN_JWT_AUDIENCE", description="the `aud` of administrators' tokens")
-    jwks_url: Url = Field(alias="ADMIN_JWKS_URL", description=_URL_RULE)
+    jwks_url: Url = Field(alias="ADMIN_JWKS_URL", description=URL_RULE)
     role_claim: Text = Field("roles", alias="ADMIN_ROLE_CLAIM", description="the name of the role claim")
     role: Text = Field("LumiNUS.Admin", alias="ADMIN_ROLE", description="the administrators' role")
 
@@ -143,19 +70,19 @@ class AccessSettings(_Settings):
 class EdxSettings(_Settings):
     """The edX API and our account there. The URLs default to production."""
 
-    api_url: Annotated[Url, AfterValidator(_base_url)] = Field(
+    api_url: BaseUrl = Field(
         "https://api.edx.org/catalog/v1/",
         alias="EDX_API_URL",
-        description=f"{_URL_RULE}, a query or a fragment",  # always ends with a slash here
+        description=f"{URL_RULE}, a query or a fragment",  # always ends with a slash here
     )
     token_url: Url = Field(
-        "https://api.edx.org/oauth2/v1/access_token", alias="EDX_TOKEN_URL", description=_URL_RULE
+        "https://api.edx.org/oauth2/v1/access_token", alias="EDX_TOKEN_URL", description=URL_RULE
     )
     client_id: Text = Field(alias="EDX_CLIENT_ID", description="the id of our edX API client")
     client_secret: SecretStr = Field(
         alias="EDX_CLIENT_SECRET", min_length=1, description="the secret of our edX API client"
     )
-    catalog_ids: Annotated[tuple[CatalogId, ...], BeforeValidator(_entries)] = Field(
+    catalog_ids: Annotated[tuple[CatalogId, ...], BeforeValidator(entries)] = Field(
         (),
         alias="EDX_CATALOG_IDS",
         description="catalog ids, whole numbers above 0, separated by commas (none: every catalog edX lists)",
@@ -173,10 +100,10 @@ class EdxSettings(_Settings):
 class MappingSettings(_Settings):
     """What mapping needs to know besides edX's record."""
 
-    enrollment_url: Annotated[Url, AfterValidator(_enrollment_template)] = Field(
+    enrollment_url: EnrollmentTemplate = Field(
         "https://courses.edx.org/course_modes/choose/{key}/",
         alias="EDX_ENROLLMENT_URL",
-        description=f"{_URL_RULE}, with {{key}} where the run key goes and no other braces",
+        description=f"{URL_RULE}, with {{key}} where the run key goes and no other braces",
     )
     # Hours of work for one modular credit; NUS counts a 4-MC module as about 120 hours.
     modular_credit_hours: WholeNumber = Field(
@@ -187,13 +114,16 @@ class MappingSettings(_Settings):
 class StorageSettings(_Settings):
     """Table Storage, by connection string or, with the app's managed identity, by endpoint."""
 
-    connection_string: Annotated[SecretStr, AfterValidator(_connection_string)] | None = Field(
+    connection_string: ConnectionString | None = Field(
         None,
         alias="TABLES_CONNECTION_STRING",
         description="a storage connection string with AccountName and AccountKey (or SharedAccessSignature) "
         "and an https table endpoint (http to a loopback address only)",
     )
-    endpoint: Url | None = Field(None, alias="TABLES_ENDPOINT", description=_URL_RULE)
+    # azure-data-tables refuses a token credential over http, loopback included (ValueError, _base_client.py).
+    endpoint: HttpsUrl | None = Field(
+        None, alias="TABLES_ENDPOINT", description="an https URL without credentials in it"
+    )
     # A table name has at most 63 characters, and the longest of ours is "<prefix>SyncReports".
     prefix: str = Field(
         "EdX",
@@ -229,13 +159,25 @@ class SyncSettings(_Settings):
     max_withdraw_percent: WholeNumber = Field(
         20, alias="SYNC_MAX_WITHDRAW_PERCENT", ge=0, le=100, description="a whole number from 0 to 100"
     )
-    # How long a caller waits for a sync. More than 220 counts as 220 (shared/serving/answering.py).
-    time_budget_s: WholeNumber = Field(
-        200, alias="SYNC_TIME_BUDGET_SECONDS", ge=1, description="a whole number of seconds, 1 or more"
-    )
-    # How old an answer may be when a sync fails and the request does not say; 0: never stale.
+    # How old an answer may be when a sync fails and the request does not say.
     stale_if_error_s: WholeNumber = Field(
-        86_400, alias="SYNC_STALE_IF_ERROR_SECONDS", ge=0, description="a whole number of seconds, 0 or more"
+        86_400,
+        alias="SYNC_STALE_IF_ERROR_SECONDS",
+        ge=0,
+        description="a whole number of seconds, 0 or more (0: never answer what is older than fresh)",
+    )
+    # How long a caller waits for a sync, which goes on when its caller has left.
+    time_budget_s: Annotated[
+        WholeNumber, Field(ge=1), AfterValidator(lambda value: min(value, TIME_BUDGET_MAX_S))
+    ] = Field(200, alias="SYNC_TIME_BUDGET_SECONDS", description="a whole number of seconds, 1 or more")
+
+
+class TimerSettings(_Settings):
+    """When the timer fires. The Functions host resolves it in the binding; only the command line reads it."""
+
+    schedule: NcrontabSchedule = Field(
+        alias="SYNC_SCHEDULE",
+        description="an NCRONTAB schedule in UTC, such as 0 7 * * * * (seven minutes past each hour)",
     )
 
 
@@ -252,47 +194,15 @@ def _names(*groups: type[_Settings]) -> tuple[str, ...]:
     return tuple(field.alias for group in groups for field in group.model_fields.values() if field.alias)
 
 
-HOST_RESOLVED_NAMES = ("SYNC_SCHEDULE",)
-"""Settings of ours that the Functions host resolves in a binding; no code reads them."""
-
-SETTING_NAMES = (
-    *_names(EdxSettings, MappingSettings, SyncSettings, StorageSettings, AccessSettings),
-    *HOST_RESOLVED_NAMES,
+SETTING_NAMES = _names(
+    EdxSettings, MappingSettings, SyncSettings, TimerSettings, StorageSettings, AccessSettings
 )
 """The names of all settings."""
 
+_PREFIXES = ("EDX_", "SYNC_", "TABLES_", "APIM_", "ADMIN_", "MODULAR_")
+"""What the names of our settings begin with, and nothing of the platform's or of azd's in a deployed app."""
+
 SettingsGroup = TypeVar("SettingsGroup", bound=_Settings)
-
-
-def _load(group: type[SettingsGroup], environment: Mapping[str, str]) -> SettingsGroup:
-    values = {
-        name: value
-        for name in _names(group)
-        # App settings keep the reference itself when Key Vault cannot be read: as a key it could be guessed.
-        if (value := environment.get(name, "").strip()) and not value.startswith("@Microsoft.KeyVault(")
-    }
-    try:
-        return group.model_validate(values)
-    except ValidationError as error:
-        name = str(error.errors()[0]["loc"][0])
-    # Outside of the except block, so that the new error has no context: pydantic's holds the values.
-    expected = next(field.description for field in group.model_fields.values() if field.alias == name)
-    fault = "is malformed" if name in values else "is missing"
-    raise ConfigurationError(name, f"{fault}: expected {expected}")
-
-
-def with_settings_file(file: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment and, for what it does not set, the values of a local.settings.json, if any.
-
-    Raises:
-        ConfigurationError: the file is no local settings; the message names it.
-    """
-    if not file.is_file():
-        return dict(environment)
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
-        values = json.loads(file.read_text("utf-8-sig"))["Values"].items()
-        return {name: str(value) for name, value in values} | dict(environment)
-    raise ConfigurationError(f"file {file}", "is malformed: expected JSON with an object named Values")
 
 
 def access_settings(environment: Mapping[str, str] = os.environ) -> AccessSettings:
@@ -301,18 +211,100 @@ def access_settings(environment: Mapping[str, str] = os.environ) -> AccessSettin
     Raises:
         ConfigurationError: a setting of access is missing or malformed; the first one is named.
     """
-    return _load(AccessSettings, environment)
+    return load(AccessSettings, environment)
 
 
 def connector_settings(environment: Mapping[str, str] = os.environ) -> ConnectorSettings:
-    """Read all settings but those of access.
+    """Read all settings but those of access and of the timer.
 
     Raises:
         ConfigurationError: one of them is missing or malformed; the first one is named.
     """
     return ConnectorSettings(
-        edx=_load(EdxSettings, environment),
-        mapping=_load(MappingSettings, environment),
-        storage=_load(StorageSettings, environment),
-        sync=_load(SyncSettings, environment),
+        edx=load(EdxSettings, environment),
+        mapping=load(MappingSettings, environment),
+        storage=load(StorageSettings, environment),
+        sync=load(SyncSettings, environment),
     )
+
+
+def load(group: type[SettingsGroup], environment: Mapping[str, str] = os.environ) -> SettingsGroup:
+    """Read one group of settings.
+
+    Raises:
+        ConfigurationError: one of them is missing or malformed; the first one is named.
+    """
+    settings, problems = _read(group, environment)
+    if settings is None:
+        raise problems[0]
+    return settings
+
+
+def problems_of(
+    group: type[SettingsGroup], environment: Mapping[str, str] = os.environ
+) -> list[ConfigurationError]:
+    """Return everything that is missing or malformed in a group, in the order of its settings."""
+    return _read(group, environment)[1]
+
+
+def setting_warnings(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return what is probably not meant, one sentence each; it stops nothing."""
+    found = unknown_settings(environment)
+    budget = environment.get("SYNC_TIME_BUDGET_SECONDS", "").strip()
+    if re.fullmatch("[0-9]{1,9}", budget) and int(budget) > TIME_BUDGET_MAX_S:
+        found.append(
+            f"SYNC_TIME_BUDGET_SECONDS is more than {TIME_BUDGET_MAX_S} and counts as {TIME_BUDGET_MAX_S}: "
+            "the platform ends a request at 230 s"
+        )
+    keys = [part for part in environment.get("APIM_SUBSCRIPTION_KEYS", "").split(",") if part.strip()]
+    if any(map(is_key_vault_reference, keys)) and not all(map(is_key_vault_reference, keys)):
+        found.append(
+            "APIM_SUBSCRIPTION_KEYS has an entry that is a Key Vault reference, which is ignored: "
+            "the platform resolves a reference only when it is the whole value"
+        )
+    return found
+
+
+def unknown_settings(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return a sentence for each name that looks like a setting of ours and is none, unless it is empty."""
+    unknown = sorted(
+        name
+        for name, value in environment.items()
+        if name.upper().startswith(_PREFIXES) and name not in SETTING_NAMES and value.strip()
+    )
+    sentences = []
+    for name in unknown:
+        nearest = get_close_matches(name.upper(), SETTING_NAMES, n=1, cutoff=0.75)
+        sentences.append(f"{name} is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else ""))
+    return sentences
+
+
+def _read(
+    group: type[SettingsGroup], environment: Mapping[str, str]
+) -> tuple[SettingsGroup | None, list[ConfigurationError]]:
+    """Return a group, or everything that is wrong with it."""
+    given = {name: value for name in _names(group) if (value := environment.get(name, "").strip())}
+    unresolved = {name for name, value in given.items() if is_key_vault_reference(value)}
+    faulty = set(unresolved)
+    settings = conflict = None
+    try:
+        settings = group.model_validate({name: given[name] for name in given.keys() - unresolved})
+    except ValidationError as error:
+        faulty |= {str(each["loc"][0]) for each in error.errors()}
+    except ConfigurationError as error:  # a group's own rule about several of its settings
+        conflict = error
+    # Outside of the except block, so that no error has a context: pydantic's holds the values.
+    problems = [
+        ConfigurationError(name, f"{_fault(name, given, unresolved)} expected {field.description}")
+        for field in group.model_fields.values()
+        if (name := field.alias or "") in faulty
+    ]
+    if conflict and not problems:
+        problems.append(conflict)
+    return None if problems else settings, problems
+
+
+def _fault(name: str, given: Container[str], unresolved: Container[str]) -> str:
+    if name in unresolved:
+        return "is missing: its Key Vault reference could not be resolved;"
+    return "is malformed:" if name in given else "is missing:"

@@ -15,14 +15,14 @@ from typing import NamedTuple
 from shared.api.access import Access
 from shared.api.signing_keys import SigningKeys
 from shared.edx.client import EdxClient
-from shared.serving.answering import WAIT_MAX_S, Answering
+from shared.serving.answering import Answering
 from shared.serving.editions import Editions
 from shared.serving.flights import Flights
 from shared.serving.history import ChangesReader
 from shared.serving.outbox import Outbox
 from shared.serving.rounds import Rounds
 from shared.serving.syncing import SharedSyncs
-from shared.settings import ConnectorSettings, access_settings, connector_settings
+from shared.settings import ConnectorSettings, access_settings, connector_settings, setting_warnings
 from shared.storage.tables import Tables, open_tables
 from shared.sync.catalogs import OurCatalogs
 from shared.sync.sync import Syncer
@@ -82,12 +82,8 @@ def connect(
         ConfigurationError: a setting is missing or malformed.
     """
     settings = connector_settings(environment)
-    if settings.sync.time_budget_s > WAIT_MAX_S:
-        outbox.say(
-            logging.WARNING,
-            f"SYNC_TIME_BUDGET_SECONDS is more than {WAIT_MAX_S} and counts as {WAIT_MAX_S}: the platform "
-            "ends a request at 230 s",
-        )
+    for warning in setting_warnings(environment):
+        outbox.say(logging.WARNING, warning)
     tables = tables or open_tables(settings.storage, settings.edx.client_id)
     edx = edx or EdxClient(settings.edx, clock=clock, now=now)
     pool = pool or ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")

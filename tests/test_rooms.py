@@ -7,14 +7,16 @@ from pathlib import Path
 _SHARED = Path(__file__).parents[1] / "shared"
 
 LAYERS = [
-    {"errors", "deadline", "ncrontab", "version"},
+    {"errors", "deadline", "ncrontab", "network", "version"},
     {"domain"},
-    {"settings"},
+    {"setting_values"},
+    {"settings", "settings_file"},
     {"edx", "storage"},
     {"sync"},
     {"serving", "api"},
     {"wiring"},
-    {"console", "cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
 """From the bottom up; the rooms of one layer know nothing of each other."""
 

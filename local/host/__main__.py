@@ -13,7 +13,7 @@ from pathlib import Path
 from local.host.cors import Cors, cors_options
 from local.host.host import Host
 from shared.errors import ConfigurationError
-from shared.settings import with_settings_file
+from shared.settings_file import with_settings_file
 
 _log = logging.getLogger("local.host")
 

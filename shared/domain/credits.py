@@ -5,7 +5,7 @@ Pure. The formula in edx/mapping.py is a proposal for the runs that nobody has d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -36,6 +36,10 @@ class Approvals:
     def __init__(self, approvals: Iterable[Approval] = (), malformed: Iterable[str] = ()) -> None:
         self._by_key = {approval.key: approval for approval in approvals}
         self.malformed = tuple(malformed)
+
+    def __iter__(self) -> Iterator[Approval]:
+        """Return those that count."""
+        return iter(self._by_key.values())
 
     def of(self, mapped: MappedRun) -> Approval | None:
         """Return the approval that counts for a run: its own, else its course's."""

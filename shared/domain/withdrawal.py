@@ -18,7 +18,7 @@ NEVER_SUSPICIOUS = 10
 NEVER_SUSPICIOUS_HALF = 3
 """A loss of so many runs passes, whatever part of the catalog it is."""
 
-_WORDS: Final[Mapping[LossReason, str]] = {
+LOSS_WORDS: Final[Mapping[LossReason, str]] = {
     "missing": "no longer shown by edX",
     "unpublished": "no longer published",
     "ended": "ended by a date that edX moved into the past",
@@ -65,9 +65,9 @@ def guard(
         return None
     (first, *others) = numbers
     reasons = (
-        ", ".join(f"{number} {_WORDS[reason]}" for reason, number in numbers.items())
+        ", ".join(f"{number} {LOSS_WORDS[reason]}" for reason, number in numbers.items())
         if others
-        else _WORDS[first]
+        else LOSS_WORDS[first]
     )
     return MassLoss(
         f"callers would lose {losing} of {total}, {reasons}; SYNC_MAX_WITHDRAW_PERCENT allows {percent} %. "

@@ -33,10 +33,6 @@ from shared.storage.store import CatalogStore, StateDamaged
 from shared.sync.catalogs import OurCatalogs
 from shared.sync.run import Origin
 
-WAIT_MAX_S = 220
-"""The longest that a caller waits for a sync: the platform ends a request at 230 s
-(https://learn.microsoft.com/azure/azure-functions/functions-scale#timeout)."""
-
 READING_S = 4.0
 """How much longer a caller waits for storage than for syncs, so that stored data can still be answered."""
 
@@ -123,9 +119,7 @@ class Answering:
             ConnectorError: why there is no answer.
         """
         try:
-            return await self._answer(
-                question, reader, origin, deadline.within(min(self._settings.time_budget_s, WAIT_MAX_S))
-            )
+            return await self._answer(question, reader, origin, deadline.within(self._settings.time_budget_s))
         except StateDamaged:
             raise
         except StorageError as error:

@@ -25,7 +25,7 @@ from azure.data.tables import TableTransactionError
 from urllib3.exceptions import ConnectTimeoutError, ProtocolError, ReadTimeoutError
 
 from shared.errors import StorageError
-from shared.settings import is_loopback
+from shared.setting_values import is_loopback
 
 # 409 is here because writes get it while a table of that name is being deleted. The SDK reports no error
 # code for it, so that nothing else tells it from "the entity exists"; the one insert looks for itself.

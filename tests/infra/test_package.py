@@ -47,3 +47,9 @@ def test_package_holds_the_app_and_nothing_else_when_it_is_listed() -> None:
 def test_app_modules_are_found_when_imports_are_followed() -> None:
     assert {"function_app.py", "shared/wiring.py", "shared/errors.py", "shared/storage/store.py"} <= needed()
     assert "shared/__main__.py" not in needed()
+
+
+def test_app_imports_nothing_of_the_command_line_when_it_is_loaded() -> None:
+    imported = {module.split(".")[0] for path in needed() for module in modules_imported_by(ROOT / path)}
+    assert imported & {"typer", "rich"} == set()
+    assert not any(path.startswith("shared/cli/") for path in needed())

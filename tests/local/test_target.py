@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.target import is_real_run, unknown_settings
+from local.target import is_real_run
 
 SANDBOX = "http://127.0.0.1:8400/catalog/v1/"
 EDX = "https://api.edx.org/catalog/v1/"
@@ -24,11 +24,3 @@ def test_a_run_is_real_when_edx_is_named_and_no_setting_misspelt(
     settings: dict[str, str], *, real: bool
 ) -> None:
     assert is_real_run(settings) is real
-
-
-def test_settings_with_our_prefixes_that_are_none_of_ours_are_named() -> None:
-    environment = dict.fromkeys(
-        ["EDX_API_ULR", "EDX_API_URL", "edx_client_id", "TABLES_PREFIX", "TABLE_PREFIX", "SYNCTHING", "HOME"],
-        "x",
-    )
-    assert unknown_settings(environment) == ["EDX_API_ULR", "edx_client_id"]

@@ -4,13 +4,20 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigurationError
+from shared.setting_values import is_loopback
 from shared.settings import (
     SETTING_NAMES,
+    AccessSettings,
+    StorageSettings,
+    TimerSettings,
     access_settings,
     connector_settings,
-    is_loopback,
-    with_settings_file,
+    load,
+    problems_of,
+    setting_warnings,
+    unknown_settings,
 )
+from shared.settings_file import with_settings_file
 
 EXAMPLE = Path(__file__).parents[2] / "local.settings.example.json"
 ACCOUNT_KEY = "c2VjcmV0LWFjY291bnQta2V5"
@@ -27,9 +34,13 @@ ACCESS = {
 }
 
 
+TIMER = {"SYNC_SCHEDULE": "0 7 * * * *"}
+
+
 def load_all(environment: dict[str, str]) -> None:
     connector_settings(CONNECTOR | environment)
     access_settings(ACCESS | environment)
+    load(TimerSettings, TIMER | environment)
 
 
 def fault(environment: dict[str, str]) -> ConfigurationError:
@@ -54,14 +65,19 @@ def test_defaults_are_the_documented_ones_when_only_required_settings_are_given(
             "modular_credit_hours": 30,
         },
         "storage": {"endpoint": None, "prefix": "EdX"},
-        "sync": {"fresh_for_s": 900, "max_withdraw_percent": 20, "time_budget_s": 200},
+        "sync": {
+            "fresh_for_s": 900,
+            "max_withdraw_percent": 20,
+            "stale_if_error_s": 86400,
+            "time_budget_s": 200,
+        },
     }
     assert settings.edx.client_secret.get_secret_value() == "s3cr3t"
     access = access_settings(ACCESS)
     assert (access.role_claim, access.role) == ("roles", "LumiNUS.Admin")
 
 
-@pytest.mark.parametrize("name", [*CONNECTOR, *ACCESS])
+@pytest.mark.parametrize("name", [*CONNECTOR, *ACCESS, *TIMER])
 @pytest.mark.parametrize("absent", ["", "  \t"])
 def test_error_names_the_setting_when_a_required_one_is_empty(name: str, absent: str) -> None:
     error = fault({name: absent})
@@ -132,7 +148,14 @@ def test_error_names_the_first_when_everything_is_missing() -> None:
         ("SYNC_FRESH_FOR_SECONDS", "-1"),
         ("SYNC_MAX_WITHDRAW_PERCENT", "101"),
         ("SYNC_TIME_BUDGET_SECONDS", "0"),
-        ("SYNC_TIME_BUDGET_SECONDS", "541"),
+        ("SYNC_TIME_BUDGET_SECONDS", "1m"),
+        ("SYNC_STALE_IF_ERROR_SECONDS", "-1"),
+        ("SYNC_SCHEDULE", "@hourly"),
+        ("SYNC_SCHEDULE", "0 0 * * * * *"),
+        ("SYNC_SCHEDULE", "0 0 0 * * 7"),
+        ("SYNC_SCHEDULE", "hunter2"),
+        ("TABLES_ENDPOINT", "http://127.0.0.1:10002/devstoreaccount1"),
+        ("ADMIN_JWT_ISSUER", "https://login.example/{tenantid}/v2.0"),
         ("APIM_SUBSCRIPTION_KEYS", " , ,"),
     ],
 )
@@ -229,7 +252,12 @@ def test_repr_shows_no_secret_when_settings_are_printed() -> None:
 def test_local_example_loads_and_holds_every_setting_when_read_as_it_is() -> None:
     example = json.loads(EXAMPLE.read_text())
     values = example["Values"]
-    host_only = {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", "PYTHON_THREADPOOL_THREAD_COUNT"}
+    host_only = {
+        "FUNCTIONS_WORKER_RUNTIME",
+        "AzureWebJobsStorage",
+        "AzureWebJobsDisableHomepage",
+        "PYTHON_THREADPOOL_THREAD_COUNT",
+    }
     assert set(values) == {*SETTING_NAMES, *host_only}
     settings = connector_settings(values)
     assert is_loopback(settings.edx.api_url)
@@ -245,22 +273,136 @@ def test_the_environment_wins_when_the_settings_file_sets_the_same(tmp_path: Pat
     assert with_settings_file(tmp_path / "missing.json", {"A": "environment"}) == {"A": "environment"}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"Values": "secret"}'])
-def test_a_settings_file_is_named_when_it_cannot_be_read(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"Values": {\n  "A": "secret"\n  "B": 1}}', "is malformed: it is not JSON at line 3, column 3"),
+        ("{", "is malformed: it is not JSON at line 1, column 2"),
+        ("[]", "is malformed: expected JSON with an object named Values"),
+        ("{}", "is malformed: expected JSON with an object named Values"),
+        ('{"Values": "secret"}', "is malformed: expected JSON with an object named Values"),
+        ('{"Values": {"A": {"B": "secret"}}}', "is malformed: expected text as the value of A"),
+        (
+            '{"IsEncrypted": true, "Values": {"A": "secret"}}',
+            (
+                "is encrypted (IsEncrypted), which is not supported: decrypt it with `func settings "
+                'decrypt`, or set "IsEncrypted": false and put in the plain values'
+            ),
+        ),
+    ],
+)
+def test_settings_file_is_named_with_its_fault_when_it_cannot_be_used(
+    tmp_path: Path, text: str, problem: str
+) -> None:
     file = tmp_path / "local.settings.json"
     file.write_text(text)
 
     with pytest.raises(ConfigurationError) as caught:
         with_settings_file(file, {})
-    assert caught.value.message == (
-        f"The setting file {file} is malformed: expected JSON with an object named Values"
+    assert caught.value.message == f"The setting file {file} {problem}"
+    assert caught.value.__context__ is None  # that of the JSON error holds the whole file
+
+
+def test_settings_file_is_named_when_it_is_no_utf_8(tmp_path: Path) -> None:
+    file = tmp_path / "local.settings.json"
+    file.write_bytes(b'{"Values": {"A": "\xff"}}')
+
+    with pytest.raises(ConfigurationError, match=r"expected UTF-8 text$"):
+        with_settings_file(file, {})
+
+
+def test_null_means_absent_when_it_stands_in_the_settings_file(tmp_path: Path) -> None:
+    file = tmp_path / "local.settings.json"
+    file.write_text('{"Values": {"ADMIN_ROLE": null, "APIM_SUBSCRIPTION_KEYS": null, "A": 4, "B": true}}')
+
+    values = with_settings_file(file, {})
+
+    assert values == {"A": "4", "B": "true"}
+    with pytest.raises(ConfigurationError, match="APIM_SUBSCRIPTION_KEYS is missing"):
+        access_settings({**ACCESS, "APIM_SUBSCRIPTION_KEYS": ""} | values)
+
+
+def test_settings_file_is_not_asked_when_the_environment_sets_a_name_empty(tmp_path: Path) -> None:
+    file = tmp_path / "local.settings.json"
+    file.write_text(json.dumps({"Values": {"TABLES_CONNECTION_STRING": AZURITE}}))
+
+    settings = with_settings_file(file, CONNECTOR | {"TABLES_CONNECTION_STRING": ""})
+
+    with pytest.raises(ConfigurationError, match="TABLES_CONNECTION_STRING is missing"):
+        connector_settings(settings)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/apim-subscription-keys)",
+        "@microsoft.keyvault(VaultName=vault;SecretName=keys)",
+        " @MICROSOFT.KEYVAULT(SecretUri=https://vault.example/secrets/keys) ",
+    ],
+)
+@pytest.mark.parametrize("name", ["APIM_SUBSCRIPTION_KEYS", "EDX_CLIENT_SECRET", "ADMIN_ROLE"])
+def test_setting_is_missing_when_its_key_vault_reference_could_not_be_resolved(
+    name: str, reference: str
+) -> None:
+    error = fault({name: reference})
+
+    assert error.message.startswith(
+        f"The setting {name} is missing: its Key Vault reference could not be resolved; expected "
     )
+    assert "vault.example" not in error.message
 
 
-def test_a_setting_is_missing_when_its_key_vault_reference_could_not_be_resolved() -> None:
-    reference = "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/apim-subscription-keys)"
+def test_key_vault_reference_is_no_key_when_it_stands_in_a_list() -> None:
+    environment = ACCESS | {
+        "APIM_SUBSCRIPTION_KEYS": "one, @microsoft.KeyVault(SecretUri=https://v.example/s)"
+    }
 
-    with pytest.raises(ConfigurationError) as caught:
-        access_settings(ACCESS | {"APIM_SUBSCRIPTION_KEYS": reference})
+    assert [key.get_secret_value() for key in access_settings(environment).subscription_keys] == ["one"]
+    assert setting_warnings(environment) == [
+        (
+            "APIM_SUBSCRIPTION_KEYS has an entry that is a Key Vault reference, which is ignored: "
+            "the platform resolves a reference only when it is the whole value"
+        )
+    ]
 
-    assert caught.value.message.startswith("The setting APIM_SUBSCRIPTION_KEYS is missing")
+
+def test_time_budget_counts_as_220_with_a_warning_when_it_is_above() -> None:
+    environment = CONNECTOR | {"SYNC_TIME_BUDGET_SECONDS": "540"}
+
+    assert connector_settings(environment).sync.time_budget_s == 220
+    assert setting_warnings(environment) == [
+        ("SYNC_TIME_BUDGET_SECONDS is more than 220 and counts as 220: the platform ends a request at 230 s")
+    ]
+    assert connector_settings(CONNECTOR | {"SYNC_TIME_BUDGET_SECONDS": "220"}).sync.time_budget_s == 220
+    assert setting_warnings(CONNECTOR | {"SYNC_TIME_BUDGET_SECONDS": "220"}) == []
+
+
+def test_unknown_settings_are_named_with_the_nearest_known_one() -> None:
+    environment = {
+        **CONNECTOR,
+        "EDX_API_ULR": "https://edx.example/",
+        "tables_prefix": "X",
+        "SYNC_EVERYTHING_TWICE": "1",
+        "EDX_OLD": "",
+        "PATH": "/bin",
+        "EDXCLIENT": "1",
+    }
+
+    assert unknown_settings(environment) == [
+        "EDX_API_ULR is not a setting; did you mean EDX_API_URL?",
+        "SYNC_EVERYTHING_TWICE is not a setting",
+        "tables_prefix is not a setting; did you mean TABLES_PREFIX?",
+    ]
+    assert unknown_settings(dict.fromkeys(SETTING_NAMES, "1")) == []
+
+
+def test_every_problem_is_named_when_several_settings_of_a_group_are_wrong() -> None:
+    problems = problems_of(AccessSettings, {"ADMIN_JWKS_URL": "hunter2", "ADMIN_JWT_AUDIENCE": "a"})
+
+    assert [(problem.setting, problem.message.split()[4]) for problem in problems] == [
+        ("APIM_SUBSCRIPTION_KEYS", "missing:"),
+        ("ADMIN_JWT_ISSUER", "missing:"),
+        ("ADMIN_JWKS_URL", "malformed:"),
+    ]
+    assert problems_of(AccessSettings, ACCESS) == []
+    assert [problem.setting for problem in problems_of(StorageSettings, {})] == ["TABLES_CONNECTION_STRING"]

@@ -1,0 +1,92 @@
+"""A CSV file of approved credits: every wrong line is named, and a file with one is not used at all."""
+
+import csv
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from shared.cli.console import FORMULA_STARTS
+from shared.domain.course_run import INT32_MAX, RUN_KEY_MAX
+from shared.domain.credits import Approval
+
+_REQUIRED = {"key", "credit"}
+_KNOWN = {*_REQUIRED, "note", "by", "at"}
+_HEADING = "column names separated by commas: key, credit and, if you like, note, by, at"
+
+
+def key_problem(key: str) -> str | None:
+    """Say why a text cannot be the key of a run or a course; None when it can."""
+    if not key.strip():
+        return "the key is empty"
+    if len(key) > RUN_KEY_MAX:
+        return f"the key is longer than {RUN_KEY_MAX} characters"
+    if not key.isprintable():
+        return "the key holds control characters"
+    return None
+
+
+def read_approvals(file: Path, by: str, at: datetime) -> tuple[list[Approval], list[str]]:
+    """Read a file.
+
+    Args:
+        file: CSV with a line of column names: key and credit, and note, by and at if you like.
+        by: who approved the lines that do not say so.
+        at: when, for those.
+
+    Returns:
+        The approvals, and what is wrong, one sentence a line.
+    """
+    approvals: list[Approval] = []
+    problems: list[str] = []
+    seen: dict[str, int] = {}
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.DictReader(opened, strict=True)
+            columns = {str(name).strip().lower() for name in reader.fieldnames or ()}
+            if not _REQUIRED <= columns <= _KNOWN:
+                return [], [f"Line 1: expected {_HEADING}"]
+            for row in reader:
+                line = reader.line_num
+                values = {str(name).strip().lower(): value for name, value in row.items()}
+                if not any(values.values()):
+                    continue
+                read = _approval(values, by, at)
+                if isinstance(read, str):
+                    problems.append(f"Line {line}: {read}")
+                elif read.key in seen:
+                    problems.append(f"Line {line}: {read.key} stands in line {seen[read.key]} already")
+                else:
+                    seen[read.key] = line
+                    approvals.append(read)
+    except UnicodeDecodeError:
+        problems.append("The file is no UTF-8 text: save it as CSV UTF-8")
+    except csv.Error as error:
+        problems.append(f"Line {reader.line_num}: no CSV ({error})")
+    return approvals, problems
+
+
+def _approval(values: Mapping[str, object], by: str, at: datetime) -> Approval | str:
+    """Read a line; a clause that says what is wrong with it when it cannot be used."""
+    if any(isinstance(value, list) for value in values.values()):
+        return "it has more values than there are columns; put a text with a comma in quotation marks"
+    text = {name: _plain(value) for name, value in values.items()}
+    key, credit = text["key"], text["credit"]
+    problem = key_problem(key)
+    if problem:
+        return problem
+    if not (credit.isascii() and credit.isdecimal() and len(credit) <= len(str(INT32_MAX))):
+        return f"the credit of {key} is {credit!r}: expected a whole number of 0 or more"
+    if int(credit) > INT32_MAX:
+        return f"the credit of {key} is larger than {INT32_MAX}"
+    try:
+        said = datetime.fromisoformat(text["at"]) if text.get("at") else at
+    except ValueError:
+        return f"the time of {key} is {text['at']!r}: expected one such as 2026-03-01T12:00:00Z"
+    moment = said.astimezone(UTC) if said.tzinfo else said.replace(tzinfo=UTC)
+    return Approval(key, int(credit), text.get("note", ""), text.get("by") or by, moment)
+
+
+def _plain(value: object) -> str:
+    """Return a value without white space around it and the apostrophe that our own CSV puts first."""
+    text = str(value or "").strip()
+    return text[1:] if text[:1] == "'" and text[1:2] in FORMULA_STARTS else text

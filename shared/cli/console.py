@@ -1,0 +1,148 @@
+"""What the command line prints: tables for people on a terminal, plain lines into a pipe, JSON and CSV.
+
+A pipe gets every column, one row a line, separated by tabs. A console that cannot show a
+character gets it escaped, and our own marks in ASCII.
+"""
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from io import TextIOWrapper
+
+from rich import progress
+from rich.console import Console
+from rich.text import Text
+
+from shared.cli.layout import Cell, Row, table_lines, text_of
+
+_ASCII = {"✓": "ok", "✗": "FAILED", "→": "->"}
+# Of the terminal, of lines, and of the direction of writing.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+FORMULA_STARTS = ("=", "+", "-", "@")
+
+
+def prepare_streams() -> None:
+    """Let standard output and error escape what their encoding cannot hold, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: 1 course run, 2 course runs."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def say(text: str, style: str = "", *, is_error: bool = False) -> None:
+    """Print a sentence: wrapped between words on a terminal, one line elsewhere."""
+    _print(Text(_one_line(text), style), is_error=is_error)
+
+
+def comment(text: str) -> None:
+    """Print what is for people only: below a table on a terminal, on standard error when that is piped."""
+    say(text, "dim", is_error=not sys.stdout.isatty())
+
+
+def mark(*, is_good: bool | None) -> str:
+    """Return the mark of what is good, of what is not, and of what was not tried (None)."""
+    return "-" if is_good is None else "✓" if is_good else "✗"
+
+
+def print_json(value: object) -> None:
+    """Print JSON for programs."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=datetime.isoformat)
+    print(text if _can_show(text) else json.dumps(value, indent=2, default=datetime.isoformat))  # noqa: T201
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Print CSV. A text that a spreadsheet would run as a formula begins with an apostrophe."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(
+            f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell for cell in row
+        )
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Row], *, title: str = "", note: str = "") -> None:
+    """Print rows.
+
+    Args:
+        columns: their headings.
+        rows: their cells and notes.
+        title: the column that names a row; the first when it is not given.
+        note: the heading of the notes where they are a column.
+    """
+    shown = [
+        Row([_one_line(cell) if isinstance(cell, str) else cell for cell in row.cells], _one_line(row.note))
+        for row in rows
+    ]
+    if sys.stdout.isatty():
+        for line in table_lines(columns, shown, Console().width, title):
+            _print(line, is_folded=False)
+        return
+    print("\t".join([*columns, note] if note else columns))  # noqa: T201
+    for row in shown:
+        print("\t".join(map(text_of, [*row.cells, row.note] if note else row.cells)))  # noqa: T201
+
+
+class Bar:
+    """A progress bar on a terminal; elsewhere nothing but what it is told to say."""
+
+    def __init__(self, bar: progress.Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None)
+
+    def move(self, done: int, total: int | None) -> None:
+        """Show how many are done, and of how many if that is known."""
+        self._bar.update(self._task, completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar, on standard error."""
+        self._bar.console.print(Text(_one_line(text)), soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def progress_bar(title: str, unit: str) -> Iterator[Bar]:
+    """Show a bar while the block runs."""
+    console = Console(stderr=True)
+    with progress.Progress(
+        progress.TextColumn(title),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn(unit),
+        progress.TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        yield Bar(bar)
+
+
+def _one_line(text: str) -> str:
+    """Return text without characters that move the cursor, and in characters that the console has."""
+    plain = _CONTROL.sub(" ", text)
+    return plain if _can_show(plain) else "".join(map(_shown, plain))
+
+
+def _shown(character: str) -> str:
+    if _can_show(character):
+        return character
+    return _ASCII.get(character) or character.encode("ascii", "backslashreplace").decode()
+
+
+def _can_show(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _print(text: Text, *, is_error: bool = False, is_folded: bool = True) -> None:
+    console = Console(stderr=is_error)
+    console.print(text, soft_wrap=not (is_folded and console.file.isatty()), highlight=False)

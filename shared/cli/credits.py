@@ -1,0 +1,131 @@
+"""`credits`: the modular credits that administrators approved for runs and courses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from getpass import getuser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.cli.approvals_file import key_problem, read_approvals
+from shared.cli.console import comment, counted, print_csv, print_json, print_table, say
+from shared.cli.layout import Row
+from shared.cli.options import FAILED, AsCsv, AsJson, only_one
+from shared.cli.parts import connector, known_catalogs
+from shared.cli.sync import sync_catalogs
+from shared.domain.course_run import INT32_MAX, rfc3339
+from shared.domain.credits import Approval
+
+app = typer.Typer(
+    help="Show and set the modular credits that people approved; they count instead of the formula.",
+    no_args_is_help=True,
+)
+
+_COLUMNS = ("key", "credit", "note", "by", "at")
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The key of a course run or of a course.")]
+By = Annotated[str, typer.Option("--by", help="Who approved it. [default: the user of this machine]")]
+Sync = Annotated[
+    bool, typer.Option("--sync", help="Sync the catalogs that know the key, so that it counts now.")
+]
+
+
+@app.command("set")
+def set_credit(
+    key: Key,
+    credit: Annotated[int, typer.Argument(metavar="CREDIT", min=0, max=INT32_MAX, help="Modular credits.")],
+    *,
+    note: Annotated[str, typer.Option("--note", help="Why: shown by `show` and in `changes`.")] = "",
+    by: By = "",
+    sync: Sync = False,
+) -> None:
+    """Approve the modular credit of a run, or of all runs of a course. A run's own approval comes first."""
+    problem = key_problem(key)
+    if problem:
+        raise typer.BadParameter(problem)
+    connector().tables.credits.set([Approval(key, credit, note, by or getuser(), datetime.now(UTC))])
+    say(f"{counted(credit, 'modular credit')} approved for {key}.")
+    _applied([key], sync=sync)
+
+
+@app.command("remove")
+def remove(key: Key, *, sync: Sync = False) -> None:
+    """Remove an approval: the formula counts again."""
+    if not connector().tables.credits.remove(key):
+        say(f"Error: no credit is approved for {key}", "red", is_error=True)
+        raise typer.Exit(FAILED)
+    say(f"The approval for {key} is removed.")
+    _applied([key], sync=sync)
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, readable=True)],
+    *,
+    by: By = "",
+    sync: Sync = False,
+) -> None:
+    """Approve what a CSV file says: columns key and credit, and note, by and at if you like.
+
+    All or nothing: if a line is wrong, nothing is stored and every wrong line is named. What `credits list
+    --csv` printed can be imported.
+    """
+    approvals, problems = read_approvals(file, by or getuser(), datetime.now(UTC))
+    if problems:
+        for problem in problems:
+            say(problem, "red", is_error=True)
+        say(f"Error: {counted(len(problems), 'problem')} in {file}; nothing was stored", is_error=True)
+        raise typer.Exit(FAILED)
+    connector().tables.credits.set(approvals)
+    say(f"{counted(len(approvals), 'approval')} stored.")
+    _applied([approval.key for approval in approvals], sync=sync)
+
+
+@app.command("list")
+def list_credits(*, as_csv: AsCsv = False, as_json: AsJson = False) -> None:
+    """Show every approval. With --csv it is a backup that `credits import` reads."""
+    only_one(csv=as_csv, json=as_json)
+    approvals = connector().tables.credits.all()
+    found = sorted(approvals, key=lambda approval: approval.key)
+    rows = [(each.key, each.credit, each.note, each.by, rfc3339(each.at)) for each in found]
+    if as_json:
+        print_json([dict(zip(_COLUMNS, row, strict=True)) for row in rows])
+    elif as_csv:
+        print_csv(_COLUMNS, rows)
+    else:
+        print_table(_COLUMNS, [Row([key, str(credit), *rest]) for key, credit, *rest in rows])
+        comment(counted(len(found), "approval"))
+    for sentence in approvals.malformed:
+        say(f"Warning: {sentence}; it does not count", "yellow", is_error=True)
+
+
+def _applied(keys: Sequence[str], *, sync: bool) -> None:
+    """Warn of keys that no catalog knows; sync the catalogs that know one, or say when it counts."""
+    unknown = set(keys)
+    catalogs = []
+    for catalog_id in known_catalogs():
+        known = _keys(catalog_id).intersection(keys)
+        unknown -= known
+        if known:
+            catalogs.append(catalog_id)
+    for key in sorted(unknown):
+        say(
+            f"Warning: no catalog knows {key} yet; the approval counts when one does", "yellow", is_error=True
+        )
+    if sync and catalogs:
+        sync_catalogs(catalogs)
+    elif catalogs:
+        say("It counts from the next sync on.")
+
+
+def _keys(catalog_id: int) -> set[str]:
+    found: set[str] = set()
+    for stored in connector().tables.catalogs.runs(catalog_id):
+        if stored.mapped:
+            found.add(stored.mapped.run.courserun_key)
+            if stored.mapped.course_key:
+                found.add(stored.mapped.course_key)
+    return found

@@ -1,0 +1,70 @@
+"""How tables fit terminals of 60, 80 and 140 columns."""
+
+from shared.cli.layout import Row, table_lines
+
+COLUMNS = ("catalog", "courserunKey", "state", "new", "rejected", "price")
+ROWS = (
+    Row([1, "course-v1:MITx+6.00.1x+2T2026", "Current", 1234567, 0, "150.00"], "why this row is special"),
+    Row([22, "course-v1:DelftX+CTB3300WCx+2T2014", "withdrawn 2026-03-01", 5, 0, ""]),
+)
+
+
+def lines(width: int) -> list[str]:
+    return [line.plain for line in table_lines(COLUMNS, ROWS, width, "courserunKey")]
+
+
+def test_table_is_a_grid_without_columns_of_zeros_when_it_fits() -> None:
+    assert lines(140) == [
+        "catalog  courserunKey                        state                     new  price",
+        "      1  course-v1:MITx+6.00.1x+2T2026       Current               1234567  150.00",
+        "  why this row is special",
+        "     22  course-v1:DelftX+CTB3300WCx+2T2014  withdrawn 2026-03-01        5",
+    ]
+
+
+def test_column_that_names_the_row_stands_above_the_rest_when_the_grid_does_not_fit() -> None:
+    assert lines(60) == [
+        "courserunKey",
+        "  catalog  state                     new  price",
+        "course-v1:MITx+6.00.1x+2T2026",
+        "        1  Current               1234567  150.00",
+        "  why this row is special",
+        "course-v1:DelftX+CTB3300WCx+2T2014",
+        "       22  withdrawn 2026-03-01        5",
+    ]
+
+
+def test_values_carry_their_names_when_the_rest_does_not_fit_either() -> None:
+    assert lines(40) == [
+        "course-v1:MITx+6.00.1x+2T2026",
+        "  catalog 1  state Current  new 1234567",
+        "  price 150.00",
+        "  why this row is special",
+        "course-v1:DelftX+CTB3300WCx+2T2014",
+        "  catalog 22  state withdrawn 2026-03-01",
+        "  new 5",
+    ]
+
+
+def test_note_is_folded_between_words_when_it_is_longer_than_the_terminal() -> None:
+    rows = [Row(["a"], "edX no longer shows 11 of 12 open runs, more than the 20 % that is allowed")]
+    assert [line.plain for line in table_lines(["key"], rows, 40, "key")] == [
+        "key",
+        "a",
+        "  edX no longer shows 11 of 12 open",
+        "  runs, more than the 20 % that is",
+        "  allowed",
+    ]
+
+
+def test_nothing_is_printed_when_there_are_no_rows() -> None:
+    assert list(table_lines(COLUMNS, [], 80, "")) == []
+
+
+def test_wide_characters_take_two_places() -> None:
+    rows = [Row(["课程", 1]), Row(["course", 22])]
+    assert [line.plain for line in table_lines(["name", "id"], rows, 80, "name")] == [
+        "name    id",
+        "课程     1",
+        "course  22",
+    ]

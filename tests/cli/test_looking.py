@@ -1,0 +1,174 @@
+"""`runs`, `show`, `changes`, `history` and `catalogs`: what is stored, and what happened."""
+
+import csv
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from local.sandbox import Sandbox
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer
+from shared.domain.sync_report import SyncReport
+from shared.storage.tables import Tables
+from tests.builders import make_seat
+from tests.cli.conftest import ODD_KEY, Cli
+from tests.cli.printed import printed
+
+OLD, HIDDEN, OTHER = "course-v1:NUSx+A1x+old", "course-v1:NUSx+A1x+hidden", "course-v1:NUSx+A2x+2T2026"
+
+
+def rows(text: str) -> list[list[str]]:
+    return [line.split("\t") for line in text.splitlines()]
+
+
+def make_report(**overrides: Any) -> SyncReport:
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    values: dict[str, Any] = {"catalog_id": 7, "trigger": "timer", "invocation_id": "", "outcome": "ok"}
+    return SyncReport(**(values | {"sync_id": "a", "started": at, "ended": at} | overrides))
+
+
+def test_catalogs_are_listed(cli: Cli) -> None:
+    assert printed(cli("catalogs", "--json")) == [
+        {"id": 7, "name": "[bold]Ours", "courses_count": 9},
+        {"id": 8, "name": "Empty", "courses_count": 0},
+    ]
+    shown = cli("catalogs")
+    assert shown.returncode == 0
+    assert rows(shown.stdout) == [["id", "name", "courses"], ["7", "[bold]Ours", "9"], ["8", "Empty", "0"]]
+
+
+def test_one_catalog_is_asked_for_by_its_id(cli: Cli, sandbox: Sandbox) -> None:
+    assert printed(cli("catalogs", "--catalog", "8", "--json")) == [
+        {"id": 8, "name": "Empty", "courses_count": 0}
+    ]
+    assert [request.path for request in sandbox.requests][-1] == "/catalog/v1/catalogs/8/"
+    unknown = cli("catalogs", "--catalog", "9")
+    assert (unknown.returncode, unknown.stderr.startswith("Error: the catalog is not found")) == (1, True)
+
+
+def test_runs_are_shown_one_a_line_with_weeks_and_effort(cli: Cli) -> None:
+    cli("sync", "--catalog", "7")
+    shown = cli("runs", "--catalog", "7")
+    assert shown.returncode == 0
+    assert rows(shown.stdout)[0] == [
+        "catalog", "courserunKey", "state", "start", "end", "price", "type", "weeks", "effort", "MC",
+    ]  # fmt: skip
+    ended = ["2026-06-01", "2026-08-24", "150.00", "verified", "9", "14-16", "4"]
+    assert rows(shown.stdout)[1:] == [
+        ["7", ODD_KEY, "ended", *ended],
+        ["7", HIDDEN, "unpublished", *ended],
+        ["7", OLD, "ended", "2026-06-01", "2001-01-01", "150.00", "verified", "9", "14-16", "4"],
+        ["7", OTHER, "ended", *ended],
+    ]
+    assert shown.stderr == "4 course runs\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--key", "a2X"], [OTHER]),
+        (["--state", "Unpublished"], [HIDDEN]),
+        (["--state", "ended", "--key", "nusx+a1"], [OLD]),
+        (["--type", "audit"], []),
+        (["--withdrawn"], []),
+    ],
+)
+def test_runs_are_chosen_by_key_state_and_type(cli: Cli, options: list[str], expected: list[str]) -> None:
+    cli("sync", "--catalog", "7")
+    found = printed(cli("runs", "--catalog", "7", *options, "--json"))
+    assert [run["courserunKey"] for run in found] == expected
+
+
+def test_runs_show_the_fields_that_are_asked_for(cli: Cli) -> None:
+    cli("sync", "--catalog", "7")
+    cli("credits", "set", "NUSx+A2x", "3", "--note", "Senate")
+    fields = "courserunKey,modularcredit, proposedCredit,approvedCredit,approvalNote"
+    shown = cli("runs", "--catalog", "7", "--key", "A2x", "--fields", fields)
+    assert rows(shown.stdout) == [
+        ["courserunKey", "modularCredit", "proposedCredit", "approvedCredit", "approvalNote"],
+        [OTHER, "4", "4", "3", "Senate"],
+    ]
+    text = cli("runs", "--catalog", "7", "--key", "A2x", "--fields", fields, "--csv").stdout
+    assert list(csv.DictReader(io.StringIO(text))) == [
+        {
+            "courserunKey": OTHER,
+            "modularCredit": "4",
+            "proposedCredit": "4",
+            "approvedCredit": "3",
+            "approvalNote": "Senate",
+        }
+    ]
+    wrong = cli("runs", "--fields", "colour")
+    assert (wrong.returncode, "colour is no field" in wrong.stderr) == (2, True)
+
+
+def test_one_run_is_shown_with_the_reason_of_its_credit_and_its_changes(cli: Cli, catalog: Catalog) -> None:
+    cli("sync", "--catalog", "7", EDX_CATALOG_IDS="7")
+    catalog.alter_run(ODD_KEY, seats=[make_seat(price="99.00")], end="2999-01-01T00:00:00Z")
+    cli("sync", "--catalog", "7")
+    cli("credits", "set", "NUSx+A1x", "2", "--note", "Senate 3/26", "--by", "ann")
+    found = printed(cli("show", ODD_KEY, "--json", EDX_CATALOG_IDS="7"))
+    (run,) = found
+    assert (run["catalog"], run["state"], run["modularCredit"], run["approvedCredit"]) == (7, "Current", 4, 2)
+    assert run["creditReason"].startswith("2 approved for the course NUSx+A1x by ann on 20")
+    assert run["creditReason"].endswith(
+        " (Senate 3/26), which counts from the next sync on. The formula proposes "
+        "4 = 9 weeks x 15 hours a week / 30 hours a credit, rounded down"
+    )
+    assert [change["kind"] for change in run["changes"]] == ["added"]
+    shown = cli("show", ODD_KEY, EDX_CATALOG_IDS="7").stdout.splitlines()
+    assert shown[0] == f"{ODD_KEY} in catalog 7"
+    assert "  price            99.00" in shown
+    unknown = cli("show", "course-v1:NUSx+A1x+none", EDX_CATALOG_IDS="7")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr == (
+        "Error: None of our catalogs has a course run with the key course-v1:NUSx+A1x+none\n"
+    )
+
+
+def test_changes_are_shown_field_by_field_newest_first(cli: Cli, catalog: Catalog) -> None:
+    catalog.alter_run(OTHER, end="2999-01-01T00:00:00Z")
+    cli("sync", "--catalog", "7")
+    catalog.alter_run(OTHER, seats=[make_seat(price="99.00")], min_effort=2, max_effort=2)
+    cli("credits", "set", OTHER, "5", "--note", "Senate")
+    cli("sync", "--catalog", "7")
+    catalog.remove("NUSx+A2x")
+    cli("sync", "--catalog", "7")
+    found = rows(cli("changes", "--catalog", "7").stdout)
+    assert found[0] == ["at", "catalog", "courserunKey", "kind", "field", "before", "after", "why"]
+    assert [row[1:] for row in found[1:]] == [
+        ["7", OTHER, "removed", "", "", "", "missing"],
+        ["7", OTHER, "changed", "maxEffort", "16", "2", ""],
+        ["7", OTHER, "changed", "minEffort", "14", "2", ""],
+        ["7", OTHER, "changed", "modularCredit", "4", "5", "Senate"],
+        ["7", OTHER, "changed", "price", "150.00", "99.00", ""],
+        ["7", "", "first-sync", "", "", "", "1 course run"],
+    ]
+    kinds = [change["kind"] for change in printed(cli("changes", "--catalog", "7", "--json"))]
+    assert kinds == ["removed", "changed", "first-sync"]
+    assert printed(cli("changes", "--catalog", "7", "--key", "none", "--json")) == []
+    assert printed(cli("changes", "--catalog", "7", "--since", "2999-01-01", "--json")) == []
+    assert len(cli("changes", "--catalog", "7", "--since", "2d", "--csv").stdout.splitlines()) == 7
+    wrong = cli("changes", "--since", "yesterday")
+    assert (wrong.returncode, "'yesterday' is no moment" in wrong.stderr) == (2, True)
+
+
+def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: Tables) -> None:
+    tables.reports.add(make_report(sync_id="old"))
+    cli("sync")
+    sandbox.on("/7/courses/", answer(200, "nonsense"))
+    cli("sync", "--catalog", "7")
+    reports = printed(cli("history", "--json"))
+    assert [(each["catalog_id"], each["outcome"], each["created"]) for each in reports] == [
+        (7, "failed", 0), (8, "ok", 0), (7, "ok", 4), (7, "ok", 0),
+    ]  # fmt: skip
+    assert len(printed(cli("history", "-n", "1", "--json"))) == 1
+    assert [each["outcome"] for each in printed(cli("history", "--failed", "--json"))] == ["failed"]
+    assert len(printed(cli("history", "--since", "1h", "--json"))) == 3
+    shown = rows(cli("history", "--catalog", "7", "--failed").stdout)
+    assert shown[0][:4] == ["ended (UTC)", "catalog", "by", "seconds"]
+    assert shown[1][1:3] == ["7", "operator"]
+    assert "not JSON" in shown[1][-1]
+    assert len(shown) == 2

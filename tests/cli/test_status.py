@@ -1,0 +1,74 @@
+"""`status`: one line a catalog, and an exit code for cron."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from local.sandbox import Sandbox
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer
+from shared.storage.tables import Tables
+from tests.cli.conftest import Cli
+from tests.cli.printed import printed
+
+
+def test_each_catalog_has_a_line_and_the_exit_code_is_0_when_none_is_late(cli: Cli) -> None:
+    cli("sync")
+    done = cli("status")
+    assert done.returncode == 0
+    header, *lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert header == [
+        "catalog", "state", "last good sync", "age", "failures", "last failure", "throttled until",
+        "syncing now", "for", "error",
+    ]  # fmt: skip
+    assert [line[:2] for line in lines] == [["7", "ok"], ["8", "ok"]]
+
+
+def test_exit_code_is_1_when_a_catalog_is_older_than_the_limit(cli: Cli) -> None:
+    cli("sync")
+    assert cli("status", "--max-age", "1h", SYNC_SCHEDULE="").returncode == 0
+    time.sleep(2)
+    late = cli("status", "--max-age", "1s")
+    assert late.returncode == 1
+    assert [line.split("\t")[:2] for line in late.stdout.splitlines()[1:]] == [["7", "late"], ["8", "late"]]
+    assert late.stderr == "2 catalogs older than 1 s\n"
+
+
+def test_exit_code_is_1_when_nothing_was_ever_synced(cli: Cli) -> None:
+    nothing = cli("status")
+    assert (nothing.returncode, nothing.stderr) == (
+        1,
+        "No catalog is known yet: run `python -m shared sync`.\n",
+    )
+    configured = cli("status", EDX_CATALOG_IDS="7")
+    assert configured.returncode == 1
+    assert configured.stdout.splitlines()[1].split("\t")[:2] == ["7", "never synced"]
+
+
+def test_limit_is_twice_the_longest_gap_of_the_schedule(cli: Cli) -> None:
+    cli("sync", "--catalog", "7")
+    assert cli("status", EDX_CATALOG_IDS="7", SYNC_SCHEDULE="0 7 * * * *").returncode == 0
+    missing = cli("status", EDX_CATALOG_IDS="7", SYNC_SCHEDULE="")
+    assert (missing.returncode, "SYNC_SCHEDULE is missing" in missing.stderr) == (3, True)
+
+
+def test_failures_and_throttling_are_told(cli: Cli, sandbox: Sandbox, tables: Tables) -> None:
+    cli("sync", "--catalog", "7")
+    sandbox.on("/7/courses/", answer(200, "nonsense"))
+    cli("sync", "--catalog", "7")
+    until = datetime.now(UTC) + timedelta(hours=1)
+    tables.account.remember_throttled(until)
+    (found,) = printed(cli("status", "--json", EDX_CATALOG_IDS="7"))
+    assert (found["failures"], found["late"], found["left_list"]) == (1, False, False)
+    assert "not JSON" in found["error"]
+    assert found["throttled_until"] == f"{until:%Y-%m-%dT%H:%M:%SZ}"
+    assert (found["holder"], found["held_s"]) == (None, None)
+
+
+def test_catalog_that_left_the_list_of_edx_is_named(cli: Cli, sandbox: Sandbox) -> None:
+    sandbox.catalogs[9] = Catalog(9, "Third")
+    cli("sync")
+    del sandbox.catalogs[9]
+    cli("sync")
+    found = {each["catalog"]: each["left_list"] for each in printed(cli("status", "--json"))}
+    assert found == {7: False, 8: False, 9: True}
+    assert "9\tleft edX's list\t" in cli("status").stdout

@@ -1,0 +1,193 @@
+"""`sync`: what it does, says and exits with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from azure.data.tables import TableServiceClient
+
+from local.azurite import Azurite
+from local.sandbox import Sandbox
+from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import answer, slow
+from tests.builders import make_course
+from tests.cli.conftest import ODD_KEY, Cli
+from tests.cli.printed import everything_stored, printed
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_totals_and_rejections_are_told(cli: Cli) -> None:
+    done = cli("sync", "--catalog", "7")
+    assert done.returncode == 0
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith("Catalog 7: ok in ")
+    assert first.endswith(
+        " s. 2 courses, 4 runs: 4 new, 0 changed, 0 restored, 0 unchanged; 0 withdrawn, 1 rejected"
+    )
+    assert rest == ["  rejected course-v1:NUSx+A1x+bad, start: 'soon' is no date"]
+    assert done.stderr == ""
+
+
+def test_catalogs_are_known_after_a_sync_when_none_are_configured(cli: Cli) -> None:
+    assert printed(cli("runs", "--json")) == []
+    assert cli("sync").returncode == 0
+    assert {run["catalog"] for run in printed(cli("runs", "--json"))} == {7}
+    assert len(printed(cli("runs", "--json"))) == 4
+    assert [each["catalog"] for each in printed(cli("status", "--json"))] == [7, 8]
+
+
+def test_exit_code_is_1_with_a_sentence_when_edx_lists_no_catalog(cli: Cli, sandbox: Sandbox) -> None:
+    sandbox.catalogs.clear()
+    done = cli("sync")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Error: edX lists no catalog for our credentials, so there is nothing to sync; ask edX for access to "
+        "one\n"
+    )
+
+
+def test_dry_run_gives_totals_first_and_writes_nothing(
+    cli: Cli, catalog: Catalog, azurite: Azurite, tables_prefix: str
+) -> None:
+    assert cli("sync", "--catalog", "7", "--dry-run").returncode == 0
+    assert everything_stored(azurite, tables_prefix) == []
+    cli("sync", "--catalog", "7")
+    before = everything_stored(azurite, tables_prefix)
+    catalog.alter_run(ODD_KEY, end="2999-01-01T00:00:00Z", weeks_to_complete=None)
+    catalog.remove("NUSx+A2x")
+    catalog.add(make_course(key="NUSx+A3x"))
+
+    assert cli("sync", "--catalog", "7", "--dry-run").stdout.splitlines() == [
+        (
+            "Catalog 7: 2 runs would be written (1 created, 1 changed), 1 withdrawn; 2 are unchanged. "
+            "Nothing was written."
+        ),
+        "Callers would lose 1 run no longer shown by edX.",
+        f"changed {ODD_KEY}",
+        "  endDate: 2026-08-24T23:30:00Z → 2999-01-01T00:00:00Z",
+        "  modularCredit: 4 → none",
+        "  weeksToComplete: 9 → none",
+        "created course-v1:NUSx+A3x+2T2026: 2026-06-01 to 2026-08-24, 150.00 USD, verified, 4 MC",
+        "withdrawn course-v1:NUSx+A2x+2T2026",
+        "  rejected course-v1:NUSx+A1x+bad, start: 'soon' is no date",
+    ]
+
+    (preview,) = printed(cli("sync", "--catalog", "7", "--dry-run", "--json"))
+    changes = {change["courserunKey"]: change for change in preview["changes"]}
+    assert changes[ODD_KEY] == {
+        "kind": "changed",
+        "courserunKey": ODD_KEY,
+        "fields": {
+            "endDate": {"before": "2026-08-24T23:30:00Z", "after": "2999-01-01T00:00:00Z"},
+            "modularCredit": {"before": 4, "after": None},
+            "weeksToComplete": {"before": 9, "after": None},
+        },
+    }
+    assert preview["totals"] == {
+        "created": 1, "changed": 1, "restored": 0, "unchanged": 2, "withdrawn": 1, "rejected": 1,
+    }  # fmt: skip
+    assert preview["withdrawn"] == ["course-v1:NUSx+A2x+2T2026"]
+    assert preview["lost"] == {"missing": ["course-v1:NUSx+A2x+2T2026"]}
+    assert preview["stopped"] is None
+    assert everything_stored(azurite, tables_prefix) == before
+
+
+def test_guard_is_passed_when_the_operator_says_so(cli: Cli, catalog: Catalog) -> None:
+    catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(12)])
+    assert printed(cli("sync", "--catalog", "7", "--json"))[0]["created"] == 12
+    catalog.replace([make_course(key="NUSx+0x")])
+    previewed = cli("sync", "--catalog", "7", "--dry-run")
+    assert (previewed.returncode, "The guard would stop the sync: " in previewed.stdout) == (0, True)
+    assert "Callers would lose 11 runs no longer shown by edX." in previewed.stdout
+    stopped = cli("sync", "--catalog", "7")
+    assert stopped.returncode == 1
+    assert "callers would lose 11 of 12" in stopped.stderr
+    assert printed(cli("runs", "--catalog", "7", "--withdrawn", "--json")) == []
+    allowed = cli("sync", "--catalog", "7", "--allow-withdrawals", "--json")
+    assert (allowed.returncode, printed(allowed)[0]["withdrawn"]) == (0, 11)
+    withdrawn = printed(cli("runs", "--withdrawn", "--json", EDX_CATALOG_IDS="7"))
+    assert len(withdrawn) == 11
+    assert all(run["withdrawnAt"] and run["catalog"] == 7 for run in withdrawn)
+
+
+def test_rebuild_finds_what_the_published_state_does_not_know(
+    cli: Cli, azurite: Azurite, tables_prefix: str
+) -> None:
+    cli("sync", "--catalog", "7")
+    with TableServiceClient.from_connection_string(azurite.connection_string) as service:
+        runs = service.get_table_client(f"{tables_prefix}CourseRuns")
+        runs.delete_entity("7", next(iter(runs.list_entities()))["RowKey"])
+    assert printed(cli("sync", "--catalog", "7", "--json"))[0]["created"] == 0
+    assert printed(cli("sync", "--catalog", "7", "--rebuild", "--json"))[0]["created"] == 1
+
+
+def test_exit_code_is_1_and_others_are_synced_when_a_catalog_fails(cli: Cli, sandbox: Sandbox) -> None:
+    sandbox.on("/7/courses/", answer(200, "nonsense"))
+    done = cli("sync", "--json")
+    assert done.returncode == 1
+    assert [result["outcome"] for result in printed(done)] == ["failed", "ok"]
+    assert "not JSON" in printed(done)[0]["error"]
+    assert "Catalog 7 failed: " in done.stderr
+    assert "Traceback" not in done.stderr
+    unknown = cli("sync", "--catalog", "999")
+    assert (unknown.returncode, "the catalog is not found" in unknown.stderr) == (1, True)
+
+
+def start(settings: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(  # noqa: S603 - the command is ours
+        [sys.executable, "-m", "shared", *arguments],
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_courses(sandbox: Sandbox) -> None:
+    for _ in range(600):
+        if any("/courses/" in request.path for request in sandbox.requests):
+            return
+        time.sleep(0.05)
+    pytest.fail("the sync never asked for courses")
+
+
+def test_what_is_intact_is_told_when_the_operator_interrupts(
+    settings: dict[str, str], cli: Cli, sandbox: Sandbox
+) -> None:
+    cli("sync", "--catalog", "7")
+    sandbox.requests.clear()
+    sandbox.on("/7/courses/", slow(30))
+    process = start(settings, "sync", "--catalog", "7")
+    wait_for_courses(sandbox)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert err == (
+        "Interrupted in catalog 7. Callers get what they got before, and no run was withdrawn. The next sync "
+        "begins anew; what this one has written already need not be written again.\n"
+    )
+    assert len(printed(cli("runs", "--json", "--catalog", "7"))) == 4
+
+
+def test_a_sync_says_that_it_waits_for_another_and_counts_that_apart(
+    settings: dict[str, str], cli: Cli, sandbox: Sandbox
+) -> None:
+    sandbox.on("/7/courses/", slow(6), times=1)
+    first = start(settings, "sync", "--catalog", "7")
+    wait_for_courses(sandbox)
+    second = cli("sync", "--catalog", "7", "--rebuild", "--json")  # its own, after the first
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+    assert second.returncode == 0
+    assert second.stderr.startswith("Catalog 7: waiting for the sync of ")
+    assert f"/{first.pid}, which began at " in second.stderr
+    (report,) = json.loads(second.stdout)
+    assert report["waited_s"] >= 1
+    assert report["seconds"] < report["waited_s"] + 5
