@@ -22,6 +22,7 @@ from shared.domain.query import Freshness, Question
 from shared.serving.answering import Answering, Reader
 from shared.serving.editions import Editions
 from shared.serving.flights import Flights
+from shared.serving.refreshing import Refresher
 from shared.settings import SyncSettings
 from shared.sync.run import Origin
 
@@ -101,15 +102,10 @@ def measure(sizes: Sequence[int]) -> None:
     syncs: Any = None  # nothing is synced here
     moment = [NOW]
     editions = Editions(store, flights=Flights(), now=lambda: moment[0])
-    answering = Answering(
-        store,
-        catalogs,
-        syncs,
-        editions,
-        SyncSettings(),
-        pool=ThreadPoolExecutor(16),
-        now=lambda: moment[0],
+    refresher = Refresher(
+        store, catalogs, syncs, SyncSettings(), pool=ThreadPoolExecutor(16), now=lambda: moment[0]
     )
+    answering = Answering(refresher, editions, SyncSettings(), now=lambda: moment[0])
     question = Question(freshness=Freshness(only_if_cached=True))
 
     async def ask(number: int, *, takes_gzip: bool = True) -> list[Any]:
