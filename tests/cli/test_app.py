@@ -11,7 +11,7 @@ import pytest
 from local.azurite import Azurite
 from local.sandbox import Sandbox
 from shared.storage.tables import Tables
-from tests.cli.conftest import Cli
+from tests.cli.running import Cli
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 

@@ -13,8 +13,9 @@ from local.sandbox.faults import answer
 from shared.domain.sync_report import SyncReport
 from shared.storage.tables import Tables
 from tests.builders import make_seat
-from tests.cli.conftest import ODD_KEY, Cli
+from tests.cli.conftest import ODD_KEY
 from tests.cli.printed import printed
+from tests.cli.running import Cli
 
 OLD, HIDDEN, OTHER = "course-v1:NUSx+A1x+old", "course-v1:NUSx+A1x+hidden", "course-v1:NUSx+A2x+2T2026"
 

@@ -16,8 +16,9 @@ from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer, slow
 from tests.builders import make_course
-from tests.cli.conftest import ODD_KEY, Cli
+from tests.cli.conftest import ODD_KEY
 from tests.cli.printed import everything_stored, printed
+from tests.cli.running import Cli
 
 REPOSITORY = Path(__file__).parents[2]
 
