@@ -31,7 +31,7 @@ class App:
 
     def sync(self) -> None:
         """Fire the timer."""
-        self._functions["sync_course_runs"](TimerRequest(), self._context)
+        self._loop.run_until_complete(self._functions["sync_course_runs"](TimerRequest(), self._context))
 
     def ask(self, **headers: str) -> func.HttpResponse:
         """Ask for the catalogue as an administrator; what is stored is fresh, so that edX is not called."""

@@ -163,10 +163,13 @@ def parse_freshness(cache_control: str | None) -> Freshness:
                 seconds.setdefault(name, min(int(digits[:11] or "0"), _SECONDS_MAX))
         elif name in {"no-cache", "only-if-cached"} and value is None:
             flags.add(name)
-    only_if_cached = "only-if-cached" in flags
-    if "no-cache" in flags:  # whoever says it never gets stale data
-        return Freshness(0, only_if_cached, 0)
-    return Freshness(seconds.get("max-age"), only_if_cached, seconds.get("stale-if-error"))
+    is_no_cache = "no-cache" in flags
+    return Freshness(
+        0 if is_no_cache else seconds.get("max-age"),
+        "only-if-cached" in flags,
+        # Whoever says no-cache gets no stale data, unless the request itself allows it.
+        seconds.get("stale-if-error", 0 if is_no_cache else None),
+    )
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:

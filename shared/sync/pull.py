@@ -1,4 +1,4 @@
-"""The pull of a catalog: fetch, map, compare, write."""
+"""The pull of a catalog: fetch, map, compare, write; and what it takes away in the end."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
-from shared.domain.comparison import Change
-from shared.domain.course_run import MappedRun, Rejection
+from shared.deadline import Deadline
+from shared.domain.comparison import Change, Comparison
+from shared.domain.course_run import MappedRun, Rejection, rfc3339
 from shared.domain.credits import Approvals
 from shared.edx.client import EdxSession
 from shared.edx.mapping import map_course
 from shared.edx.walk import CourseWalk
-from shared.settings import MappingSettings
-from shared.sync.run import Progress
+from shared.errors import EdxProtocolError
+from shared.settings import ConnectorSettings, MappingSettings
+from shared.storage.credits import Credits
+from shared.sync.decision import Decision, decide
+from shared.sync.run import Progress, Run
+from shared.sync.sessions import Sessions
+from shared.sync.state import StoredState
 
 PULLS = 2
 """A pull that is not whole is made once more."""
@@ -22,7 +28,7 @@ OnProgress = Callable[[int, int | None], None]
 """Told the courses pulled so far, and how many there are when edX said so."""
 
 
-def pull(
+def _walk(
     edx: EdxSession,
     catalog_id: int,
     progress: Progress,
@@ -33,7 +39,7 @@ def pull(
     write: Callable[[Change], None],
     on_progress: OnProgress,
 ) -> CourseWalk:
-    """Pull a catalog and write what differs as it comes in; return the last walk through its pages.
+    """Walk through the pages of a catalog and write what differs; return the last walk.
 
     Args:
         edx: the session to ask.
@@ -72,3 +78,65 @@ def _approved(
         return record
     progress.notes[UUID(record.run.id).bytes] = approval.note
     return approval.applied_to(record)
+
+
+class Puller:
+    """Pulls catalogs within sessions of their own."""
+
+    def __init__(
+        self,
+        approved: Credits,
+        sessions: Sessions,
+        settings: ConnectorSettings,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._credits = approved
+        self._sessions = sessions
+        self._settings = settings
+        self._now = now
+
+    def pull(
+        self,
+        run: Run,
+        state: StoredState,
+        deadline: Deadline,
+        write: Callable[[Change], None],
+        on_progress: OnProgress,
+        *,
+        allow_withdrawals: bool,
+    ) -> Decision:
+        """Pull the catalog, write what differs as it comes in, and decide what it takes away."""
+        now = self._now()
+        approvals = self._credits.all()
+        run.warnings += approvals.malformed
+        stored = state.count_runs()
+        progress = run.progress = Progress(Comparison(state.digests, rfc3339(now)))
+        with self._sessions.open(deadline) as edx:
+            run.end_exchange = edx.end
+            try:
+                walk = _walk(
+                    edx,
+                    run.catalog_id,
+                    progress,
+                    approvals=approvals,
+                    rules=self._settings.mapping,
+                    now=now,
+                    write=write,
+                    on_progress=on_progress,
+                )
+            finally:
+                run.edx_requests = edx.requests
+        if progress.courses == 0 and not (walk.says_empty and (allow_withdrawals or not stored)):
+            raise EdxProtocolError(
+                f"edX returned no courses although {stored} runs are stored; nothing was withdrawn"
+                if stored
+                else f"edX returned no courses although it counts {walk.count}"
+            )
+        return decide(
+            run.catalog_id,
+            state,
+            progress,
+            moment=rfc3339(self._now()),
+            percent=self._settings.sync.max_withdraw_percent,
+            allow=allow_withdrawals,
+        )

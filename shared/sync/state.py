@@ -67,10 +67,9 @@ class StoredState:
                 if is_served == (mark == UNREADABLE):
                     self.digests[run_id] = mark
 
-    @property
-    def holds_runs(self) -> bool:
-        """Tell whether any stored run has not been withdrawn."""
-        return any(content != WITHDRAWN for content in self.digests.values())
+    def count_runs(self) -> int:
+        """Count the stored runs that have not been withdrawn."""
+        return sum(content != WITHDRAWN for content in self.digests.values())
 
     @cached_property
     def body(self) -> dict[bytes, ServedRun] | None:

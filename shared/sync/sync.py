@@ -12,19 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from uuid import uuid4
 
 from shared.deadline import Deadline
 from shared.domain.attempts import Attempts, FinishedSync
-from shared.domain.comparison import Change, Comparison
-from shared.domain.course_run import rfc3339
-from shared.domain.published import render
+from shared.domain.comparison import Change
 from shared.domain.sync_report import SyncReport
 from shared.edx.client import EdxClient
 from shared.errors import (
     ConnectorError,
     EdxError,
-    EdxProtocolError,
     MassLoss,
     NotFound,
     StorageError,
@@ -36,13 +32,14 @@ from shared.settings import ConnectorSettings
 from shared.storage.lease import LeaseLost, LeaseState
 from shared.storage.tables import Tables
 from shared.storage.writer import CatalogWriter
-from shared.sync.decision import Decision, decide
+from shared.sync.holding import holding
 from shared.sync.preview import Preview, previewed
 from shared.sync.publishing import publish
-from shared.sync.pull import OnProgress, pull
-from shared.sync.run import Origin, Progress, Run, Say, stopped_sync_report
+from shared.sync.pull import OnProgress, Puller
+from shared.sync.repair import republish
+from shared.sync.run import Origin, Run, Say, stopped_sync_report
 from shared.sync.sessions import Sessions, quietly
-from shared.sync.state import StoredState, read_runs
+from shared.sync.state import StoredState
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +92,7 @@ class Syncer:
         self._clock = clock
         self._lifetime_s = lifetime_s
         self.sessions = Sessions(edx, tables.account, say, now=now, sleep=sleep)
+        self._puller = Puller(tables.credits, self.sessions, settings, now)
 
     def sync(
         self,
@@ -149,7 +147,7 @@ class Syncer:
                         raise writer.failure.error()
                     return None
             self._begin(run, writer)
-            with self._holding(run, writer):
+            with holding(run, writer, self._now, self._say):
                 self._sync(
                     run,
                     writer,
@@ -161,42 +159,10 @@ class Syncer:
         return self._report(run, None)
 
     def republish(self, catalog_id: int) -> bool:
-        """Rebuild a damaged published state from the course runs, without asking edX.
-
-        Returns:
-            False when only a sync can rebuild it: one crashed in the midst of writing, so that the runs are
-            partly its and partly those of the sync before.
-        """
-        sync_id = uuid4().hex
-        writer = self._tables.catalogs.acquire(
-            catalog_id,
-            sync_id,
-            Deadline.after(self._lifetime_s, self._clock),
-            admit=_anyone,
-            on_wait=lambda _holder: None,
-            begins_attempt=False,
-        )
-        if isinstance(writer, FinishedSync):
-            return True
-        run = Run(catalog_id, Origin("repair"), self._now(), sync_id)
-        with self._holding(run, writer):
-            head = self._tables.catalogs.head(catalog_id)
-            if head is None or head.synced_at is None or head.writing:
-                writer.release(writer.previous)
-                return False
-            digests, runs = read_runs(self._tables.catalogs, catalog_id)
-            writer.publish(
-                head,
-                render(runs.values(), self._now()),
-                digests,
-                at=head.synced_at,
-                synced_at=head.synced_at,
-                unidentified=head.unidentified,
-                counts=not head.counted_generation,
-                changes=(),
-                finished=writer.previous,
-            )
-        return True
+        """Rebuild a damaged published state without asking edX: see `repair.republish`."""
+        run = Run(catalog_id, Origin("repair"), self._now())
+        deadline = Deadline.after(self._lifetime_s, self._clock)
+        return republish(self._tables.catalogs, run, deadline, self._now, self._say)
 
     def preview(self, catalog_id: int, *, on_progress: OnProgress = lambda _done, _total: None) -> Preview:
         """Pull a catalog and return what a sync would do now, writing nothing to the catalog."""
@@ -209,7 +175,7 @@ class Syncer:
         def note(change: Change) -> None:
             changes[change.run_id] = change
 
-        decision = self._pull(run, state, deadline, note, on_progress, allow_withdrawals=False)
+        decision = self._puller.pull(run, state, deadline, note, on_progress, allow_withdrawals=False)
         return previewed(self._tables.catalogs, run, state, changes, decision, self._now())
 
     def _begin(self, run: Run, writer: CatalogWriter) -> None:
@@ -238,75 +204,17 @@ class Syncer:
             state.note_row_before(change)
             writer.put(change.mapped, change.size)
 
-        decision = self._pull(run, state, deadline, write, on_progress, allow_withdrawals=allow_withdrawals)
+        decision = self._puller.pull(
+            run, state, deadline, write, on_progress, allow_withdrawals=allow_withdrawals
+        )
         publish(run, writer, state, decision, self._now)
         if decision.stopped:
             raise decision.stopped
-
-    def _pull(
-        self,
-        run: Run,
-        state: StoredState,
-        deadline: Deadline,
-        write: Callable[[Change], None],
-        on_progress: OnProgress,
-        *,
-        allow_withdrawals: bool,
-    ) -> Decision:
-        """Pull the catalog, write what differs as it comes in, and decide what it takes away."""
-        now = self._now()
-        approvals = self._tables.credits.all()
-        run.warnings += approvals.malformed
-        stored = state.holds_runs
-        progress = run.progress = Progress(Comparison(state.digests, rfc3339(now)))
-        with self.sessions.open(deadline) as edx:
-            run.end_exchange = edx.end
-            try:
-                walk = pull(
-                    edx,
-                    run.catalog_id,
-                    progress,
-                    approvals=approvals,
-                    rules=self._settings.mapping,
-                    now=now,
-                    write=write,
-                    on_progress=on_progress,
-                )
-            finally:
-                run.edx_requests = edx.requests
-        if progress.courses == 0 and not (walk.says_empty and (allow_withdrawals or not stored)):
-            were_stored = sum(1 for _ in state.kept)
-            raise EdxProtocolError(
-                f"edX returned no courses although {were_stored} runs are stored; nothing was withdrawn"
-                if stored
-                else f"edX returned no courses although it counts {walk.count}"
-            )
-        return decide(
-            run.catalog_id,
-            state,
-            progress,
-            moment=rfc3339(self._now()),
-            percent=self._settings.sync.max_withdraw_percent,
-            allow=allow_withdrawals,
-        )
 
     def _admit(self, attempts: Attempts) -> None:
         failure = attempts.remembered_failure(self._now())
         if failure is not None:
             raise BackingOff(failure)
-
-    @contextmanager
-    def _holding(self, run: Run, writer: CatalogWriter) -> Iterator[None]:
-        """Keep the lease while the block runs, and let it go when the block fails."""
-        try:
-            with writer.kept_alive(on_lost=run.lose_lease):
-                yield
-        except BaseException as failure:
-            if run.has_lost_lease:
-                raise LeaseLost("another process has taken over this sync, and this one stopped") from failure
-            finished = run.finished(writer.attempts, self._now(), failure)
-            quietly(lambda: writer.release(finished), "release the lease", self._say)
-            raise
 
     @contextmanager
     def _reporting_failure(self, run: Run) -> Iterator[None]:

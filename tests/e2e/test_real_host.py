@@ -16,8 +16,9 @@ from uuid import uuid4
 import pytest
 import requests
 
-from local.azurite import Azurite, free_port
+from local.azurite import Azurite
 from local.child import Child
+from local.ports import free_port
 from local.sandbox import Sandbox
 
 REPOSITORY = Path(__file__).parents[2]

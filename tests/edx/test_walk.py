@@ -182,6 +182,19 @@ def test_the_pull_is_not_whole_when_the_count_changes() -> None:
     ]
 
 
+def test_the_count_of_the_last_page_counts_also_when_one_more_was_asked_for() -> None:
+    server = CatalogServer(["a", "b", "c", "d"])
+
+    def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
+        page = server.fetch(at, is_part=is_part)
+        return page.model_copy(update={"count": 5}) if at.position == 2 else page
+
+    walk = walk_of(fetch)
+    assert keys_of(walk) == ["a", "b", "c", "d"]
+    assert server.asked == [(0, 3), (2, 3), (3, 2)]
+    assert walk.problems == ["the count changed from 4 to 5 while the pages were pulled"]
+
+
 def test_the_walk_goes_on_by_next_when_the_count_is_too_low() -> None:
     fetch, _ = answering(
         {

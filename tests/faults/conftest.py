@@ -11,13 +11,18 @@ from local.azurite import Azurite
 from local.host import Host
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
-from shared import wiring
 from tests.conftest import administrator
 from tests.faults.promise import Stored
 from tests.faults.stage import Stage
 from tests.table_proxy import TableProxy
 
 _REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def settings(settings: dict[str, str]) -> dict[str, str]:
+    """The settings, without stale answers: callers see that a sync failed."""
+    return {**settings, "SYNC_STALE_IF_ERROR_SECONDS": "0"}
 
 
 @pytest.fixture
@@ -43,15 +48,10 @@ def shared_admin(edx: Sandbox) -> Iterator[requests.Session]:
 @pytest.fixture
 def host_here(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """The functions over HTTP in this process, as fresh as in a new one: they start in no time."""
-    parts = (wiring.access, wiring.settings, wiring.tables, wiring.edx, wiring.syncer, wiring.catalogue)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    for part in parts:
-        part.cache_clear()
     with Host(_REPOSITORY) as host:
         yield host
-    for part in parts:
-        part.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,7 @@ class Stage:
             **settings_of(edx, connection_string, prefix),
             "EDX_CATALOG_IDS": ",".join(map(str, CATALOGS)),
             "EDX_PAGE_SIZE": "5",
+            "SYNC_STALE_IF_ERROR_SECONDS": "0",  # else callers would not see that a sync failed
         }
         self.states: dict[int, list[Any]] = defaultdict(list)
         """Catalog → the bodies of the states that edX showed, in order."""

@@ -23,13 +23,12 @@ from local.host.process import HostProcess
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import slow
 from shared.api.contract import parse_freshness
-from shared.domain.published import unpack
+from shared.deadline import Deadline
 from shared.domain.query import Question
-from shared.edx.client import EdxClient
-from shared.serving.answering import Catalogue
-from shared.settings import connector_settings
-from shared.storage.tables import open_tables
-from shared.sync.sync import Caller, Syncer
+from shared.serving.answering import Answering, Reader
+from shared.serving.outbox import Outbox
+from shared.sync.run import Origin
+from shared.wiring import connect
 from tests.faults.promise import assert_kept, assert_reached, assert_says, assert_shows, plain_course, runs_of
 from tests.faults.stage import Stage, wait_until
 from tests.table_proxy import Gate, TableProxy
@@ -386,23 +385,17 @@ def test_freshness_is_off_by_no_more_than_the_clocks_when_one_is_ahead_and_one_b
 TEN_MINUTES = timedelta(minutes=10)
 
 
-def at_clock(stage: Stage, shelf: Catalog, shift: timedelta) -> Catalogue:
+def at_clock(stage: Stage, shelf: Catalog, shift: timedelta) -> Answering:
     """Make the connector of a process whose clock goes wrong by so much."""
-
-    def now() -> datetime:
-        return datetime.now(UTC) + shift
-
-    settings = connector_settings({**stage.settings, "EDX_CATALOG_IDS": str(shelf.id)})
-    tables = open_tables(settings.storage, settings.edx.client_id)
-    syncer = Syncer(tables, EdxClient(settings.edx, now=now), settings, now=now)
-    return Catalogue(tables, syncer, settings, now=now)
+    settings = {**stage.settings, "EDX_CATALOG_IDS": str(shelf.id)}
+    return connect(Outbox(), settings, now=lambda: datetime.now(UTC) + shift).answering
 
 
-def ask_here(catalogue: Catalogue, cache_control: str) -> tuple[str, int, Any]:
+def ask_here(answering: Answering, cache_control: str) -> tuple[str, int, Any]:
     """Ask a connector in this process, and return tag, age in seconds and body."""
     question = Question(None, None, parse_freshness(cache_control))
-    tag, age_s, packed = asyncio.run(
-        catalogue.answer(question, lambda _tag: False, Caller("http"), lambda: None)
+    answer = asyncio.run(
+        answering.answer(question, Reader(takes_gzip=False), Origin("http"), Deadline.after(60))
     )
-    assert packed is not None
-    return tag, age_s, json.loads(unpack(packed))
+    assert answer.body is not None
+    return answer.tag, answer.age_s, json.loads(answer.body)

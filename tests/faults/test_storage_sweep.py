@@ -20,8 +20,9 @@ from local.host.process import HostProcess
 from local.sandbox.catalogs import Catalog
 from local.sandbox.http import Exchange as SandboxExchange
 from local.sandbox.http import Reply
-from shared import wiring
-from shared.sync.sync import Caller
+from shared.serving.outbox import Outbox
+from shared.sync.run import Origin
+from shared.wiring import connect
 from tests.faults.promise import (
     Stored,
     ask,
@@ -356,7 +357,8 @@ def test_odd_course_runs_are_healed_when_the_published_state_is_not_trusted(
     else:
         assert_shows(scene.read(), runs_of(shelf))
         assert_shows(scene.sync(), runs_of(shelf))
-        wiring.syncer().sync(shelf.id, 60, Caller("operator"), rebuild=True)
+        connector = connect(Outbox(), scene.stage.settings)
+        connector.syncer.sync(shelf.id, Origin("operator"), rebuild=True)
     scene.assert_heals()
 
 

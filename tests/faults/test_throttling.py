@@ -14,7 +14,8 @@ from local.sandbox import TOKEN_PATH, Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import Action, throttle
 from local.sandbox.http import Exchange, Reply
-from shared import wiring
+from shared.serving.outbox import Outbox
+from shared.wiring import connect
 from tests.command_line import run_command_line
 from tests.faults.promise import (
     Stored,
@@ -259,9 +260,9 @@ def test_a_503_is_not_remembered_when_it_says_when_to_come_back(
 
 
 def test_nobody_waits_for_more_than_a_day_when_what_is_remembered_says_so(
-    host_here: Host, admin: requests.Session
+    host_here: Host, admin: requests.Session, settings: dict[str, str]
 ) -> None:
     month = datetime.now(UTC) + timedelta(days=30)
-    wiring.tables().account.remember_throttled(month)
+    connect(Outbox(), settings).tables.account.remember_throttled(month)
 
     _assert_throttled(ask(host_here.url, admin, 11), 86_400)

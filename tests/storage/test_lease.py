@@ -1,23 +1,25 @@
 """The sync lease on Azurite: one holder at a time, however it ended and whatever answers were lost."""
 
-from collections.abc import Callable, Iterator
+import os
+import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from threading import Event
 from time import sleep
 
 import pytest
 from azure.data.tables import TableClient
 
 from shared.deadline import Deadline
-from shared.domain.attempts import FinishedSync
+from shared.domain.attempts import Attempts, FinishedSync
 from shared.errors import Failure, StorageError, SyncUnfinished
 from shared.storage.failures import EntityRefused
-from shared.storage.lease import Lease, LeaseLost, Leases
+from shared.storage.lease import Lease, LeaseLost, Leases, LeaseState
 from shared.storage.table import Table, replacing
 from tests.clock import Clock
 from tests.storage.syncs import admit_all, say_nothing, take, wait_for_lease
-from tests.table_proxy import TableProxy, lose_answer
+from tests.table_proxy import TableProxy, answer, lose_answer, refuse_in_batch
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 RUN = {"PartitionKey": "1", "RowKey": "a"}
@@ -209,13 +211,6 @@ def test_lease_is_renewed_while_the_block_runs_and_not_when_it_has_been_let_go(
 # Lost answers
 
 
-@contextmanager
-def all_answers_lost(proxy: TableProxy) -> Iterator[None]:
-    proxy.on(lose_answer)
-    yield
-    proxy.rules.clear()
-
-
 def test_lease_is_held_when_the_answer_to_its_making_was_lost(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
@@ -251,8 +246,10 @@ def test_holder_goes_on_when_a_write_took_effect_that_counted_as_failed(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    with all_answers_lost(proxy), pytest.raises(StorageError):
+    proxy.on(lose_answer)
+    with pytest.raises(StorageError):
         lease.commit([replacing(RUN)])
+    proxy.rules.clear()
     lease.commit([replacing({**RUN, "x": 2})])
     entity = proxied_table.get("1", "a")
     assert entity
@@ -263,8 +260,10 @@ def test_holder_that_let_go_unawares_leaves_the_next_one_alone(
     proxied_table: Table, proxy: TableProxy, table: Table, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    with all_answers_lost(proxy), pytest.raises(StorageError):
+    proxy.on(lose_answer)
+    with pytest.raises(StorageError):
         lease.commit([], FinishedSync("holder"))
+    proxy.rules.clear()
     following = take(table, clock, "next")
     with pytest.raises(LeaseLost):  # a renewal that had to wait its turn
         lease.commit([])
@@ -288,10 +287,331 @@ def test_holder_goes_on_when_the_answer_to_its_second_attempt_was_lost_too(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    with all_answers_lost(proxy), pytest.raises(StorageError):
+    proxy.on(lose_answer)
+    with pytest.raises(StorageError):
         lease.commit([])
+    proxy.rules.clear()
     rule = proxy.on(lose_answer, kind="write runs", after=1, times=1)
     lease.commit([replacing(RUN)])
     assert (rule.seen, rule.fired) == (3, 1)
     assert proxied_table.get("1", "a")
     lease.commit([replacing({**RUN, "x": 2})])
+
+
+# What a process remembers of a lease
+
+
+def leases_of(table: Table, clock: Clock) -> Leases:
+    return Leases(table, clock=clock.monotonic, sleep=clock.sleep, now=clock.now, holder="other/2")
+
+
+def test_dead_lease_is_taken_over_when_every_call_waits_for_less_than_30_seconds(
+    table: Table, clock: Clock
+) -> None:
+    take(table, clock, "dead")
+    leases = leases_of(table, clock)
+    for number in range(2):
+        with pytest.raises(SyncUnfinished):
+            take(table, clock, f"caller{number}", wait_s=14, leases=leases)
+    lease = take(table, clock, "heir", wait_s=14, leases=leases)
+    assert sum(clock.slept) < 60
+    assert lease.before.sync_id == "dead"
+
+
+def test_dead_lease_is_taken_over_at_once_when_a_caller_saw_it_long_ago(table: Table, clock: Clock) -> None:
+    take(table, clock, "dead")
+    leases = leases_of(table, clock)
+    with pytest.raises(SyncUnfinished):
+        take(table, clock, "caller", wait_s=0, leases=leases)
+    clock.pass_s(29)
+    with pytest.raises(SyncUnfinished):
+        take(table, clock, "caller", wait_s=0, leases=leases)
+    clock.pass_s(1)
+    take(table, clock, "heir", wait_s=0, leases=leases)
+    assert clock.slept == []
+
+
+def test_living_lease_is_not_taken_over_when_it_was_seen_long_ago(table: Table, clock: Clock) -> None:
+    holder = take(table, clock, "holder")
+    leases = leases_of(table, clock)
+    for _ in range(4):
+        with pytest.raises(SyncUnfinished):
+            take(table, clock, "caller", wait_s=0, leases=leases)
+        clock.pass_s(20)
+        holder.commit([])
+    holder.commit([replacing(RUN)])
+
+
+# Who holds it, who is told
+
+
+def test_lease_says_who_holds_it_and_forgets_when_it_is_released(table: Table, clock: Clock) -> None:
+    leases = leases_of(table, clock)
+    assert leases.state("1") is None
+    lease = take(table, clock, "first", leases=leases)
+    assert leases.state("1") == LeaseState(
+        "other/2", "first", FinishedSync(attempts=Attempts(attempted_at=clock.now()))
+    )
+    lease.commit([], FinishedSync("first"))
+    assert leases.state("1") == LeaseState("", "", FinishedSync("first"))
+
+
+def test_holder_is_host_name_and_process_id(table: Table) -> None:
+    leases = Leases(table)
+    leases.acquire("1", "sync", Deadline.after(0), admit=admit_all, on_wait=say_nothing, begins_attempt=True)
+    assert stored(table)["holder"] == f"{socket.gethostname()}/{os.getpid()}"
+
+
+def test_holder_is_unknown_when_a_version_holds_the_lease_that_does_not_say_so(
+    table: Table, clock: Clock
+) -> None:
+    take(table, clock, "new").commit([], FinishedSync("new"))
+    table.put({**stored(table), "owner": "old", "sequence": 9})
+    state = leases_of(table, clock).state("1")
+    assert state
+    assert (state.holder, state.sync_id) == ("", "old")
+
+
+def test_waiter_is_told_once_whom_it_waits_for(table: Table, clock: Clock) -> None:
+    holder = take(table, clock, "holder")
+    told: list[LeaseState] = []
+
+    def pause(seconds: float) -> None:
+        clock.pass_s(seconds)
+        if clock.now() > ONE_OCLOCK - timedelta(minutes=59, seconds=55):
+            holder.commit([], FinishedSync("holder"))
+
+    ended = wait_for_lease(table, clock, "waiter", sleep=pause, on_wait=told.append)
+    assert ended == FinishedSync("holder")
+    assert [(state.holder, state.sync_id) for state in told] == [("host/1", "holder")]
+
+
+def test_nothing_is_written_when_the_sync_is_not_admitted(table: Table, clock: Clock) -> None:
+    seen: list[Attempts] = []
+
+    def refuse(attempts: Attempts) -> None:
+        seen.append(attempts)
+        raise SyncUnfinished("backing off")
+
+    for before in (None, Attempts(failures=2)):
+        if before:
+            take(table, clock, "first").commit([], FinishedSync("first", attempts=before))
+        lease = table.get("1", "lease")
+        with pytest.raises(SyncUnfinished, match="backing off"):
+            wait_for_lease(table, clock, "second", admit=refuse)
+        assert table.get("1", "lease") == lease
+    assert seen == [Attempts(), Attempts(failures=2)]
+
+
+def test_nobody_is_asked_for_admission_while_another_sync_is_waited_for(table: Table, clock: Clock) -> None:
+    take(table, clock, "holder")
+    seen: list[Attempts] = []
+    with pytest.raises(SyncUnfinished):
+        wait_for_lease(table, clock, "waiter", 5, admit=seen.append)
+    assert seen == []
+
+
+def test_dead_sync_is_told_to_its_heir(table: Table, clock: Clock) -> None:
+    first = take(table, clock, "first", wait_s=0)
+    assert first.before == LeaseState("", "", FinishedSync())
+    heir = take(table, clock, "heir")
+    assert (heir.before.holder, heir.before.sync_id) == ("host/1", "first")
+    assert heir.before.attempts.attempted_at == ONE_OCLOCK - timedelta(hours=1)
+
+
+# Attempts
+
+FAILED = Failure("EdxUnavailable", "edX is away", ONE_OCLOCK)
+
+
+def test_attempts_ride_in_the_writes_of_the_lease(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
+    proxied_table.put(RUN)
+    proxy.requests.clear()
+    first = take(proxied_table, clock, "first")
+    began = clock.now()
+    assert first.attempts == Attempts(attempted_at=began)
+    clock.pass_s(60)
+    ended = first.attempts.ended(clock.now(), FAILED.error())
+    first.commit([], FinishedSync("first", FAILED, ended))
+    assert [request.kind for request in proxy.requests] == [
+        "read lease", "create lease", "let go of lease",
+    ]  # fmt: skip
+    second = take(proxied_table, clock, "second")
+    assert second.before.attempts == Attempts(
+        attempted_at=began, failures=1, failed_at=clock.now(), failure=FAILED
+    )
+    assert second.attempts.attempted_at == clock.now()
+    assert second.attempts.failures == 1
+
+
+def test_attempts_stay_as_they_were_when_a_rebuild_takes_and_releases_the_lease(
+    table: Table, clock: Clock
+) -> None:
+    attempts = Attempts(ONE_OCLOCK, ONE_OCLOCK, 3, ONE_OCLOCK, FAILED)
+    take(table, clock, "first").commit([], FinishedSync("first", FAILED, attempts))
+    before = stored(table)
+    lease = take(table, clock, "rebuild", begins_attempt=False)
+    assert lease.attempts == attempts
+    lease.commit([], lease.before.finished)
+    after = stored(table)
+    changed = {"sequence", "holderSyncId"}
+    assert {name: value for name, value in after.items() if name not in changed} == {
+        name: value for name, value in before.items() if name not in changed
+    }
+
+
+@pytest.mark.parametrize(("error_class", "failures"), [("", 0), ("SyncError", 3), ("EdxThrottled", 2)])
+def test_sync_counts_that_the_version_before_has_ended(
+    table: Table, clock: Clock, error_class: str, failures: int
+) -> None:
+    attempts = Attempts(ONE_OCLOCK, None, 2, ONE_OCLOCK, FAILED)
+    take(table, clock, "new").commit([], FinishedSync("new", FAILED, attempts))
+    message = "no luck" if error_class else ""
+    ended = {
+        "finished": "old",
+        "error": message,
+        "errorClass": error_class,
+        "retryAt": ONE_OCLOCK.isoformat(),
+    }
+    table.put({**stored(table), "sequence": 9, **ended})
+    state = leases_of(table, clock).state("1")
+    assert state
+    assert state.attempts.failures == failures
+    assert (state.attempts.succeeded_at is not None) == (error_class == "")
+    assert state.attempts.failure == (
+        Failure("SyncError", "no luck", ONE_OCLOCK) if failures == 3 else FAILED
+    )
+
+
+# Losing it
+
+
+def test_renewal_tells_once_when_another_process_has_taken_the_lease(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
+    lease = take(table, clock, "sleeper")
+    take(table, clock, "heir")
+    lost: list[str] = []
+    told = Event()
+
+    def on_lost() -> None:
+        lost.append("lost")
+        told.set()
+
+    with lease.kept_alive(on_lost):
+        assert told.wait(20)
+        sleep(0.1)
+    assert lost == ["lost"]
+
+
+def test_renewal_tells_when_the_row_of_the_lease_is_deleted_in_mid_sync(
+    table: Table, clock: Clock, runs_client: TableClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
+    lease = take(table, clock, "holder")
+    lost = Event()
+    with lease.kept_alive(lost.set):
+        runs_client.delete_entity("1", "lease")
+        assert lost.wait(20)
+    with pytest.raises(LeaseLost):
+        lease.commit([replacing(RUN)], FinishedSync("holder"))
+    assert table.get("1", "lease") is None
+
+
+def test_nobody_is_told_when_the_lease_is_released_or_storage_fails_for_a_while(
+    proxied_table: Table, proxy: TableProxy, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
+    lease = take(proxied_table, clock, "holder")
+    lost: list[str] = []
+    rule = proxy.on(answer(501), kind="take or renew lease", times=2)
+    with lease.kept_alive(lambda: lost.append("lost")):
+        while rule.fired < 2:
+            sleep(0.01)
+        lease.commit([], FinishedSync("holder"))
+        sleep(0.1)
+    assert lost == []
+
+
+# Storage that answers nonsense
+
+
+def test_taking_ends_when_storage_reads_nothing_and_says_that_all_exists(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
+    proxy.on(answer(404, "ResourceNotFound"), kind="read.*")
+    proxy.on(answer(409, "TableBeingDeleted"))
+    with pytest.raises(StorageError, match="HTTP 409"):
+        take(proxied_table, clock, "sync")
+    assert sum(clock.slept) <= 15
+    assert len(proxy.requests) <= 20
+
+
+def test_taking_ends_when_storage_refuses_every_batch_as_outdated(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
+    take(proxied_table, clock, "first").commit([], FinishedSync("first"))
+    proxy.requests.clear()
+    proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind="take or renew lease")
+    with pytest.raises(StorageError, match="lets nobody take the lease"):
+        take(proxied_table, clock, "second")
+    assert sum(clock.slept) <= 15
+    assert len(proxy.requests) <= 20
+
+
+def test_writing_ends_when_storage_refuses_every_batch_as_outdated(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
+    lease = take(proxied_table, clock, "holder")
+    proxy.requests.clear()
+    proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind="write runs")
+    with pytest.raises(StorageError, match="refuses every write as outdated"):
+        lease.commit([replacing(RUN)])
+    assert sum(clock.slept) <= 15
+    assert len(proxy.requests) <= 20
+
+
+def test_waiting_asks_for_the_lease_ever_less_often(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
+    take(proxied_table, clock, "dead")
+    proxy.requests.clear()
+    take(proxied_table, clock, "heir")
+    assert len(proxy.requests) <= 35
+    assert clock.slept[0] == 0.5
+    assert max(clock.slept) == 2.0
+
+
+def test_sync_before_is_known_when_the_answer_to_taking_the_lease_was_lost(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
+    attempts = Attempts(ONE_OCLOCK, None, 2, ONE_OCLOCK, FAILED)
+    take(proxied_table, clock, "first").commit([], FinishedSync("first", FAILED, attempts))
+    proxy.on(lose_answer, kind="take or renew lease", times=1)
+    lease = take(proxied_table, clock, "second")
+    assert lease.before.finished == FinishedSync("first", FAILED, attempts)
+    assert lease.before.sync_id == ""
+    assert lease.attempts.attempted_at == ONE_OCLOCK - timedelta(hours=1)
+
+
+def test_one_waits_for_the_other_when_two_take_over_a_dead_lease_at_once(table: Table, clock: Clock) -> None:
+    take(table, clock, "dead")
+    heirs: list[Lease] = []
+
+    def let_another_be_faster(_attempts: Attempts) -> None:
+        if not heirs:
+            heirs.append(take(table, clock, "faster", leases=other))
+
+    def pause(seconds: float) -> None:
+        clock.pass_s(seconds)
+        if heirs:
+            heirs[0].commit([], FinishedSync("faster"))
+
+    other = leases_of(table, clock)
+    with pytest.raises(SyncUnfinished):
+        take(table, clock, "faster", wait_s=0, leases=other)
+    ended = wait_for_lease(table, clock, "slower", sleep=pause, admit=let_another_be_faster)
+    assert ended == FinishedSync("faster", attempts=Attempts())

@@ -19,7 +19,7 @@ from shared.settings import (
 )
 from shared.settings_file import with_settings_file
 
-EXAMPLE = Path(__file__).parents[1] / "local.settings.example.json"
+EXAMPLE = Path(__file__).parents[2] / "local.settings.example.json"
 ACCOUNT_KEY = "c2VjcmV0LWFjY291bnQta2V5"
 AZURITE = (
     f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={ACCOUNT_KEY};"
@@ -252,7 +252,12 @@ def test_repr_shows_no_secret_when_settings_are_printed() -> None:
 def test_local_example_loads_and_holds_every_setting_when_read_as_it_is() -> None:
     example = json.loads(EXAMPLE.read_text())
     values = example["Values"]
-    host_only = {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", "PYTHON_THREADPOOL_THREAD_COUNT"}
+    host_only = {
+        "FUNCTIONS_WORKER_RUNTIME",
+        "AzureWebJobsStorage",
+        "AzureWebJobsDisableHomepage",
+        "PYTHON_THREADPOOL_THREAD_COUNT",
+    }
     assert set(values) == {*SETTING_NAMES, *host_only}
     settings = connector_settings(values)
     assert is_loopback(settings.edx.api_url)

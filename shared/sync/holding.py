@@ -1,0 +1,30 @@
+"""Holding the lease of a catalog while a sync works, and releasing it however the sync ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from shared.storage.lease import LeaseLost
+from shared.storage.writer import CatalogWriter
+from shared.sync.run import Run, Say
+from shared.sync.sessions import quietly
+
+
+@contextmanager
+def holding(run: Run, writer: CatalogWriter, now: Callable[[], datetime], say: Say) -> Iterator[None]:
+    """Renew the lease while the block runs, and release it when the block fails.
+
+    Raises:
+        LeaseLost: another process has taken the catalog over; the exchange with edX was ended at once.
+    """
+    try:
+        with writer.kept_alive(on_lost=run.lose_lease):
+            yield
+    except BaseException as failure:
+        if run.has_lost_lease:
+            raise LeaseLost("another process has taken over this sync, and this one stopped") from failure
+        finished = run.finished(writer.attempts, now(), failure)
+        quietly(lambda: writer.release(finished), "release the lease", say)
+        raise

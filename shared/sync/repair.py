@@ -1,0 +1,53 @@
+"""Rebuilds a damaged published state from the stored course runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from shared.deadline import Deadline
+from shared.domain.attempts import FinishedSync
+from shared.domain.published import render
+from shared.storage.store import CatalogStore
+from shared.sync.holding import holding
+from shared.sync.run import Run, Say
+from shared.sync.state import read_runs
+
+
+def republish(
+    store: CatalogStore, run: Run, deadline: Deadline, now: Callable[[], datetime], say: Say
+) -> bool:
+    """Rebuild the published state of a catalog from its course runs, without asking edX.
+
+    Returns:
+        False when only a sync can rebuild it: one crashed in the midst of writing, so that the runs are
+        partly its and partly those of the sync before.
+    """
+    writer = store.acquire(
+        run.catalog_id,
+        run.sync_id,
+        deadline,
+        admit=lambda _attempts: None,
+        on_wait=lambda _holder: None,
+        begins_attempt=False,
+    )
+    if isinstance(writer, FinishedSync):
+        return True
+    with holding(run, writer, now, say):
+        head = store.head(run.catalog_id)
+        if head is None or head.synced_at is None or head.writing:
+            writer.release(writer.previous)
+            return False
+        digests, runs = read_runs(store, run.catalog_id)
+        writer.publish(
+            head,
+            render(runs.values(), now()),
+            digests,
+            at=head.synced_at,
+            synced_at=head.synced_at,
+            unidentified=head.unidentified,
+            counts=not head.counted_generation,
+            changes=(),
+            finished=writer.previous,
+        )
+    return True

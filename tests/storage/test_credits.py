@@ -1,0 +1,122 @@
+"""Approved credits on Azurite."""
+
+from collections.abc import Iterator
+
+import pytest
+from azure.data.tables import TableClient, UpdateMode
+
+from local.azurite import Azurite
+from shared.domain.credits import Approval
+from shared.settings import StorageSettings
+from shared.storage.credits import Credits
+from shared.storage.tables import Tables
+from tests.mapped_runs import KEY, OLD_STYLE_KEY, make_mapped
+from tests.storage.syncs import NOW
+from tests.table_proxy import TableProxy, lose_answer
+
+COURSE_KEY = "NUSx+A1x"
+
+
+@pytest.fixture
+def credits_client(azurite: Azurite, storage: StorageSettings) -> Iterator[TableClient]:
+    with TableClient.from_connection_string(azurite.connection_string, f"{storage.prefix}Credits") as client:
+        yield client
+
+
+@pytest.fixture
+def approved(tables: Tables) -> Credits:
+    return tables.credits
+
+
+def make_approval(key: str = KEY, credit: int = 2, note: str = "Décidé") -> Approval:
+    return Approval(key, credit, note, "tan@nus.edu.sg", NOW)
+
+
+def test_approval_is_read_as_it_was_set(approved: Credits) -> None:
+    for key in (KEY, OLD_STYLE_KEY, r"NUSx/a\b#c?d%2F'e é/1", "x" * 255):
+        approved.set([make_approval(key)])
+        assert approved.all().of(make_mapped(key)) == make_approval(key)
+    assert approved.all().malformed == ()
+
+
+def test_entity_has_the_documented_keys(approved: Credits, credits_client: TableClient) -> None:
+    approved.set([make_approval(OLD_STYLE_KEY)])
+    assert dict(credits_client.get_entity("credits", "cd3699dd-ff6b-5890-a54b-d353c77cf569")) == {
+        "PartitionKey": "credits",
+        "RowKey": "cd3699dd-ff6b-5890-a54b-d353c77cf569",
+        "key": "DelftX/CTB3300WCx/2T2014",
+        "credit": 2,
+        "note": "Décidé",
+        "by": "tan@nus.edu.sg",
+        "at": "2026-03-01T12:00:00+00:00",
+    }
+
+
+def test_later_approval_counts_when_a_key_is_set_twice(approved: Credits) -> None:
+    approved.set([make_approval(credit=1), make_approval(credit=2), make_approval(COURSE_KEY)])
+    approved.set([make_approval(credit=3, note="")])
+    assert approved.all().of(make_mapped()) == make_approval(credit=3, note="")
+
+
+def test_approval_counts_no_more_when_it_is_removed(approved: Credits) -> None:
+    assert not approved.remove(KEY)
+    approved.set([make_approval(), make_approval(OLD_STYLE_KEY)])
+    assert approved.remove(KEY)
+    assert not approved.remove(KEY)
+    assert approved.all().of(make_mapped()) is None
+    assert approved.all().of(make_mapped(OLD_STYLE_KEY)) == make_approval(OLD_STYLE_KEY)
+
+
+def test_approval_is_removed_when_only_the_answer_was_lost(proxied_tables: Tables, proxy: TableProxy) -> None:
+    proxied_tables.credits.set([make_approval()])
+    rule = proxy.on(lose_answer, kind="remove runs", times=1)
+    assert proxied_tables.credits.remove(KEY)
+    assert rule.fired
+    assert proxied_tables.credits.all().of(make_mapped()) is None
+
+
+@pytest.mark.parametrize(
+    ("odd", "sentence"),
+    [
+        ({"credit": "2"}, f"The approved credit of {KEY} is no whole number of 0 or more"),
+        ({"credit": -1}, f"The approved credit of {KEY} is no whole number of 0 or more"),
+        ({"credit": 1.5}, f"The approved credit of {KEY} is no whole number of 0 or more"),
+        ({"credit": True}, f"The approved credit of {KEY} is no whole number of 0 or more"),
+        ({"note": 7}, f"The approved credit of {KEY} does not say by whom, when and why it was approved"),
+        ({"by": 7}, f"The approved credit of {KEY} does not say by whom, when and why it was approved"),
+        ({"at": "now"}, f"The approved credit of {KEY} does not say by whom, when and why it was approved"),
+        (
+            {"key": "another"},
+            "The approved credit of another stands in row 'ROW', where that of another key belongs",
+        ),
+        (
+            {"key": 7},
+            "The approved credit in row 'ROW' has no key of a run or a course",
+        ),
+        (
+            {"key": ""},
+            "The approved credit in row 'ROW' has no key of a run or a course",
+        ),
+    ],
+)
+def test_entry_does_not_count_and_is_named_when_it_is_malformed(
+    approved: Credits, credits_client: TableClient, odd: dict[str, object], sentence: str
+) -> None:
+    approved.set([make_approval(), make_approval(OLD_STYLE_KEY, 0)])
+    (entity,) = (each for each in credits_client.list_entities() if each["key"] == KEY)
+    credits_client.update_entity({**entity, **odd}, UpdateMode.MERGE)
+    read = approved.all()
+    assert read.malformed == (sentence.replace("ROW", entity["RowKey"]),)
+    assert read.of(make_mapped()) is None
+    assert read.of(make_mapped(OLD_STYLE_KEY)) == make_approval(OLD_STYLE_KEY, 0)
+
+
+def test_approvals_cost_one_query_of_a_thousand_entities_a_page(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    approvals = [make_approval(f"NUSx/{number}/1", number) for number in range(1500)]
+    proxied_tables.credits.set(approvals)
+    proxy.requests.clear()
+    read = proxied_tables.credits.all()
+    assert [request.is_query for request in proxy.requests] == [True, True]
+    assert all(read.of(make_mapped(approval.key)) == approval for approval in approvals)

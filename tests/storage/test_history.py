@@ -1,0 +1,192 @@
+"""The history on Azurite: what a sync changed is seen with the state that it published, or never."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+import pytest
+from azure.data.tables import TableClient, UpdateMode
+
+from shared.domain.attempts import FinishedSync
+from shared.domain.changes import Entry
+from shared.storage.history import History, Published, change_rows
+from shared.storage.store import CatalogStore
+from shared.storage.table import Table
+from shared.storage.tables import Tables
+from tests.clock import Clock
+from tests.storage.syncs import NOW, ONE_RUN, begin, publish, take
+from tests.table_proxy import TableProxy, answer
+
+DAY = timedelta(days=1)
+KEY = "course-v1:NUSx+A1x+1T2026"
+CHANGED = Entry(
+    kind="changed",
+    courserun_key=KEY,
+    id="6a0c0d5e-64a5-5d3b-a1b6-c4ac1c4d4b0f",
+    fields={"price": {"before": "150.00", "after": "99.00"}, "modularCredit": {"after": 2}},
+    note="Déjà approved",
+)
+REMOVED = Entry(kind="removed", courserun_key=KEY, id="6a0c0d5e-64a5-5d3b-a1b6-c4ac1c4d4b0f", reason="ended")
+
+
+@pytest.fixture
+def history(tables: Tables) -> History:
+    return tables.history
+
+
+def entry(number: int) -> Entry:
+    return Entry(kind="added", courserun_key=f"NUSx/{number}/1", id=f"id-{number}")
+
+
+def row_keys(client: TableClient) -> list[str]:
+    return [str(entity["RowKey"]) for entity in client.list_entities() if "changes" in str(entity["RowKey"])]
+
+
+def moments(pages: Iterator[Published]) -> list[datetime]:
+    return [published.at for published in pages]
+
+
+def test_entries_are_read_as_they_were_published(store: CatalogStore, history: History) -> None:
+    first = Entry(kind="first-sync", runs=225)
+    head = publish(store, at=NOW, changes=[first])
+    second = publish(store, at=NOW + DAY, changes=[CHANGED, REMOVED])
+    assert list(history.pages(1)) == [
+        Published(NOW + DAY, second.generation, (CHANGED, REMOVED)),
+        Published(NOW, head.generation, (first,)),
+    ]
+    assert list(history.pages(12)) == []
+
+
+def test_nothing_is_kept_when_a_sync_changed_nothing(
+    store: CatalogStore, history: History, runs_client: TableClient
+) -> None:
+    publish(store, changes=[])
+    assert list(history.pages(1)) == []
+    assert row_keys(runs_client) == []
+
+
+def test_entries_come_newest_first_and_from_the_time_that_is_asked_for(
+    store: CatalogStore, history: History, clock: Clock
+) -> None:
+    for days in (0, 2, 1, 3):
+        publish(store, at=NOW + days * DAY, changes=[entry(days)])
+    clock.pass_s(4 * 86_400)
+    every = [NOW + days * DAY for days in (3, 2, 1, 0)]
+    assert moments(history.pages(1)) == every
+    assert moments(history.pages(1, NOW + DAY)) == every[:3]
+    assert moments(history.pages(1, NOW + DAY + timedelta(microseconds=1))) == every[:2]
+    assert moments(history.pages(1, None, NOW + 2 * DAY)) == every[1:]
+    assert moments(history.pages(1, None, NOW + 2 * DAY - timedelta(microseconds=1))) == every[2:]
+    assert moments(history.pages(1, NOW + DAY, NOW + 2 * DAY)) == every[1:3]
+    assert moments(history.pages(1, NOW + 9 * DAY)) == []
+
+
+def test_entries_are_shown_for_90_days_and_removed_by_the_next_change(
+    store: CatalogStore, history: History, runs_client: TableClient, clock: Clock
+) -> None:
+    many = [entry(number) for number in range(30_000)]
+    publish(store, at=NOW, changes=many)
+    publish(store, at=NOW + DAY, changes=[CHANGED])
+    clock.pass_s(90 * 86_400)
+    assert moments(history.pages(1)) == [NOW + DAY, NOW]
+    clock.pass_s(1)
+    assert moments(history.pages(1)) == [NOW + DAY]
+    assert len(row_keys(runs_client)) == 2
+    publish(store, at=clock.now(), changes=[REMOVED])
+    assert moments(history.pages(1)) == [clock.now(), NOW + DAY]
+    assert len(row_keys(runs_client)) == 2
+
+
+def test_small_change_is_written_in_the_batch_that_swaps_the_head(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    writer = begin(proxied_tables.catalogs)
+    proxy.requests.clear()
+    writer.publish(
+        None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, counts=True, changes=[CHANGED],
+        finished=FinishedSync("done"),
+    )  # fmt: skip
+    # At 1,772,366,400,000 ms after the epoch.
+    assert [key.partition("-sync")[0] for key in proxy.requests[-1].row_keys] == [
+        "published", "changes-98227633600000", "lease",
+    ]  # fmt: skip
+
+
+def incompressible_entries() -> list[Entry]:
+    """Entries whose keys do not become small when they are compressed: more than an entity takes."""
+    keys = (blake2b(b"%d" % number, digest_size=20).hexdigest() for number in range(40_000))
+    return [Entry(kind="added", courserun_key=key, id="x") for key in keys]
+
+
+def test_large_change_is_seen_only_when_the_head_has_been_swapped(
+    proxied_tables: Tables, proxy: TableProxy, history: History, runs_client: TableClient
+) -> None:
+    many = incompressible_entries()
+    writer = begin(proxied_tables.catalogs)
+    rule = proxy.on(answer(400, "InvalidInput"), kind="write head")
+    details: dict[str, Any] = {
+        "at": NOW, "synced_at": NOW, "unidentified": 0, "counts": True, "changes": many,
+    }  # fmt: skip
+    with pytest.raises(Exception, match="InvalidInput"):
+        writer.publish(None, ONE_RUN, {}, **details)
+    assert rule.fired
+    assert row_keys(runs_client)
+    assert list(history.pages(1)) == []
+    proxy.rules.clear()
+    writer.publish(None, ONE_RUN, {}, **details)
+    (published,) = history.pages(1)
+    assert published.entries == tuple(many)
+
+
+def test_only_the_pages_that_are_looked_at_are_read(
+    table: Table, proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    for number in range(45):
+        row, _ = change_rows("1", NOW - timedelta(minutes=number), f"g{number}", [entry(number)])
+        assert row
+        table.put(row)
+    pages = proxied_tables.history.pages(1)
+    for number in range(20):
+        assert next(pages).entries == (entry(number),)
+    assert len(proxy.queries()) == 1
+    assert len(list(pages)) == 25
+    assert len(proxy.queries()) == 3
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"at": "yesterday"}, {"generation": 7}, {"checksum": ""}, {"data00": b"x"}, {"data00": "text"},
+        {"parts": 2}, {"parts": "many"},
+    ],
+)  # fmt: skip
+def test_row_is_passed_over_when_another_hand_wrote_it(
+    store: CatalogStore, history: History, runs_client: TableClient, odd: dict[str, object]
+) -> None:
+    publish(store, at=NOW, changes=[CHANGED])
+    publish(store, at=NOW + DAY, changes=[REMOVED])
+    newest = row_keys(runs_client)[0]
+    runs_client.update_entity({"PartitionKey": "1", "RowKey": newest, **odd}, UpdateMode.MERGE)
+    assert moments(history.pages(1)) == [NOW]
+
+
+def test_history_is_no_course_run_and_stays_when_old_parts_are_removed(
+    store: CatalogStore, history: History
+) -> None:
+    for number in range(4):
+        publish(store, at=NOW + number * DAY, changes=[entry(number)])
+    assert list(store.runs(1)) == []
+    assert len(list(history.pages(1))) == 4
+
+
+def test_writer_that_lost_its_lease_leaves_no_entry(
+    store: CatalogStore, history: History, table: Table, clock: Clock
+) -> None:
+    writer = begin(store)
+    take(table, clock, "heir")
+    with pytest.raises(Exception, match="taken over"):
+        writer.publish(
+            None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, counts=True, changes=[CHANGED]
+        )
+    assert list(history.pages(1)) == []

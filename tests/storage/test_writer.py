@@ -1,0 +1,177 @@
+"""What a sync writes to a catalog on Azurite: refusals, marks, and the body that counts for the guard."""
+
+from uuid import UUID
+
+import pytest
+from azure.data.tables import TableClient, UpdateMode
+
+from shared.domain.attempts import FinishedSync
+from shared.domain.course_run import MappedRun, StoredRun, course_run_id
+from shared.domain.published import render
+from shared.errors import StorageError
+from shared.storage.store import CatalogStore, StateDamaged
+from shared.storage.table import Table
+from shared.storage.tables import Tables
+from tests.clock import Clock
+from tests.mapped_runs import KEY, OLD_STYLE_KEY, make_mapped, make_served
+from tests.storage.syncs import NOW, ONE_RUN, begin, publish, put, store_runs, take
+from tests.table_proxy import Exchange, TableProxy, refuse_in_batch
+
+
+def refuse_unnamed(*guilty: MappedRun) -> object:
+    """Refuse every batch that holds one of these runs, without saying which."""
+
+    def act(exchange: Exchange) -> None:
+        if any(mapped.run.id in exchange.request.body for mapped in guilty):
+            refuse_in_batch(0, "InvalidInput")(exchange)
+            exchange.sent = exchange.sent.replace(b"0:No.", b"No.  ")
+        else:
+            exchange.send(*exchange.forward())
+
+    return act
+
+
+# Refusals
+
+
+def test_batch_is_halved_until_the_guilty_is_alone_when_storage_does_not_name_it(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    runs = [make_mapped(f"NUSx/{number}/1") for number in range(98)]
+    guilty = [runs[13], runs[60]]
+    proxy.on(refuse_unnamed(*guilty), kind="write runs")  # type: ignore[arg-type]
+    writer = begin(proxied_tables.catalogs)
+    proxy.requests.clear()
+    put(writer, *runs)
+    assert writer.refused == [(runs[13], "InvalidInput"), (runs[60], "InvalidInput")]
+    assert {each.mapped for each in proxied_tables.catalogs.runs(1)} == set(runs) - set(guilty)
+    assert len(proxy.requests) <= 30
+
+
+@pytest.mark.parametrize("index", [0, 98])
+def test_sync_fails_when_storage_refuses_every_run(
+    proxied_tables: Tables, proxy: TableProxy, index: int
+) -> None:
+    writer = begin(proxied_tables.catalogs)
+    proxy.requests.clear()
+    proxy.on(refuse_in_batch(index, "InvalidInput"), kind="write runs")
+    with pytest.raises(StorageError, match="refused the request"):
+        put(writer, *[make_mapped(f"NUSx/{number}/1") for number in range(98)])
+    assert len(proxy.requests) <= 20
+
+
+def test_refused_run_is_the_named_one_when_the_batch_also_holds_the_mark(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    runs = [make_mapped(f"NUSx/{number}/1") for number in range(3)]
+    proxy.on(refuse_in_batch(1), kind="write runs", times=1)
+    writer = begin(proxied_tables.catalogs)
+    put(writer, *runs)
+    assert writer.refused == [(runs[1], "PropertyValueTooLarge")]
+    head = proxied_tables.catalogs.head(1)
+    assert head
+    assert head.writing
+
+
+# Marks
+
+
+def test_withdrawing_and_unlisting_leave_all_else_of_a_run(store: CatalogStore) -> None:
+    mapped, other = make_mapped(price="1.00"), make_mapped(OLD_STYLE_KEY)
+    store_runs(store, mapped, other)
+    writer = begin(store)
+    writer.unlist([UUID(mapped.run.id).bytes])
+    writer.withdraw([UUID(other.run.id).bytes], NOW)
+    writer.release(FinishedSync("done"))
+    assert store.run(1, mapped.run.id) == StoredRun(
+        UUID(mapped.run.id).bytes, mapped._replace(listed=False), None
+    )
+    assert store.run(1, other.run.id) == StoredRun(
+        UUID(other.run.id).bytes, other, "2026-03-01T12:00:00+00:00"
+    )
+
+
+def test_marks_fill_several_batches_and_the_first_says_that_a_sync_writes(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    store = proxied_tables.catalogs
+    ids = [UUID(course_run_id(f"NUSx/{number}/1")).bytes for number in range(200)]
+    writer = begin(store)
+    proxy.requests.clear()
+    writer.withdraw(ids, NOW)
+    assert [len(request.row_keys) for request in proxy.requests] == [100, 100, 4]
+    assert ["published" in request.row_keys for request in proxy.requests] == [True, False, False]
+    head = store.head(1)
+    assert head
+    assert head.writing
+
+
+def test_course_key_and_proposed_credit_are_read_back(store: CatalogStore, runs_client: TableClient) -> None:
+    mapped = make_mapped(modular_credit=2)._replace(course_key="NUSx+A1x", proposed_credit=0)
+    store_runs(store, mapped)
+    entity = runs_client.get_entity("1", course_run_id(KEY))
+    assert (entity["courseKey"], entity["proposedCredit"], entity["modularCredit"]) == ("NUSx+A1x", 0, 2)
+    stored = store.run(1, course_run_id(KEY))
+    assert stored
+    assert stored.mapped == mapped
+    runs_client.update_entity({**entity, "courseKey": 7, "proposedCredit": "2"}, UpdateMode.MERGE)
+    stored = store.run(1, course_run_id(KEY))
+    assert stored
+    assert stored.mapped == make_mapped(modular_credit=2)
+
+
+# What counts for the guard
+
+
+def test_body_that_counts_stays_when_syncs_follow_that_do_not_count(store: CatalogStore) -> None:
+    two = render([make_served(), make_served(OLD_STYLE_KEY)], NOW)
+    counted = publish(store, two)
+    assert store.counted_body(1, counted) == two.packed
+    for _ in range(4):
+        head = publish(store, ONE_RUN, counts=False)
+        assert (head.runs, head.counted_runs, head.counted_generation) == (1, 2, counted.generation)
+        assert store.body(1, head) == ONE_RUN.packed
+        assert store.counted_body(1, head) == two.packed
+    head = publish(store, ONE_RUN)
+    assert (head.runs, head.counted_runs, head.counted_generation) == (1, 1, "")
+    assert store.counted_body(1, head) == ONE_RUN.packed
+    with pytest.raises(StateDamaged):
+        store.body(1, counted)
+
+
+def test_confirmed_body_counts(store: CatalogStore) -> None:
+    publish(store, render([make_served(), make_served(OLD_STYLE_KEY)], NOW))
+    head = publish(store, ONE_RUN, counts=False)
+    begin(store).confirm(head, NOW, 0, FinishedSync("done"))
+    confirmed = store.head(1)
+    assert confirmed
+    assert (confirmed.counted_runs, confirmed.counted_generation) == (1, "")
+    assert store.counted_body(1, confirmed) == ONE_RUN.packed
+
+
+def test_state_is_damaged_when_the_body_that_counts_is_gone(
+    store: CatalogStore, runs_client: TableClient
+) -> None:
+    counted = publish(store)
+    head = publish(store, counts=False)
+    runs_client.delete_entity("1", f"published-{counted.generation}-body-0000")
+    with pytest.raises(StateDamaged):
+        store.counted_body(1, head)
+    assert store.body(1, head) == ONE_RUN.packed
+
+
+# The sync before, and a dead one
+
+
+def test_writer_knows_the_sync_before_and_the_one_that_died(
+    store: CatalogStore, table: Table, clock: Clock
+) -> None:
+    begin(store, sync_id="first").release(FinishedSync("first"))
+    second = begin(store, sync_id="second")
+    assert second.previous == FinishedSync("first")
+    assert second.took_over is None
+    heir = take(table, clock, "heir")
+    assert heir.before.sync_id == "second"
+    state = store.lease(1)
+    assert state
+    assert (state.holder, state.sync_id) == ("host/1", "heir")
