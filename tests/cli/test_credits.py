@@ -2,16 +2,10 @@
 
 import pytest
 
-from local.sandbox.catalogs import Catalog
 from tests.cli.printed import printed
 from tests.cli.running import Cli
 
 OTHER = "course-v1:NUSx+A2x+2T2026"
-
-
-@pytest.fixture(autouse=True)
-def open_run(catalog: Catalog) -> None:
-    catalog.alter_run(OTHER, end="2999-01-01T00:00:00Z")
 
 
 def credit(cli: Cli) -> int:
