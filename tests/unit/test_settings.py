@@ -229,7 +229,12 @@ def test_repr_shows_no_secret_when_settings_are_printed() -> None:
 def test_local_example_loads_and_holds_every_setting_when_read_as_it_is() -> None:
     example = json.loads(EXAMPLE.read_text())
     values = example["Values"]
-    host_only = {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", "PYTHON_THREADPOOL_THREAD_COUNT"}
+    host_only = {
+        "FUNCTIONS_WORKER_RUNTIME",
+        "AzureWebJobsStorage",
+        "AzureWebJobsDisableHomepage",
+        "PYTHON_THREADPOOL_THREAD_COUNT",
+    }
     assert set(values) == {*SETTING_NAMES, *host_only}
     settings = connector_settings(values)
     assert is_loopback(settings.edx.api_url)
