@@ -1,6 +1,7 @@
 """Keeps what is known of our account at edX: its rate limit, its catalogs, and how listing them went."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
@@ -8,7 +9,8 @@ from shared.domain.attempts import Attempts
 from shared.domain.catalog_id import parse_catalog_id
 from shared.domain.catalog_list import CatalogList
 from shared.storage.entities import Entity, attempts_from, attempts_properties, moment_from
-from shared.storage.table import Table, merging
+from shared.storage.failures import ConditionFailed
+from shared.storage.table import Table, merging, replacing_unchanged
 
 THROTTLED_AT_MOST = timedelta(hours=24)
 """No rate limit of edX's lasts longer; a moment further ahead comes from a clock that is wrong."""
@@ -32,15 +34,31 @@ class Account:
 
     def throttled_until(self) -> datetime | None:
         """Return the moment before which edX answers us nothing, if one is remembered."""
-        until = moment_from(self._row("throttled").get("until"))
-        return until if until and until <= self._now() + THROTTLED_AT_MOST else None
+        return self._believable(self._row("throttled"))
 
     def remember_throttled(self, until: datetime) -> None:
-        """Remember that edX answers us nothing before a moment, the latest one that it named."""
+        """Remember that edX answers us nothing before a moment, the latest one that any process was told."""
         until = min(until, self._now() + THROTTLED_AT_MOST)
-        known = self.throttled_until()
-        if known is None or known < until:
-            self._table.put(self._key("throttled") | {"until": until.isoformat()})
+        entity = self._key("throttled") | {"until": until.isoformat()}
+        patience = self._table.patience()
+        while True:
+            stored = self._table.get(self._partition_key, "throttled")
+            known = self._believable(stored)
+            if known is not None and known >= until:
+                return
+            # Bound to what was read: a shorter time must not replace the longer one of another process.
+            with suppress(ConditionFailed):
+                if stored is not None:
+                    self._table.commit([replacing_unchanged(entity, str(stored.metadata["etag"]))])
+                    return
+                if self._table.insert(entity):
+                    return
+            if not patience.pause():
+                raise self._table.failed("lets nobody write down edX's rate limit")
+
+    def _believable(self, stored: Mapping[str, object] | None) -> datetime | None:
+        until = moment_from(stored.get("until")) if stored is not None else None
+        return until if until and until <= self._now() + THROTTLED_AT_MOST else None
 
     def catalog_list(self) -> CatalogList | None:
         """Return the catalogs that edX listed last for us; None when no list can be read."""

@@ -1,6 +1,7 @@
 """Our account at edX as it is remembered on Azurite."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -51,6 +52,14 @@ def test_latest_moment_counts_when_throttling_is_remembered_twice(account: Accou
     for hours in (1, 2, 1):
         account.remember_throttled(NOW + hours * HOUR)
     assert account.throttled_until() == NOW + 2 * HOUR
+
+
+def test_longest_throttling_counts_when_many_processes_are_told_at_once(account: Account) -> None:
+    moments = [NOW + minutes * HOUR / 60 for minutes in range(1, 17)]
+    with ThreadPoolExecutor(len(moments)) as processes:
+        for told in [processes.submit(account.remember_throttled, moment) for moment in moments]:
+            told.result()
+    assert account.throttled_until() == moments[-1]
 
 
 def test_throttling_is_cut_to_24_hours_when_it_is_written(account: Account, accounts: TableClient) -> None:
