@@ -218,7 +218,7 @@ def test_an_exchange_ends_within_its_limit_however_it_trickles(exchanges: Exchan
     with serving(answer) as server:
         for _ in range(2):
             began = time.monotonic()
-            with pytest.raises(NoUsableAnswer, match=r"did not answer within 0\.4 s"):
+            with pytest.raises(NoUsableAnswer, match=r"did not answer (within 0\.4 s|in time)"):
                 exchanges.send("GET", server.url, Deadline.after(60))
             assert 0.3 < time.monotonic() - began < 2
     assert not threads_of_ours()
@@ -233,7 +233,7 @@ def test_the_limit_holds_on_a_connection_that_is_kept(exchanges: Exchanges) -> N
     with serving(answer) as server:
         assert exchanges.send("GET", server.url, Deadline.after(60)).status == 200
         began = time.monotonic()
-        with pytest.raises(NoUsableAnswer, match=r"did not answer within 0\.4 s"):
+        with pytest.raises(NoUsableAnswer, match=r"did not answer (within 0\.4 s|in time)"):
             exchanges.send("GET", server.url, Deadline.after(60))
         assert 0.3 < time.monotonic() - began < 2
         assert server.connections == 1
@@ -252,7 +252,7 @@ def test_the_limit_holds_when_a_tls_handshake_trickles(exchanges: Exchanges) -> 
         thread = threading.Thread(target=trickle_handshake)
         thread.start()
         began = time.monotonic()
-        with pytest.raises(NoUsableAnswer, match=r"did not answer within 0\.4 s"):
+        with pytest.raises(NoUsableAnswer, match=r"did not answer (within 0\.4 s|in time)"):
             exchanges.send("GET", f"https://127.0.0.1:{listener.getsockname()[1]}/", Deadline.after(60))
         assert 0.3 < time.monotonic() - began < 2
         over.set()
