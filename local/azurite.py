@@ -50,7 +50,7 @@ def ensure_installed(directory: Path = _REPOSITORY, npm: Sequence[str] = (_NODE,
     if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
         return
     options = ("--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error")
-    print("Installing Azurite, once; this takes about half a minute …", flush=True)
+    print("Installing Azurite, once; this takes about half a minute ...", flush=True)
     ended = subprocess.run(  # noqa: S603 - the command is ours
         [*npm, "ci", *options], cwd=directory, check=False, stdin=subprocess.DEVNULL
     )

@@ -35,7 +35,7 @@ _LOGIN = {"body": "<html>Sign in</html>", "content_type": "text/html"}
 EXAMPLES = (
     HARMLESS,
     Example("allows 200 requests an hour, as the real server does", "knobs", {"requests_per_hour": 200}),
-    _rule("swaps a course for another behind the second page", "change", {"swap": 1}, after=1, times=1),
+    _rule("swaps a course for another behind the first page", "change", {"swap": 1}, offset=0, times=1),
     Example("cannot render a course", "catalogs/1", {"unrenderable": ["MITx+100x"]}),
     _rule("stands behind a firewall that answers 403", "gateway", {}, offset=100),
     _rule("stands behind an API gateway", "gateway", {"status": 404, "as_json": True}, offset=100),
