@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from shared.cli.approvals_file import key_problem, read_approvals
+from shared.cli.approvals_file import problem_of, read_approvals
 from shared.cli.console import comment, counted, print_csv, print_json, print_table, say
 from shared.cli.layout import Row
 from shared.cli.options import FAILED, AsCsv, AsJson, only_one
@@ -24,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+_UNKNOWN_NAMED = 10
 _COLUMNS = ("key", "credit", "note", "by", "at")
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key of a course run or of a course.")]
@@ -43,10 +44,11 @@ def set_credit(
     sync: Sync = False,
 ) -> None:
     """Approve the modular credit of a run, or of all runs of a course. A run's own approval comes first."""
-    problem = key_problem(key)
+    approval = Approval(key, credit, note, by or getuser(), datetime.now(UTC))
+    problem = problem_of(approval)
     if problem:
         raise typer.BadParameter(problem)
-    connector().tables.credits.set([Approval(key, credit, note, by or getuser(), datetime.now(UTC))])
+    connector().tables.credits.set([approval])
     say(f"{counted(credit, 'modular credit')} approved for {key}.")
     _applied([key], sync=sync)
 
@@ -111,10 +113,10 @@ def _applied(keys: Sequence[str], *, sync: bool) -> None:
         unknown -= known
         if known:
             catalogs.append(catalog_id)
-    for key in sorted(unknown):
-        say(
-            f"Warning: no catalog knows {key} yet; the approval counts when one does", "yellow", is_error=True
-        )
+    for key in sorted(unknown)[:_UNKNOWN_NAMED]:
+        say(f"Warning: no catalog has a run or a course with the key {key} yet", "yellow", is_error=True)
+    if len(unknown) > _UNKNOWN_NAMED:
+        say(f"Warning: nor with {len(unknown) - _UNKNOWN_NAMED} other keys", "yellow", is_error=True)
     if sync and catalogs:
         sync_catalogs(catalogs)
     elif catalogs:

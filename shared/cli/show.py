@@ -108,8 +108,5 @@ def formula_reason(run: CourseRun, hours: int, *, is_proposed: bool) -> str:
     mean = sum(efforts) / len(efforts)
     now = weeks * sum(efforts) // (len(efforts) * hours)
     if not is_proposed:
-        return (
-            f"none, because edX does not send the weeks: {weeks} follows from the dates, and no credit is "
-            "granted on dates"
-        )
+        return f"none, because edX sends no weeks: {weeks} follows from the dates, and dates earn no credit"
     return f"{now} = {weeks} weeks x {mean:g} hours a week / {hours} hours a credit, rounded down"

@@ -52,7 +52,7 @@ def status(
     else:
         print_table(_COLUMNS, [_row(each) for each in found], note="error")
         if late:
-            comment(f"{counted(len(late), 'catalog')} older than {duration_text(limit_s)}")
+            comment(f"{counted(len(late), 'catalog is', 'catalogs are')} older than {duration_text(limit_s)}")
         listing = connector().tables.account.attempts()
         if listing.failures and listing.failure:
             say(f"edX's list of catalogs could not be had: {listing.failure.message}", is_error=True)

@@ -127,7 +127,6 @@ def report_from(row: Entity) -> SyncReport:
     if not values["started"] or not values["ended"]:
         raise ValueError("a report without its times")
     values["rejections"] = tuple(Rejection(*each) for each in json.loads(values.get("rejections", "[]")))
-    values["warnings"] = tuple(json.loads(values.get("warnings", "[]")))
     values["unknown_tracks"] = json.loads(values.get("unknown_tracks", "{}"))
     values["warnings"] = tuple(json.loads(values.get("warnings", "[]")))
     return SyncReport(**values)

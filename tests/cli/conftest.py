@@ -1,24 +1,16 @@
 """The command line on a real sandbox and real tables."""
 
-import io
-import logging
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
-from shared.__main__ import main
-from shared.cli.parts import connector
 from shared.settings import StorageSettings
 from shared.storage.tables import Tables, open_tables
 from tests.builders import make_course, make_run
+from tests.cli.running import Cli, run_here
 
 ODD_KEY = "NUSx/[red]A1x[/]/1"  # could be taken for markup
 
@@ -46,38 +38,8 @@ def tables(storage: StorageSettings) -> Tables:
     return open_tables(storage, "sandbox-client")
 
 
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
 @pytest.fixture
 def cli(settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Run a command in an empty folder; keyword arguments are settings, an empty one is left out.
-
-    In this process: a command of its own takes longer to start than to run. test_streams.py starts some.
-    """
+    """Run a command in an empty folder; keyword arguments are settings, an empty one is left out."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str, **more_settings: str) -> "subprocess.CompletedProcess[str]":
-        ours = {name: value for name, value in {**settings, **more_settings}.items() if value}
-        connector.cache_clear()
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-        with (
-            mock.patch.dict(os.environ, ours, clear=True),
-            mock.patch.object(sys, "argv", ["shared", *arguments]),
-            redirect_stdout(out),
-            redirect_stderr(err),
-            pytest.raises(SystemExit) as ended,
-        ):
-            main()
-        logging.getLogger("shared").setLevel(logging.NOTSET)
-        code = ended.value.code
-        return subprocess.CompletedProcess(
-            arguments, code if isinstance(code, int) else 0, _text(out), _text(err)
-        )
-
-    return run
-
-
-def _text(stream: io.TextIOWrapper) -> str:
-    stream.seek(0)
-    return stream.read()
+    return lambda *arguments, **more_settings: run_here({**settings, **more_settings}, *arguments)

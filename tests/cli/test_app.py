@@ -11,7 +11,7 @@ import pytest
 from local.azurite import Azurite
 from local.sandbox import Sandbox
 from shared.storage.tables import Tables
-from tests.cli.conftest import Cli
+from tests.cli.running import Cli
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 
@@ -68,13 +68,13 @@ def test_exit_code_is_3_and_the_setting_is_named_without_its_value_when_one_is_w
     assert sandbox.requests == []
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK meets a refusal with a deprecated call
 def test_exit_code_is_1_with_one_sentence_when_storage_refuses_us(
     cli: Cli, azurite: Azurite, tables: Tables
 ) -> None:
     tables.account.remember_throttled(datetime(2026, 3, 1, tzinfo=UTC))
     wrong = re.sub("AccountKey=[^;]*", "AccountKey=d3Jvbmc=", azurite.connection_string)
-    # The SDK meets a refusal with a deprecated call of its own.
-    done = cli("catalogs", TABLES_CONNECTION_STRING=wrong, PYTHONWARNINGS="")
+    done = cli("catalogs", TABLES_CONNECTION_STRING=wrong)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: Table Storage refused our credentials (")
     assert "d3Jvbmc" not in done.stderr

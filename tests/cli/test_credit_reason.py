@@ -31,7 +31,7 @@ def make_approval(key: str = KEY, note: str = "Senate") -> Approval:
             "4 = 9 weeks x 14 hours a week / 30 hours a credit, rounded down",
         ),
         (
-            make_mapped(min_effort=3, max_effort=4, modular_credit=1, proposed=None),  # row of 0.1
+            make_mapped(min_effort=3, max_effort=4, modular_credit=1, proposed=None),  # by 0.1
             "1 = 9 weeks x 3.5 hours a week / 30 hours a credit, rounded down",
         ),
         (
@@ -48,10 +48,7 @@ def make_approval(key: str = KEY, note: str = "Senate") -> Approval:
         ),
         (
             make_mapped(modular_credit=None, proposed=None),
-            (
-                "none, because edX does not send the weeks: 9 follows from the dates, and no credit is granted "
-                "on dates"
-            ),
+            "none, because edX sends no weeks: 9 follows from the dates, and dates earn no credit",
         ),
     ],
 )

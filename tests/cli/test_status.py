@@ -7,8 +7,8 @@ from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer
 from shared.storage.tables import Tables
-from tests.cli.conftest import Cli
 from tests.cli.printed import printed
+from tests.cli.running import Cli
 
 
 def test_each_catalog_has_a_line_and_the_exit_code_is_0_when_none_is_late(cli: Cli) -> None:
@@ -30,7 +30,7 @@ def test_exit_code_is_1_when_a_catalog_is_older_than_the_limit(cli: Cli) -> None
     late = cli("status", "--max-age", "1s")
     assert late.returncode == 1
     assert [line.split("\t")[:2] for line in late.stdout.splitlines()[1:]] == [["7", "late"], ["8", "late"]]
-    assert late.stderr == "2 catalogs older than 1 s\n"
+    assert late.stderr == "2 catalogs are older than 1 s\n"
 
 
 def test_exit_code_is_1_when_nothing_was_ever_synced(cli: Cli) -> None:
@@ -59,7 +59,7 @@ def test_failures_and_throttling_are_told(cli: Cli, sandbox: Sandbox, tables: Ta
     tables.account.remember_throttled(until)
     (found,) = printed(cli("status", "--json", EDX_CATALOG_IDS="7"))
     assert (found["failures"], found["late"], found["left_list"]) == (1, False, False)
-    assert "not JSON" in found["error"]
+    assert "no whole JSON" in found["error"]
     assert found["throttled_until"] == f"{until:%Y-%m-%dT%H:%M:%SZ}"
     assert (found["holder"], found["held_s"]) == (None, None)
 

@@ -1,6 +1,7 @@
 """The HTTP function on the worker: one happy and the unhappy paths of every row of the contract."""
 
 import gzip
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import sleep
@@ -264,3 +265,9 @@ def test_health_answers_when_more_callers_wait_for_a_sync_than_there_are_threads
         assert health.json() == {"status": "healthy", "version": __version__}
         assert {caller.result().status for caller in waiting} == {200}
     assert len(sandbox.requests_to("/catalogs/7/courses/")) == 1
+
+
+def test_health_tells_the_version_when_a_probe_asks(start_worker: StartWorker) -> None:
+    with start_worker() as worker:
+        health = worker.http("/health")
+    assert json.loads(health.body) == {"status": "healthy", "version": __version__}
