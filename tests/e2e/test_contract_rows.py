@@ -356,11 +356,12 @@ def test_stored_catalogue_is_served_and_said_to_be_stale_by_default_when_edx_fai
     sandbox.on("/7/courses/", answer(200, "<html>secret page</html>"))
     stale = caller.get(Cache_Control="max-age=0")
     assert (stale.status_code, stale.content) == (200, before.content)
-    assert re.fullmatch(
-        r"luminus-edx-connector; hit; ttl=-\d+; detail=edx-unavailable", stale.headers["Cache-Status"]
-    )
     held = caller.get(Cache_Control="max-age=0", If_None_Match=before.headers["ETag"])
-    assert (held.status_code, held.headers["Cache-Status"]) == (304, stale.headers["Cache-Status"])
+    assert held.status_code == 304
+    for each in (stale, held):
+        assert re.fullmatch(
+            r"luminus-edx-connector; hit; ttl=-\d+; detail=edx-unavailable", each.headers["Cache-Status"]
+        )
     assert caller.get(Cache_Control="max-age=0, stale-if-error=0").status_code == 500
 
 

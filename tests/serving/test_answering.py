@@ -259,9 +259,8 @@ def test_stored_answer_is_served_by_default_when_the_sync_fails(
 def test_stored_answer_is_served_by_default_when_the_sync_does_not_end_in_time(
     connected: Connect, sandbox: Sandbox, clock: Clock
 ) -> None:
-    settings = {"SYNC_STALE_IF_ERROR_SECONDS": "86400", "SYNC_TIME_BUDGET_SECONDS": "1"}
-    connector = connected("1", **settings)
-    before = ask(connector)
+    before = ask(connected("1"))
+    connector = connected("1", SYNC_STALE_IF_ERROR_SECONDS="86400", SYNC_TIME_BUDGET_SECONDS="1")
     clock.pass_s(1_000)
     sandbox.on("/courses/", slow(2))
     stale = ask(connector)
