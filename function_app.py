@@ -142,8 +142,9 @@ async def sync_course_runs(timer: func.TimerRequest, context: func.Context) -> N
 async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the worker hands it in
     """Tell probes that the app runs, and which version; depends on nothing."""
     _process.outbox.flush()
-    body = json.dumps({"status": "healthy", "version": __version__})
-    return func.HttpResponse(body, mimetype="application/json")
+    return func.HttpResponse(
+        json.dumps({"status": "healthy", "version": __version__}), mimetype="application/json"
+    )
 
 
 async def _check_access(req: func.HttpRequest) -> None:

@@ -87,7 +87,8 @@ class EdxSettings(_Settings):
         alias="EDX_CATALOG_IDS",
         description="catalog ids, whole numbers above 0, separated by commas (none: every catalog edX lists)",
     )
-    # Courses a request. The server has no maximum; at 40 kB a course, 500 stay below the 32 MiB an answer.
+    # Courses from page to page; a request asks for one more. The server has no maximum; at 40 kB a course,
+    # 501 stay below the 32 MiB an answer.
     page_size: WholeNumber = Field(
         100, alias="EDX_PAGE_SIZE", ge=1, le=500, description="a whole number of courses from 1 to 500"
     )

@@ -158,7 +158,7 @@ def test_only_one_catalog_is_answered_when_it_is_named(caller: Caller) -> None:
 @pytest.mark.parametrize(
     "query",
     ["catalogId=0", "catalogId=abc", "catalogId=-1", "catalogId=07", "catalogId=7.0", "catalogId=+7",
-     "catalogId=7&catalogId=7", "catalogId=7&catalogId=", f"catalogId={'9' * 5000}", "catalogid=7",
+     "catalogId=7&catalogId=7", "catalogId=7&catalogId=", "catalogid=7",
      "CATALOGID=7"],
 )  # fmt: skip
 def test_answer_is_400_when_the_catalog_id_is_malformed(caller: Caller, sandbox: Sandbox, query: str) -> None:
@@ -168,7 +168,7 @@ def test_answer_is_400_when_the_catalog_id_is_malformed(caller: Caller, sandbox:
     assert sandbox.requests_to("/catalog/") == []
 
 
-@pytest.mark.parametrize("catalog_id", [9, 999, "9" * 100])
+@pytest.mark.parametrize("catalog_id", [9, 999, "9" * 100, "9" * 5000])
 def test_answer_is_404_when_the_catalog_is_not_ours(caller: Caller, catalog_id: object) -> None:
     response = caller.get(f"catalogId={catalog_id}", Cache_Control="no-cache")
     assert (response.status_code, error(response)) == (404, "the catalog is not found")
@@ -357,7 +357,7 @@ def test_stored_catalogue_is_served_and_said_to_be_stale_by_default_when_edx_fai
     stale = caller.get(Cache_Control="max-age=0")
     assert (stale.status_code, stale.content) == (200, before.content)
     assert re.fullmatch(
-        r"luminus-edx-connector; hit; ttl=-\d+; detail=edx-protocol-error", stale.headers["Cache-Status"]
+        r"luminus-edx-connector; hit; ttl=-\d+; detail=edx-unavailable", stale.headers["Cache-Status"]
     )
     held = caller.get(Cache_Control="max-age=0", If_None_Match=before.headers["ETag"])
     assert (held.status_code, held.headers["Cache-Status"]) == (304, stale.headers["Cache-Status"])

@@ -352,6 +352,18 @@ def test_the_count_is_believed_for_one_page_more_when_next_is_absent() -> None:
     assert not walk.says_empty
 
 
+def test_no_page_is_asked_for_ahead_once_the_last_one_has_come() -> None:
+    server = CatalogServer(FIVE)
+
+    def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
+        return server.fetch(at, is_part=is_part).model_copy(update={"count": 10**18})
+
+    walk = walk_of(fetch, ahead=4)
+    assert keys_of(walk) == FIVE
+    assert [offset for offset, _ in server.asked] == [0, 2, 4, 6, 8]
+    assert walk.problems == [f"5 course records came of a count of {10**18}"]
+
+
 def test_a_page_behind_a_missing_next_is_asked_for_when_the_count_says_so() -> None:
     fetch, _ = answering({("offset", 0): some("abc", 5), ("offset", 2): some("cde", 5)})
     walk = walk_of(fetch)

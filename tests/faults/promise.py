@@ -28,6 +28,8 @@ BEGUN, AHEAD, ENDED, NEVER = (
     "2095-12-31T00:00:00Z",
 )
 
+_NOT_IN_THE_CONTRACT = {"listed", "withdrawnAt", "courseKey", "proposedCredit"}
+
 _SECRETS = re.compile(
     "sandbox-secret"
     "|sandbox-[0-9a-f]{16}"  # an edX token
@@ -92,7 +94,23 @@ def runs_of(*catalogs: Catalog) -> Runs:
 
 def entities_of(*catalogs: Catalog) -> Runs:
     """Return what is to be stored of every run that catalogs show."""
-    return {identity: {**run, "listed": True} for identity, run in runs_of(*catalogs).items()}
+    runs = runs_of(*catalogs)
+    return {
+        run_id(run["key"]): {
+            **runs[run_id(run["key"])],
+            "listed": True,
+            "courseKey": course["key"],
+            "proposedCredit": runs[run_id(run["key"])]["modularCredit"],
+        }
+        for catalog in catalogs
+        for course in catalog.courses
+        for run in course["course_runs"]
+    }
+
+
+def contract_of(entity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a course-run entity holds of the contract."""
+    return {name: value for name, value in entity.items() if name not in _NOT_IN_THE_CONTRACT}
 
 
 def run_id(run_key: str) -> str:
@@ -240,6 +258,5 @@ def assert_discreet(told: Iterable[str]) -> None:
 
 
 def _assert_valid(identity: str, entity: Mapping[str, Any]) -> None:
-    run = {name: value for name, value in entity.items() if name not in {"listed", "withdrawnAt"}}
-    CONTRACT.validate({"id": identity, **run})
+    CONTRACT.validate({"id": identity, **contract_of(entity)})
     assert identity == run_id(entity["courserunKey"])

@@ -23,22 +23,23 @@ from local.sandbox.faults import (
     answer,
     broken_gzip,
     cut,
+    early_hints,
     edit,
     envelope,
+    gateway,
     huge,
     no_results,
     redirect,
     repeat,
     reset,
+    short,
     slow,
     stuck,
     throttle,
-    trickle,
     without,
 )
 from local.sandbox.http import Exchange, Reply, text_reply
 from shared.errors import ConnectorError
-from tests.contract.schema import CONTRACT
 from tests.faults.promise import (
     Runs,
     Stored,
@@ -49,6 +50,7 @@ from tests.faults.promise import (
     assert_says,
     assert_shows,
     change,
+    contract_of,
     make_shelf,
     plain_course,
     run_id,
@@ -116,12 +118,6 @@ def _raw(head: str, body: bytes | None = None) -> Action:
     return act
 
 
-def _raw_half(exchange: Exchange, reply: Reply) -> None:
-    """Announce only half of the body, and send that."""
-    body = reply.body.raw()[: len(reply.body.raw()) // 2]
-    _raw(f"Content-Length: {len(body)}", body)(exchange, reply)
-
-
 def _rewritten(rewrite: Callable[[bytes], bytes]) -> Action:
     """Answer the normal JSON with its bytes rewritten."""
     return lambda _exchange, reply: text_reply(rewrite(reply.body.raw()), 200, "application/json")
@@ -138,29 +134,45 @@ def _page(change: Callable[[dict[str, Any], list[Any]], object]) -> Action:
     return edit(lambda page: change(page, cast(list[Any], page["results"])))
 
 
+def _from(offset: int, action: Action) -> Action:
+    """Break the pages from an offset on."""
+
+    def act(exchange: Exchange, reply: Reply) -> Reply | None:
+        return action(exchange, reply) if exchange.request.offset >= offset else reply
+
+    return act
+
+
 # Faults that another try heals
 
 
+LOGIN_PAGE = answer(200, "<html>Sign in</html>", content_type="text/html")
+
 TRANSIENT = (
-    *(Fault(f"status {n}", answer(n), f"answered {n}") for n in (500, 502, 503, 504, 599)),
-    Fault("500 with HTML", answer(500, "<h1>Server Error</h1>", content_type="text/html"), "answered 500"),
+    *(Fault(f"status {n}", answer(n), f"answered {n}", EVERY_PAGE) for n in (408, 500, 503)),
+    Fault("500 with HTML", answer(500, "<h1>Server Error</h1>"), "answered 500", EVERY_PAGE),
+    Fault("403 of a firewall", gateway(403), "answered 403 without an explanation"),
+    Fault("404 of an API gateway", gateway(404, as_json=True), "answered 404 without an explanation"),
+    Fault("403 of a firewall", gateway(403), "answered 403 without an explanation", EVERY_PAGE),
     Fault("reset before the answer", reset("before"), "dropped the connection"),
     Fault("reset in the headers", reset("headers"), "dropped the connection|sent a broken body"),
     Fault("reset in the body", reset("body"), "dropped the connection|sent a broken body"),
     Fault("body cut short", cut(), "sent a broken body"),
-    Fault("length announced too small", _raw_half, "sent a broken body"),
+    Fault("body that ends early behind a brace", short(), "sent a broken body: no whole JSON"),
+    Fault("login page with 200", LOGIN_PAGE, "sent a broken body: no whole JSON"),
+    Fault("nothing with 200", answer(200, ""), "sent a broken body: nothing at all"),
+    Fault("nested 100,000 deep", answer(200, "[" * 100_000 + "]" * 100_000), "sent a broken body"),
     Fault("gzip that breaks", broken_gzip(), "sent a broken body"),
     Fault("gzip that ends early", broken_gzip(truncated=True), "sent a broken body"),
-    Fault("gzip announced, plain sent", _raw("Content-Encoding: gzip"), "sent a broken body"),
+    Fault("an encoding not asked for", _raw("Content-Encoding: br", b"\x0b\x02"), "sent a broken body"),
     Fault("chunk without a size", _raw("Transfer-Encoding: chunked", b"zz\r\n{"), "sent a broken body"),
     Fault("chunks that end early", _raw("Transfer-Encoding: chunked", b"9\r\n{"), "sent a broken body"),
     Fault("no HTTP", lambda exchange, _: exchange.write(b"220 mail.example ESMTP\r\n"), "the connection"),
-    Fault("first page 502", answer(502), "answered 502", FIRST_PAGE),
 )
 TRANSIENT_TOKENS = (
     Fault("status 500", answer(500), "token endpoint answered 500", TOKEN),
-    Fault("reset", reset("before"), "token endpoint cannot be reached", TOKEN),
-    Fault("body cut short", cut(), "token endpoint sent a broken body", TOKEN),
+    Fault("reset", reset("before"), "token endpoint dropped the connection", TOKEN),
+    Fault("login page with 200", LOGIN_PAGE, "token endpoint sent a broken body", TOKEN),
 )
 
 
@@ -182,31 +194,18 @@ def _page_faults(says: str, actions: dict[str, Action]) -> tuple[Fault, ...]:
     return tuple(Fault(name, action, says) for name, action in actions.items())
 
 
-STATUSES = (201, 204, 206, 304, 400, 408, 410, 418)
-
 FATAL = (
-    *TRANSIENT_TOKENS[:2],
+    *TRANSIENT_TOKENS,
     Fault("503 with a long Retry-After", throttle(3600, status=503), "unavailable.* answered 503"),
-    *(Fault(f"status {n}", answer(n, ""), f"edX answered {n} .* does not promise") for n in STATUSES),
+    Fault("404 after a page that came well", answer(404), "after pages that came well, .* answered 404"),
+    *(Fault(f"status {n}", answer(n, ""), f"edX answered {n} .* does not promise") for n in (204, 304, 418)),
     *_page_faults(
         "not what its API promises",
         {
-            "HTML": answer(200, "<html>We are under maintenance</html>", content_type="text/html"),
-            "no JSON": answer(200, '{"count": }'),
-            "no body": answer(200, ""),
-            "not UTF-8": _raw("", b'{"count": 1, "next": null, "results": ["\xe9"]}'),
-            "number of 5,000 digits": answer(200, f'{{"count": {"9" * 5000}, "results": []}}'),
-            "unknown encoding": _raw("Content-Encoding: br", b"\x0b\x02\x80{}\x03"),
             "a list": answer(200, []),
-            "a text": answer(200, '"results"'),
             "null": answer(200, "null"),
-            "a number": answer(200, "5"),
             "error object": answer(200, {"detail": "Internal error"}),
-            "no results": without("results"),
             "results null": envelope(results=None),
-            "results an object": envelope(results={"0": {}}),
-            "results a text": envelope(results="none"),
-            "nested 100,000 deep": answer(200, '{"results": ' + "[" * 100_000 + "]" * 100_000 + "}"),
         },
     ),
     *_page_faults(
@@ -216,40 +215,19 @@ FATAL = (
         "does not advance|usable cursor|no text",
         {
             "stuck cursor": stuck(),
-            "next goes back": envelope(next="?limit=5&offset=0"),
-            "next below 0": envelope(next="?limit=5&offset=-5"),
             "next without a cursor": envelope(next="https://discovery.edx.org/api/v1/"),
             "next a number": envelope(next=10),
-            "next a list": envelope(next=["?limit=5&offset=10"]),
-            "next false": envelope(next=False),
-            "next with two cursors": envelope(next="?offset=10&offset=11"),
             "next with an endless number": envelope(next=f"?offset={'9' * 5000}"),
         },
     ),
-    Fault("no courses", no_results(), "no courses at all", FIRST_PAGE),
-    Fault("no courses, but a next", envelope(count=0, results=[]), "no courses at all", EVERY_PAGE),
-    *(
-        Fault(f"status {n}", answer(n), "refused our credentials.*EDX_CLIENT_ID", TOKEN)
-        for n in (400, 401, 403)
-    ),
-    *(
-        Fault(name, action, "answer to the token endpoint is not what", TOKEN)
-        for name, action in {
-            "HTML": answer(200, "<h1>Sign in</h1>", content_type="text/html"),
-            "no body": answer(200, ""),
-            "no access_token": without("access_token"),
-            "access_token null": envelope(access_token=None),
-            "access_token empty": envelope(access_token=""),
-            "access_token a number": envelope(access_token=7),
-            "access_token with a line feed": envelope(access_token="good\r\nX-Forged: 1"),
-            "access_token not ASCII": envelope(access_token="t\u00f6ken"),
-            "error object": answer(200, {"error": "server_error"}),
-            "a list": answer(200, [{"access_token": "good"}]),
-        }.items()
-    ),
+    Fault("no courses", no_results(), "edX returned no courses although 12 runs are stored", FIRST_PAGE),
+    Fault("no courses on any page", envelope(results=[]), "empty pages in a row", EVERY_PAGE),
+    Fault("status 401", answer(401), "refused our credentials.*EDX_CLIENT_ID", TOKEN),
+    Fault("no access_token", without("access_token"), "answer to the token endpoint is not what", TOKEN),
     Fault("status 404", answer(404), "answered 404", TOKEN),
     Fault("gzip bomb", huge(33), "more than 32 MiB", TOKEN),
 )
+"""One of each kind; which answers are of a kind is proved in tests/edx/test_answers.py and test_models.py."""
 
 
 class Broken(NamedTuple):
@@ -276,18 +254,18 @@ def _assert_promise(stage: Stage, patient: HostProcess, broken: Broken, says: st
 
 
 @pytest.fixture(scope="module")
-def persisting(stage: Stage, patient: HostProcess) -> dict[str, Broken]:
+def persisting(stage: Stage, patient: HostProcess) -> dict[Fault, Broken]:
     """All faults of TRANSIENT that last, at one time: the backoff before an error takes seconds."""
     with ThreadPoolExecutor(len(TRANSIENT)) as threads:
         broken = threads.map(lambda fault: _break_a_sync(stage, patient, fault), TRANSIENT)
-        return {fault.name: each for fault, each in zip(TRANSIENT, broken, strict=True)}
+        return dict(zip(TRANSIENT, broken, strict=True))
 
 
 @_faults(*TRANSIENT)
 def test_nothing_is_lost_and_the_next_sync_is_whole_when_edx_fails_at_every_try(
-    stage: Stage, patient: HostProcess, persisting: dict[str, Broken], fault: Fault
+    stage: Stage, patient: HostProcess, persisting: dict[Fault, Broken], fault: Fault
 ) -> None:
-    _assert_promise(stage, patient, persisting[fault.name], fault.says)
+    _assert_promise(stage, patient, persisting[fault], fault.says)
 
 
 @_faults(*FATAL)
@@ -297,29 +275,26 @@ def test_nothing_is_lost_and_the_next_sync_is_whole_when_edx_answers_what_no_try
     _assert_promise(stage, patient, _break_a_sync(stage, patient, fault), fault.says)
 
 
-SLOW = (
-    Fault("body that trickles", trickle("body", 0.1)),
-    Fault("headers that trickle", trickle("headers", 0.1)),
-    Fault("no answer", slow(30)),
-    Fault("body that trickles", trickle("body", 0.1), where=TOKEN),
-)
-
-
-@_faults(*SLOW)
-def test_the_time_budget_ends_the_sync_when_edx_does_not(
-    stage: Stage, patient: HostProcess, hurried: HostProcess, fault: Fault
+@pytest.mark.parametrize("where", [SECOND_PAGE, TOKEN])
+def test_a_caller_is_told_that_the_sync_goes_on_and_it_does_when_edx_is_slower_than_the_caller_waits(
+    stage: Stage, patient: HostProcess, hurried: HostProcess, where: str
 ) -> None:
     shelf = stage.synced_shelf(patient)
     before, served = stage.stored.runs(shelf.id), _served(stage, patient, shelf)
     _served(stage, hurried, shelf)  # whatever a first request costs is paid
-    break_down(stage.edx, shelf, fault)
+    break_down(stage.edx, shelf, Fault("slow", slow(3 * HURRIED_S), where=where), times=1)
 
     began = time.monotonic()
     answered = stage.ask(hurried, shelf)
 
-    assert HURRIED_S - 0.5 < time.monotonic() - began < HURRIED_S + 2
-    says = f"budget of .* ran out|did not end within {HURRIED_S} s|in time"
-    _assert_promise(stage, patient, Broken(shelf, before, served, answered), says)
+    assert HURRIED_S - 0.5 < time.monotonic() - began < 2.5 * HURRIED_S
+    says = f"did not end within {HURRIED_S} s; it goes on, ask again later"
+    assert_says(answered, 500, f"Catalog {shelf.id} could not be synced", says, "stored before is intact")
+    assert len(stage.stored.reports(shelf.id)) == 1
+    assert_kept(before, stage.stored, shelf)
+    assert _served(stage, patient, shelf) == served
+    assert stage.last_report(shelf)["outcome"] == "ok"
+    assert_reached(stage.ask(hurried, shelf, "only-if-cached"), stage.stored, shelf)
 
 
 def test_nothing_is_lost_when_edx_cannot_be_reached(stage: Stage, patient: HostProcess) -> None:
@@ -479,6 +454,11 @@ HARMLESS = (
     Fault("no length, the end closes", _raw("Connection: close")),
     Fault("large but compressed", huge(20)),
     Fault("duplicate names", _rewritten(lambda body: b'{"results": null, "count": -1, ' + body[1:])),
+    Fault("103 before the answer", early_hints()),
+    Fault("not UTF-8", _rewritten(lambda body: b'{"aside": "\xe9", ' + body[1:])),
+    Fault("number of 5,000 digits", _rewritten(lambda body: b'{"aside": ' + b"9" * 5000 + b", " + body[1:])),
+    Fault("next missing before the end", envelope(next=None), where=FIRST_PAGE),
+    Fault("last course of a page left out", _page(lambda _, courses: courses.pop())),
     Fault("NaN", edit(lambda page: page.update(took=float("nan"), score=float("-inf")))),
     Fault("lone surrogate", _page(lambda _, courses: courses[0].update(full_description="\ud800 \udfff"))),
     Fault("NUL in a text", _page(lambda _, courses: courses[0].update(full_description="a\0b"))),
@@ -509,34 +489,22 @@ def test_the_sync_is_whole_when_an_answer_is_only_odd(
 
 
 INCOMPLETE = (
-    Fault("count changes", envelope(count=13), "the count changed from 12 to 13", LAST_PAGE),
-    Fault("count shrinks to 0", envelope(count=0), "the count changed from 12 to 0", LAST_PAGE),
-    Fault("count too high", envelope(count=13), "12 distinct courses came of a count of 13", EVERY_PAGE),
-    Fault("count too low", envelope(count=4), "12 distinct courses came of a count of 4", EVERY_PAGE),
-    Fault("count 0", envelope(count=0), "12 distinct courses came of a count of 0", EVERY_PAGE),
-    Fault("count of a quintillion", envelope(count=10**18), "12 distinct courses", EVERY_PAGE),
-    *(
-        Fault(f"count {text}", envelope(count=value), "no count", EVERY_PAGE)
-        for text, value in {
-            "a float": 12.5,
-            "a text": "12",
-            "below 0": -12,
-            "null": None,
-            "true": True,
-            "a list": [12],
-            "NaN": float("nan"),
-        }.items()
-    ),
+    Fault("count changes", _from(10, envelope(count=13)), "the count changed from 12 to 13", EVERY_PAGE),
+    Fault("count too high", envelope(count=13), "12 course records came of a count of 13", EVERY_PAGE),
+    Fault("count too low", envelope(count=4), "12 course records came of a count of 4", EVERY_PAGE),
+    Fault("count of a quintillion", envelope(count=10**18), "12 course records", EVERY_PAGE),
+    Fault("count below 0", envelope(count=-12), "no count", EVERY_PAGE),
     Fault("no count", without("count"), "no count", EVERY_PAGE),
-    Fault("repeated page", repeat(0), "more than once"),
-    Fault("one course twice", _page(lambda _, courses: courses.append(courses[0])), "more than once"),
-    Fault("empty page", envelope(results=[]), "an empty page"),
-    Fault("broken search", no_results(), "an empty page|the count changed|distinct courses"),
-    Fault("list ends early", envelope(next=None), "distinct courses came of a count", FIRST_PAGE),
-    Fault("courses left out", _page(lambda _, courses: courses.pop()), "11 distinct courses"),
-    Fault("a null too many", _page(lambda _, courses: courses.insert(0, None)), "13 distinct courses"),
-    Fault("course a text", _page(lambda _, courses: courses.__setitem__(0, "x")), "without a readable key"),
+    Fault("repeated page", repeat(0), "the pages do not overlap between positions 4 and 5"),
+    Fault("one course twice", _page(lambda _, courses: courses.append(courses[0])), "do not overlap"),
+    Fault("empty page", envelope(results=[]), "an empty page came at offset 5"),
+    Fault("empty first page", envelope(results=[]), "an empty page came at offset 0", FIRST_PAGE),
+    Fault("broken search", no_results(), "the count changed from 12 to 0"),
+    Fault("first course left out", _page(lambda _, courses: courses.pop(0)), "do not overlap"),
+    Fault("a null too many", _page(lambda _, courses: courses.insert(0, None)), "do not overlap"),
+    Fault("course a text", _page(lambda _, courses: courses.__setitem__(1, "x")), "without a readable key"),
     Fault("no key", _page(lambda _, courses: courses[0]["course_runs"][0].pop("key")), "a readable key"),
+    Fault("no page with a course", answer(500), "edX could not render the course at position 5$"),
 )
 
 
@@ -554,7 +522,7 @@ def test_what_came_is_stored_and_nothing_withdrawn_when_the_pull_is_not_whole(
     stored = stage.stored.runs(shelf.id)
     first_run = next(iter(runs_of(shelf)))
     assert stored[first_run]["weeksToComplete"] == 12
-    assert_shows(answered, {run_id: _contract(run) for run_id, run in stored.items()})
+    assert_shows(answered, {run_id: contract_of(run) for run_id, run in stored.items()})
     report = stage.last_report(shelf)
     assert (report["outcome"], report["withdrawn"]) == ("incomplete", 0)
     assert re.search(fault.says, report["incomplete"]), report["incomplete"]
@@ -562,15 +530,48 @@ def test_what_came_is_stored_and_nothing_withdrawn_when_the_pull_is_not_whole(
     _assert_heals(stage, patient, shelf)
 
 
+def test_no_course_that_stayed_loses_its_runs_when_others_leave_and_join_under_the_walk(
+    stage: Stage, patient: HostProcess
+) -> None:
+    shelf = stage.synced_shelf(patient)
+    stage.assert_heals(patient, [shelf])
+    before = stage.stored.runs(shelf.id)
+
+    def swap(_exchange: Exchange, reply: Reply) -> Reply:
+        number = int(shelf.keys[-1].rpartition(".")[2])
+        shelf.remove(*shelf.keys[:2])
+        shelf.add(plain_course(shelf.id, number + 1), plain_course(shelf.id, number + 2))
+        return reply
+
+    stage.edx.on(f"/catalogs/{shelf.id}/courses/", swap, offset=0, times=2)
+
+    answered = stage.ask(patient, shelf)
+
+    report = stage.last_report(shelf, number=3)
+    assert (report["outcome"], report["withdrawn"]) == ("incomplete", 0)
+    assert "the pages do not overlap between positions 4 and 5" in report["incomplete"]
+    after = stage.stored.runs(shelf.id)
+    assert {identity: after[identity] for identity in before} == before
+    kept = {identity: contract_of(run) for identity, run in after.items() if "withdrawnAt" not in run}
+    assert_shows(answered, kept)
+    _assert_heals(stage, patient, shelf)
+
+
+def test_the_price_goes_when_the_seat_can_no_longer_be_bought(stage: Stage, patient: HostProcess) -> None:
+    shelf = stage.synced_shelf(patient)
+    run_key = shelf.courses[0]["course_runs"][0]["key"]
+    shelf.expire_seats(run_key)
+
+    answered = stage.ask(patient, shelf)
+
+    (shown,) = [run for run in answered.json() if run["courserunKey"] == run_key]
+    assert "price" not in shown
+    assert stage.last_report(shelf)["outcome"] == "ok"
+
+
 @pytest.mark.parametrize(
     "fields",
-    [
-        {"start": "next spring"},
-        {"end": "2026-13-01T00:00:00Z"},
-        {"enrollment_end": 1767225600},
-        {"marketing_url": "https://www.edx.org/" + "x" * 40_000},
-        {"enrollment_start": "2026-01-01T00:00:00Z\ud800"},
-    ],
+    [{"start": "next spring"}, {"marketing_url": "https://www.edx.org/" + "x" * 40_000}],
     ids=lambda fields: next(iter(fields)),
 )
 def test_one_run_is_rejected_and_kept_when_edx_spoils_it(
@@ -587,34 +588,9 @@ def test_one_run_is_rejected_and_kept_when_edx_spoils_it(
     assert (report["outcome"], report["rejected"], report["withdrawn"]) == ("ok", 1, 1)
     assert spoilt in report["rejections"]
     assert stage.stored.runs(shelf.id)[run_id(spoilt)] == before
-    assert_shows(answered, runs_of(shelf) | {run_id(spoilt): _contract(before)})
+    assert_shows(answered, runs_of(shelf) | {run_id(spoilt): contract_of(before)})
     shelf.alter_run(spoilt, **(plain_course(shelf.id, 6)["course_runs"][0]))
     _assert_heals(stage, patient, shelf)
-
-
-@pytest.mark.parametrize(
-    "text", ["\ud800", "a\0b", "https://\ud83d", "javascript:alert(1)", 7, None, {"a": 1}, []], ids=repr
-)
-def test_a_field_is_left_out_or_its_run_rejected_when_its_text_is_no_text(
-    stage: Stage, patient: HostProcess, text: object
-) -> None:
-    shelf = stage.synced_shelf(patient)
-    odd = shelf.courses[5]
-    before = stage.stored.runs(shelf.id)
-    shelf.alter(odd["key"], lambda course: course.update(marketing_url=None))
-    shelf.alter_run(odd["course_runs"][0]["key"], marketing_url=text)
-
-    answered = stage.ask(patient, shelf)
-
-    assert answered.status_code == 200
-    stored = stage.stored.runs(shelf.id)
-    assert before.keys() <= stored.keys()
-    for run in answered.json():
-        CONTRACT.validate(run)
-    others = runs_of(shelf).keys() - {run_id(odd["course_runs"][0]["key"])}
-    assert {each: _contract(stored[each]) for each in others} == {
-        each: runs_of(shelf)[each] for each in others
-    }
 
 
 def test_an_empty_catalog_is_an_empty_array_when_it_always_was(stage: Stage, patient: HostProcess) -> None:
@@ -636,7 +612,7 @@ def test_an_empty_catalog_is_an_empty_array_when_it_always_was(stage: Stage, pat
             500,
             "Catalog 12 could not be synced: .* answered 503.* is intact",
         ),
-        (answer(200, "<p>"), 500, "Catalog 12 could not be synced: .* not what its API.* is intact"),
+        (answer(200, []), 500, "Catalog 12 could not be synced: .* not what its API.* is intact"),
         (answer(404), 404, "^the catalog is not found: 12$"),
     ],
 )
@@ -661,7 +637,7 @@ def test_the_other_catalogs_are_synced_when_one_of_three_fails(  # noqa: PLR0917
         answered = ask(host.url, admin)
 
         assert_says(answered, status, says)
-        assert not re.search("1[13]", answered.text)
+        assert not re.search("Catalog 1[13]", answered.text)
         assert_kept(before, stored, shelves[1])
         for shelf in (shelves[0], shelves[2]):
             assert_reached(ask(host.url, admin, shelf.id, "only-if-cached"), stored, shelf)
@@ -682,7 +658,9 @@ def test_the_other_catalogs_are_synced_when_one_of_three_fails(  # noqa: PLR0917
         (answer(403), "edX refused us"),
         (answer(404), "answered 404"),
         (throttle(600, status=503), "unavailable"),
-        (answer(200, "<html>"), "not what its API promises"),
+        (answer(200, "<html>"), "sent a broken body: no whole JSON"),
+        (gateway(403), "answered 403 without an explanation of edX's"),
+        (no_results(), r"left out 2 of the 2 that it listed before \(11, 12\); the known list stays"),
         (envelope(count=3), "2 usable catalogs of the 3"),
         (_page(lambda _, courses: courses.pop()), "1 usable catalogs of the 2"),
         (_page(lambda _, catalogs: catalogs[0].update(id="11")), "1 usable catalogs of the 2"),
@@ -735,10 +713,6 @@ def test_a_catalog_leaves_the_answer_and_keeps_its_runs_when_edx_lists_it_no_lon
     assert stored.runs(12) == before
     sandbox.catalogs[12] = shelves[1]
     assert_shows(ask(host_here.url, admin), runs_of(*shelves))
-
-
-def _contract(entity: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entity.items() if name != "listed"}
 
 
 def _served(stage: Stage, host: HostProcess, shelf: Catalog) -> Any:

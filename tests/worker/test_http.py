@@ -261,6 +261,7 @@ def test_health_answers_when_more_callers_wait_for_a_sync_than_there_are_threads
         health = worker.http("/health")
         assert not any(caller.done() for caller in waiting)
         assert health.status == 200
+        assert health.json() == {"status": "healthy", "version": __version__}
         assert {caller.result().status for caller in waiting} == {200}
     assert len(sandbox.requests_to("/catalogs/7/courses/")) == 1
 
