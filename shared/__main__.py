@@ -3,7 +3,7 @@
 import sys
 
 from shared.cli.app import app
-from shared.cli.console import prepare_streams, say
+from shared.cli.console import flush_streams, prepare_streams, say
 from shared.cli.options import FAILED, MISCONFIGURED
 from shared.errors import ConfigurationError, ConnectorError
 
@@ -16,6 +16,8 @@ def main() -> None:
     except ConnectorError as error:
         say(f"Error: {error.message}", "red", is_error=True)
         sys.exit(MISCONFIGURED if isinstance(error, ConfigurationError) else FAILED)
+    finally:
+        flush_streams()
 
 
 if __name__ == "__main__":

@@ -35,9 +35,6 @@ from shared.storage.tables import open_tables
 from shared.sync.sessions import Sessions
 
 _WITHIN_S = 90.0
-_STORAGE_ADVICE = (
-    "check TABLES_CONNECTION_STRING, or TABLES_ENDPOINT and the role Storage Table Data Contributor"
-)
 _EXAMPLE = (
     "local.settings.example.json in the repository has an example of each setting: copy it to "
     "local.settings.json, or set them in the environment."
@@ -112,7 +109,7 @@ def _storage() -> Finding:
     try:
         open_tables(settings, "check").account.try_out()
     except ConnectorError as error:
-        return Finding("storage", FAILED, f"{error.message}; {_STORAGE_ADVICE}")
+        return Finding("storage", FAILED, error.message)
     return Finding("storage", 0, f"tables with the prefix {settings.prefix} can be read and written")
 
 
@@ -149,7 +146,7 @@ def _edx_advice(error: ConnectorError) -> str:
     if isinstance(error, EdxThrottled):
         return "; nothing is wrong with the settings"
     if isinstance(error, StorageError):
-        return f"; {_STORAGE_ADVICE}"
+        return ""
     if isinstance(error, EdxRefused):
         return "; check EDX_CLIENT_ID and EDX_CLIENT_SECRET, and that edX has approved the account"
     return "; check EDX_API_URL and EDX_TOKEN_URL, and that edX can be reached from here"

@@ -6,6 +6,7 @@ character gets it escaped, and our own marks in ASCII.
 
 import csv
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,16 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def flush_streams() -> None:
+    """Write what is left; a pipe whose reader has gone (`| head -1`) is no failure."""
+    try:
+        sys.stdout.flush()
+    except (
+        BrokenPipeError
+    ):  # Python would say so once more when it ends: https://docs.python.org/3/library/signal.html
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

@@ -124,5 +124,5 @@ def test_table_is_shown_on_a_real_terminal(synced: dict[str, str]) -> None:
     shown = shown_on_terminal(synced, 80, "catalogs")
     assert [line.split() for line in shown[:2]] == [
         ["id", "name", "courses"],
-        ["7", "Cours", "d'été", "9"],
+        ["7", "Cours", "d'été", "8"],
     ]

@@ -15,6 +15,7 @@ from local.azurite import Azurite
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer, slow
+from shared.domain.course_run import course_run_id
 from tests.builders import make_course
 from tests.cli.conftest import ODD_KEY
 from tests.cli.printed import everything_stored, printed
@@ -123,7 +124,7 @@ def test_rebuild_finds_what_the_published_state_does_not_know(
     cli("sync", "--catalog", "7")
     with TableServiceClient.from_connection_string(azurite.connection_string) as service:
         runs = service.get_table_client(f"{tables_prefix}CourseRuns")
-        runs.delete_entity("7", next(iter(runs.list_entities()))["RowKey"])
+        runs.delete_entity("7", course_run_id(ODD_KEY))
     assert printed(cli("sync", "--catalog", "7", "--json"))[0]["created"] == 0
     assert printed(cli("sync", "--catalog", "7", "--rebuild", "--json"))[0]["created"] == 1
 

@@ -30,14 +30,15 @@ def modules_imported_by(path: Path) -> Iterator[str]:
 
 
 def needed() -> set[str]:
-    found = {"shared/__init__.py"}
+    found: set[str] = set()
     todo = ["function_app.py"]
     while todo:
         path = todo.pop()
         found.add(path)
         candidates = (f"{module.replace('.', '/')}.py" for module in modules_imported_by(ROOT / path))
         todo += [name for name in candidates if (ROOT / name).is_file() and name not in found]
-    return found
+    packages = {folder for path in found for folder in Path(path).parents if folder != Path()}
+    return found | {f"{folder}/__init__.py" for folder in packages}
 
 
 def test_package_holds_the_app_and_nothing_else_when_it_is_listed() -> None:

@@ -1,7 +1,6 @@
 """The HTTP function on the worker: one happy and the unhappy paths of every row of the contract."""
 
 import gzip
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import sleep
@@ -270,4 +269,4 @@ def test_health_answers_when_more_callers_wait_for_a_sync_than_there_are_threads
 def test_health_tells_the_version_when_a_probe_asks(start_worker: StartWorker) -> None:
     with start_worker() as worker:
         health = worker.http("/health")
-    assert json.loads(health.body) == {"status": "healthy", "version": __version__}
+    assert health.json() == {"status": "healthy", "version": __version__}
