@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from local.azurite import Azurite, free_port
+from local.azurite import Azurite
 from local.child import Child
 from local.sandbox import Sandbox
 
@@ -35,7 +36,8 @@ needs_a_host = pytest.mark.skipif(
 @contextmanager
 def func_start(settings: Mapping[str, str], *options: str) -> Iterator[tuple[str, Child]]:
     """Run `func start` and give its URL and its process."""
-    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]  # free again in a moment
     python = Path(sys.executable).parent
     child = Child(
         [str(FUNC), "start", "--port", str(port), *options],

@@ -81,9 +81,10 @@ def test_every_call_names_the_subscription_of_the_environment(azure: Azure, scri
 def test_no_key_is_shown_when_a_script_runs(azure: Azure, script: str) -> None:
     with_keys(azure, "one-key\n", "", "one-key")
     finished = azure.run(script, environment={"SMOKE_TEST_TOKEN": "a-login-key"})
+    assert finished.returncode == 0
     shown = azure.read("calls").replace("--key-name", "").replace("--key-type", "")
     shown += finished.stdout + finished.stderr
-    for secret in ("key-1", "one-key", "new-key", "the-master-key", "a-login-key"):
+    for secret in ("key-1", "key-2", "key-3", "key-4", "one-key", "new-key", "the-master-key", "a-login-key"):
         assert secret not in shown
 
 
