@@ -94,7 +94,7 @@ var rules = [
   }
   {
     name: 'gateway-refused'
-    displayName: 'The function app turns the gateway away'
+    displayName: 'The function app refuses the gateway'
     description: 'The function app answered 401 to the gateway: the function key or the subscription keys in Key Vault are wrong.'
     severity: 1
     query: loadTextContent('queries/refused-gateway.kql')

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Lints this folder and the workflows with the checkov, shellcheck, actionlint and node that are on the PATH: no
 # findings, or each exception with its reason beside it (checkov:skip). The real compiler, `az bicep build --file
-# infra/main.bicep`, comes on top where it can be had (.github/workflows/ci.yml).
+# infra/main.bicep`, comes on top where it is installed (.github/workflows/ci.yml).
 set -eu
 cd "$(dirname "$0")"
 

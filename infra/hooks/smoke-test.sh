@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests a deployment from outside: the app runs; the gateway turns a stranger away; and, when SMOKE_TEST_TOKEN holds
+# Tests a deployment from outside: the app runs; the gateway refuses a call without a key; and, when SMOKE_TEST_TOKEN holds
 # the token of an administrator's login, gateway, function and storage work together. It never calls edX.
 # postdeploy.sh runs it with the variables of azd.
 set -eu
@@ -16,7 +16,7 @@ app_runs() {
     [ "$(status_of "$FUNCTION_APP_URL/health" </dev/null)" = 200 ]
 }
 
-gateway_turns_strangers_away() {
+gateway_refuses_calls_without_a_key() {
     [ "$(status_of "$COURSE_RUNS_URL" </dev/null)" = 401 ]
 }
 
@@ -33,7 +33,7 @@ administrator_is_answered() {
 
 echo "Testing the deployment ..."
 retry app_runs
-retry gateway_turns_strangers_away
+retry gateway_refuses_calls_without_a_key
 if [ -n "${SMOKE_TEST_TOKEN:-}" ]; then
     retry administrator_is_answered
 else

@@ -1,12 +1,13 @@
 """What only Microsoft's Functions host can show. It runs by Core Tools, where `func` is on the PATH.
 
-FUNCTIONS_HOST_URL names a running host instead; then only what a stranger can see of it is tested.
+FUNCTIONS_HOST_URL names a running host instead; then only what a caller without a key can see of it is tested.
 """
 
 import json
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ needs_a_host = pytest.mark.skipif(
 @contextmanager
 def func_start(settings: Mapping[str, str], *options: str) -> Iterator[tuple[str, Child]]:
     """Run `func start` and give its URL and its process."""
-    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]  # free again in a moment
     python = Path(sys.executable).parent
     child = Child(
         [str(FUNC), "start", "--port", str(port), *options],
