@@ -97,7 +97,6 @@ KINDS = (
     "take or renew lease",
     "read head",
     "read digests",
-    "mark head",
     "write runs",
     "mark runs",
     "write body",
