@@ -33,6 +33,7 @@ from shared.serving.outbox import Outbox
 from shared.serving.rounds import ROUND_S
 from shared.settings import TIME_BUDGET_MAX_S
 from shared.sync.run import Origin
+from shared.version import __version__
 from shared.wiring import Connector, connect, connect_access
 
 logger = logging.getLogger(__name__)
@@ -139,9 +140,11 @@ async def sync_course_runs(timer: func.TimerRequest, context: func.Context) -> N
 @app.function_name("health")
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the worker hands it in
-    """Tell probes that the app runs; depends on nothing."""
+    """Tell probes that the app runs, and which version; depends on nothing."""
     _process.outbox.flush()
-    return func.HttpResponse('"healthy"', mimetype="application/json")
+    return func.HttpResponse(
+        json.dumps({"status": "healthy", "version": __version__}), mimetype="application/json"
+    )
 
 
 async def _check_access(req: func.HttpRequest) -> None:

@@ -98,11 +98,12 @@ var namedValues = [
 ]
 
 // A browser sends an origin without a slash at its end. The policy file is whole and well formed as it stands;
-// only its one origin gives way to the list.
-var trimmedOrigins = map(split(corsOrigins, ','), origin => trim(origin))
-var bareOrigins = map(trimmedOrigins, origin => endsWith(origin, '/') ? substring(origin, 0, length(origin) - 1) : origin)
-var origins = join(filter(bareOrigins, origin => !empty(origin)), '</origin><origin>')
-var policyXml = replace(loadTextContent('api-policy.xml'), 'https://cors-origins.invalid', origins)
+// only its one origin gives way to the list, and what is empty then is taken out.
+var trimmedOrigins = [for origin in split(corsOrigins, ','): trim(origin)]
+var bareOrigins = [for origin in trimmedOrigins: endsWith(origin, '/') ? substring(origin, 0, length(origin) - 1) : origin]
+var origins = join(bareOrigins, '</origin><origin>')
+var policyWithOrigins = replace(loadTextContent('api-policy.xml'), 'https://cors-origins.invalid', origins)
+var policyXml = replace(policyWithOrigins, '<origin></origin>', '')
 
 // A subscription key in an address would be readable in the logs.
 var maskedRequest = {

@@ -8,7 +8,13 @@ cd "$(dirname "$0")"
 shellcheck --external-sources --source-path=SCRIPTDIR ./*.sh hooks/*.sh
 actionlint -no-color ../.github/workflows/*.yml
 node lint/queries.cjs
-report=$(checkov --directory . --framework bicep --skip-download --quiet --compact) || {
+# checkov's parser does not know @onlyIfNotExists yet, and would leave out the whole file: it gets copies without it.
+copies=$(mktemp -d)
+trap 'rm -rf "$copies"' EXIT
+for file in *.bicep; do
+    sed '/^@onlyIfNotExists()$/d' "$file" >"$copies/$file"
+done
+report=$(checkov --directory "$copies" --framework bicep --skip-download --quiet --compact) || {
     echo "$report"
     exit 1
 }

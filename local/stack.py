@@ -91,11 +91,10 @@ def main() -> None:
 
 
 def _warn_of(unknown: Sequence[str], settings: Mapping[str, str]) -> None:
-    if unknown:
-        said = f"[yellow]Unknown settings:[/] {escape(', '.join(unknown))}. The connector does not read them."
-        if names_real_edx(settings):
-            said += " Correct or remove them to run on the real edX."
-        console.print(said, soft_wrap=True)
+    for sentence in unknown:
+        console.print(f"[yellow]Warning:[/] {escape(sentence)}", soft_wrap=True)
+    if unknown and names_real_edx(settings):
+        console.print("Correct or remove unknown settings to run on the real edX.")
 
 
 def sync_real(settings: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ from shared.serving.editions import Editions
 from shared.serving.flights import Flights
 from shared.serving.history import ChangesReader
 from shared.serving.outbox import Outbox
+from shared.serving.refreshing import Refresher
 from shared.serving.rounds import Rounds
 from shared.serving.syncing import SharedSyncs
 from shared.settings import ConnectorSettings, access_settings, connector_settings, setting_warnings
@@ -82,8 +83,8 @@ def connect(
         ConfigurationError: a setting is missing or malformed.
     """
     settings = connector_settings(environment)
-    for sentence in setting_warnings(environment):
-        outbox.say(logging.WARNING, sentence)
+    for warning in setting_warnings(environment):
+        outbox.say(logging.WARNING, warning)
     tables = tables or open_tables(settings.storage, settings.edx.client_id)
     edx = edx or EdxClient(settings.edx, clock=clock, now=now)
     pool = pool or ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")
@@ -100,6 +101,7 @@ def connect(
         clock=clock,
     )
     syncs = SharedSyncs(syncer, catalogs, store, flights=flights, pool=pool, outbox=outbox)
+    refresher = Refresher(store, catalogs, syncs, settings.sync, pool=pool, now=now)
     editions = Editions(store, flights=flights, now=now)
     return Connector(
         settings,
@@ -107,7 +109,7 @@ def connect(
         edx,
         catalogs,
         syncer,
-        Answering(store, catalogs, syncs, editions, settings.sync, pool=pool, now=now),
+        Answering(refresher, editions, settings.sync, now=now),
         ChangesReader(tables.history, catalogs, pool=pool),
         Rounds(store, catalogs, syncs, pool=pool, now=now),
     )

@@ -7,8 +7,9 @@ from itertools import count
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
+from local.sandbox import faults
 from local.sandbox.catalogs import Catalog
-from local.sandbox.faults import ACTIONS, Action, Rule
+from local.sandbox.faults import Action, Rule
 from local.sandbox.http import Reply, Request, json_reply, text_reply
 from local.sandbox.sample import make_course
 
@@ -44,6 +45,34 @@ CHANGES: Mapping[str, str] = {
     "viewers": "[users] who may see the catalog; ours is sandbox-user, others get 403",
     "warm": "so many courses a page: make all pages of a walk now, so that a benchmark does not wait",
 }
+
+ACTIONS: Mapping[str, Callable[..., Action]] = {
+    factory.__name__: factory
+    for factory in (
+        faults.answer,
+        faults.throttle,
+        faults.gateway,
+        faults.redirect,
+        faults.slow,
+        faults.refuse,
+        faults.reset,
+        faults.cut,
+        faults.short,
+        faults.broken_gzip,
+        faults.early_hints,
+        faults.trickle,
+        faults.huge,
+        faults.envelope,
+        faults.without,
+        faults.no_results,
+        faults.repeat,
+        faults.stuck,
+        faults.keyless,
+        faults.long_number,
+        faults.change,
+    )
+}
+"""What rules can ask for by name."""
 
 _joined = count(1)  # numbers for the keys of courses that a swap adds
 

@@ -144,28 +144,34 @@ def cut() -> Action:
     return act
 
 
-def short() -> Action:
-    """Send the body up to a } in its middle as if that were all: Content-Length agrees."""
-    return lambda _exchange, reply: text_reply(_half(reply), reply.status, JSON)
-
-
-def broken_gzip(*, truncated: bool = False) -> Action:
-    """Send gzip that is wrong half-way; truncated: that ends there, behind a }, without a trailer."""
+def short(*, gzipped: bool = False) -> Action:
+    """Send the body up to a } in its middle, with the Content-Length of that; gzipped: without a trailer."""
 
     def act(_exchange: Exchange, reply: Reply) -> Reply:
-        packer = zlib.compressobj(1, wbits=31)
-        half = packer.compress(_half(reply)) + packer.flush(zlib.Z_FULL_FLUSH)
-        invalid = b"" if truncated else b"\xff" * 100  # deflate knows no block of type 3
-        broken = text_reply(half + invalid, reply.status, JSON)
-        return replace(broken, headers={**reply.headers, "Content-Encoding": "gzip"})
+        raw = reply.body.raw()
+        start = raw[: raw.rfind(b"}", 0, len(raw) // 2) + 1]
+        return _gzip_reply(start, reply) if gzipped else text_reply(start, reply.status, JSON)
 
     return act
 
 
-def _half(reply: Reply) -> bytes:
-    """Return the first half of a body, up to its last }."""
-    raw = reply.body.raw()
-    return raw[: raw.rfind(b"}", 0, len(raw) // 2) + 1]
+def broken_gzip(*, truncated: bool = False) -> Action:
+    """Send gzip that is wrong half-way; truncated: that ends there, which urllib3 does not notice."""
+
+    def act(_exchange: Exchange, reply: Reply) -> Reply:
+        raw = reply.body.raw()
+        # deflate knows no block of type 3
+        return _gzip_reply(raw[: len(raw) // 2], reply, b"" if truncated else b"\xff" * 100)
+
+    return act
+
+
+def _gzip_reply(start: bytes, reply: Reply, rest: bytes = b"") -> Reply:
+    """Return an answer of gzip without a trailer, and something else behind it."""
+    packer = zlib.compressobj(1, wbits=31)
+    packed = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH) + rest
+    headers = {**reply.headers, "Content-Encoding": "gzip"}
+    return replace(text_reply(packed, reply.status, JSON), headers=headers)
 
 
 def early_hints() -> Action:
@@ -284,32 +290,3 @@ def change(**changes: object) -> Action:
         return reply
 
     return act
-
-
-ACTIONS: Mapping[str, Callable[..., Action]] = {
-    factory.__name__: factory
-    for factory in (
-        answer,
-        throttle,
-        gateway,
-        redirect,
-        slow,
-        refuse,
-        reset,
-        cut,
-        short,
-        broken_gzip,
-        early_hints,
-        trickle,
-        huge,
-        envelope,
-        without,
-        no_results,
-        repeat,
-        stuck,
-        keyless,
-        long_number,
-        change,
-    )
-}
-"""What other processes can ask for by name."""

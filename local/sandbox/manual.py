@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import NamedTuple
 
-from local.sandbox.controls import CHANGES, COMMANDS, KNOBS
-from local.sandbox.faults import ACTIONS
+from local.sandbox.controls import ACTIONS, CHANGES, COMMANDS, KNOBS
 
 
 class Example(NamedTuple):
@@ -42,7 +41,7 @@ EXAMPLES = (
     _rule("stands behind an API gateway", "gateway", {"status": 404, "as_json": True}, offset=100),
     _rule("breaks off a body", "cut", {}, times=1),
     _rule("ends a body early, behind a }", "short", {}, times=1),
-    _rule("ends gzip early, behind a }", "broken_gzip", {"truncated": True}, times=1),
+    _rule("ends gzip early, behind a }", "short", {"gzipped": True}, times=1),
     _rule("answers nothing, with 200", "answer", {"body": ""}, times=1),
     _rule("answers a login page, with 200", "answer", _LOGIN, times=1),
     _rule("answers 408", "answer", {"status": 408}, times=1),

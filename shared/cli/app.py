@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from shared.cli import catalogs, changes, check, history, runs, show, status, sync
-from shared.cli import credits as approved_credits
 from shared.cli.console import say
+from shared.cli.credits import app as credits_app
 from shared.settings import setting_warnings
 from shared.settings_file import with_settings_file
 from shared.version import __version__
@@ -53,4 +53,4 @@ app.command()(show.show)
 app.command()(changes.changes)
 app.command()(history.history)
 app.command()(catalogs.catalogs)
-app.add_typer(approved_credits.app, name="credits")
+app.add_typer(credits_app, name="credits")

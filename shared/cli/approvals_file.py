@@ -11,17 +11,21 @@ from shared.domain.credits import Approval
 
 _REQUIRED = {"key", "credit"}
 _KNOWN = {*_REQUIRED, "note", "by", "at"}
+_TEXT_MAX = 1_000
 _HEADING = "column names separated by commas: key, credit and, if you like, note, by, at"
 
 
-def key_problem(key: str) -> str | None:
-    """Say why a text cannot be the key of a run or a course; None when it can."""
-    if not key.strip():
-        return "the key is empty"
+def problem_of(approval: Approval) -> str | None:
+    """Say why an approval cannot be stored, as a clause; None when it can."""
+    key = approval.key
+    if not key or key != key.strip():
+        return "the key is empty, or has white space around it"
     if len(key) > RUN_KEY_MAX:
         return f"the key is longer than {RUN_KEY_MAX} characters"
     if not key.isprintable():
         return "the key holds control characters"
+    if max(len(approval.note), len(approval.by)) > _TEXT_MAX:
+        return f"a text of {key} is longer than {_TEXT_MAX} characters"
     return None
 
 
@@ -71,9 +75,8 @@ def _approval(values: Mapping[str, object], by: str, at: datetime) -> Approval |
         return "it has more values than there are columns; put a text with a comma in quotation marks"
     text = {name: _plain(value) for name, value in values.items()}
     key, credit = text["key"], text["credit"]
-    problem = key_problem(key)
-    if problem:
-        return problem
+    if not key:
+        return "the key is empty"
     if not (credit.isascii() and credit.isdecimal() and len(credit) <= len(str(INT32_MAX))):
         return f"the credit of {key} is {credit!r}: expected a whole number of 0 or more"
     if int(credit) > INT32_MAX:
@@ -83,7 +86,8 @@ def _approval(values: Mapping[str, object], by: str, at: datetime) -> Approval |
     except ValueError:
         return f"the time of {key} is {text['at']!r}: expected one such as 2026-03-01T12:00:00Z"
     moment = said.astimezone(UTC) if said.tzinfo else said.replace(tzinfo=UTC)
-    return Approval(key, int(credit), text.get("note", ""), text.get("by") or by, moment)
+    approval = Approval(key, int(credit), text.get("note", ""), text.get("by") or by, moment)
+    return problem_of(approval) or approval
 
 
 def _plain(value: object) -> str:

@@ -3,7 +3,7 @@
 from shared.cli.console import comment, print_json, print_table
 from shared.cli.layout import Row
 from shared.cli.options import AsJson, Catalog
-from shared.cli.parts import syncer
+from shared.cli.parts import connector
 from shared.deadline import Deadline
 from shared.sync.sync import LIFETIME_S
 
@@ -11,8 +11,8 @@ from shared.sync.sync import LIFETIME_S
 def catalogs(*, catalog: Catalog = None, as_json: AsJson = False) -> None:
     """List the catalogs that edX has for our credentials: what EDX_CATALOG_IDS can name."""
     deadline = Deadline.after(LIFETIME_S)
-    syncer().sessions.wait_for_rate_limit(deadline)
-    with syncer().sessions.open(deadline) as edx:
+    connector().syncer.sessions.wait_for_rate_limit(deadline)
+    with connector().syncer.sessions.open(deadline) as edx:
         found = [edx.catalog(catalog)] if catalog else sorted(edx.catalogs(), key=lambda each: each.id)
     if as_json:
         print_json([each.model_dump() for each in found])

@@ -10,7 +10,7 @@ import typer
 from shared.cli.console import comment, counted, print_csv, print_json, print_table
 from shared.cli.layout import Cell, Row
 from shared.cli.options import AsCsv, AsJson, Catalog, Since, only_one
-from shared.cli.parts import known_catalogs, tables
+from shared.cli.parts import connector, known_catalogs
 from shared.domain.course_run import rfc3339
 
 _COLUMNS = ("at", "catalog", "courserunKey", "kind", "field", "before", "after")
@@ -61,7 +61,7 @@ def changes_since(since: datetime | None, catalogs: list[int], key: str = "") ->
 
 
 def _of_catalog(catalog_id: int, since: datetime | None, key: str) -> Iterator[dict[str, Any]]:
-    for published in tables().history.pages(catalog_id, since):
+    for published in connector().tables.history.pages(catalog_id, since):
         for entry in published.entries:
             if not key or entry.courserun_key == key:
                 yield entry.as_json(rfc3339(published.at), catalog_id)

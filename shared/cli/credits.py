@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from shared.cli.approvals_file import key_problem, read_approvals
+from shared.cli.approvals_file import problem_of, read_approvals
 from shared.cli.console import comment, counted, print_csv, print_json, print_table, say
 from shared.cli.layout import Row
 from shared.cli.options import FAILED, AsCsv, AsJson, only_one
-from shared.cli.parts import known_catalogs, tables
+from shared.cli.parts import connector, known_catalogs
 from shared.cli.sync import sync_catalogs
 from shared.domain.course_run import INT32_MAX, rfc3339
 from shared.domain.credits import Approval
@@ -24,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+_UNKNOWN_NAMED = 10
 _COLUMNS = ("key", "credit", "note", "by", "at")
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key of a course run or of a course.")]
@@ -43,10 +44,11 @@ def set_credit(
     sync: Sync = False,
 ) -> None:
     """Approve the modular credit of a run, or of all runs of a course. A run's own approval comes first."""
-    problem = key_problem(key)
+    approval = Approval(key, credit, note, by or getuser(), datetime.now(UTC))
+    problem = problem_of(approval)
     if problem:
         raise typer.BadParameter(problem)
-    tables().credits.set([Approval(key, credit, note, by or getuser(), datetime.now(UTC))])
+    connector().tables.credits.set([approval])
     say(f"{counted(credit, 'modular credit')} approved for {key}.")
     _applied([key], sync=sync)
 
@@ -54,7 +56,7 @@ def set_credit(
 @app.command("remove")
 def remove(key: Key, *, sync: Sync = False) -> None:
     """Remove an approval: the formula counts again."""
-    if not tables().credits.remove(key):
+    if not connector().tables.credits.remove(key):
         say(f"Error: no credit is approved for {key}", "red", is_error=True)
         raise typer.Exit(FAILED)
     say(f"The approval for {key} is removed.")
@@ -79,7 +81,7 @@ def import_file(
             say(problem, "red", is_error=True)
         say(f"Error: {counted(len(problems), 'problem')} in {file}; nothing was stored", is_error=True)
         raise typer.Exit(FAILED)
-    tables().credits.set(approvals)
+    connector().tables.credits.set(approvals)
     say(f"{counted(len(approvals), 'approval')} stored.")
     _applied([approval.key for approval in approvals], sync=sync)
 
@@ -88,7 +90,7 @@ def import_file(
 def list_credits(*, as_csv: AsCsv = False, as_json: AsJson = False) -> None:
     """Show every approval. With --csv it is a backup that `credits import` reads."""
     only_one(csv=as_csv, json=as_json)
-    approvals = tables().credits.all()
+    approvals = connector().tables.credits.all()
     found = sorted(approvals, key=lambda approval: approval.key)
     rows = [(each.key, each.credit, each.note, each.by, rfc3339(each.at)) for each in found]
     if as_json:
@@ -111,10 +113,10 @@ def _applied(keys: Sequence[str], *, sync: bool) -> None:
         unknown -= known
         if known:
             catalogs.append(catalog_id)
-    for key in sorted(unknown):
-        say(
-            f"Warning: no catalog knows {key} yet; the approval counts when one does", "yellow", is_error=True
-        )
+    for key in sorted(unknown)[:_UNKNOWN_NAMED]:
+        say(f"Warning: no catalog has a run or a course with the key {key} yet", "yellow", is_error=True)
+    if len(unknown) > _UNKNOWN_NAMED:
+        say(f"Warning: nor with {len(unknown) - _UNKNOWN_NAMED} other keys", "yellow", is_error=True)
     if sync and catalogs:
         sync_catalogs(catalogs)
     elif catalogs:
@@ -123,7 +125,7 @@ def _applied(keys: Sequence[str], *, sync: bool) -> None:
 
 def _keys(catalog_id: int) -> set[str]:
     found: set[str] = set()
-    for stored in tables().catalogs.runs(catalog_id):
+    for stored in connector().tables.catalogs.runs(catalog_id):
         if stored.mapped:
             found.add(stored.mapped.run.courserun_key)
             if stored.mapped.course_key:

@@ -9,7 +9,7 @@ import typer
 from shared.cli.console import comment, print_json, print_table
 from shared.cli.layout import Row
 from shared.cli.options import AsJson, Catalog, Since
-from shared.cli.parts import tables
+from shared.cli.parts import connector
 from shared.domain.sync_report import SyncReport
 
 _COLUMNS = (
@@ -30,7 +30,7 @@ def history(
     is_filtered = failed or since is not None
     reports = [
         report
-        for report in tables().reports.newest(catalog, sys.maxsize if is_filtered else number)
+        for report in connector().tables.reports.newest(catalog, sys.maxsize if is_filtered else number)
         if (report.outcome == "failed" or not failed) and (since is None or report.ended >= since)
     ][:number]
     if as_json:

@@ -9,7 +9,7 @@ import typer
 from shared.cli.console import comment, counted, print_csv, print_json, print_table
 from shared.cli.layout import Cell, Row
 from shared.cli.options import AsCsv, AsJson, Catalog, only_one
-from shared.cli.parts import known_catalogs, tables
+from shared.cli.parts import connector, known_catalogs
 from shared.domain.course_run import CourseRun, MappedRun, availability, rfc3339
 from shared.domain.credits import Approvals
 
@@ -75,12 +75,12 @@ def runs(
     only_one(csv=as_csv, json=as_json)
     wanted = State.WITHDRAWN if withdrawn else state
     needs_approvals = bool({"approvedCredit", "approvalNote"} & set(fields or ()))
-    approvals = tables().credits.all() if needs_approvals else Approvals()
+    approvals = connector().tables.credits.all() if needs_approvals else Approvals()
     now = rfc3339(datetime.now(UTC))
     found = [
         run_values(catalog_id, stored.mapped, stored.withdrawn_at, now, approvals)
         for catalog_id in known_catalogs(catalog)
-        for stored in tables().catalogs.runs(catalog_id)
+        for stored in connector().tables.catalogs.runs(catalog_id)
         if stored.mapped is not None
     ]
     found = [

@@ -8,7 +8,7 @@ import typer
 from shared.cli.changes import changes_since, changes_table
 from shared.cli.console import print_json, say
 from shared.cli.options import AsJson
-from shared.cli.parts import our_catalogs, settings, tables
+from shared.cli.parts import connector
 from shared.cli.runs import run_values
 from shared.domain.course_run import CourseRun, MappedRun, course_run_id, rfc3339
 from shared.domain.credits import Approval
@@ -23,12 +23,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one course run: each field, its state, why it has its modular credit, and its changes."""
-    known = our_catalogs().known()
-    approvals = tables().credits.all()
+    known = connector().catalogs.known()
+    approvals = connector().tables.credits.all()
     now = rfc3339(datetime.now(UTC))
     found = []
     for catalog_id in sorted({*known.catalog_ids, *known.left} if known else ()):
-        stored = tables().catalogs.run(catalog_id, course_run_id(key))
+        stored = connector().tables.catalogs.run(catalog_id, course_run_id(key))
         if stored is None or stored.mapped is None:
             continue
         approval = approvals.of(stored.mapped)
@@ -36,7 +36,7 @@ def show(
             {
                 **run_values(catalog_id, stored.mapped, stored.withdrawn_at, now, approvals),
                 "creditReason": credit_reason(
-                    stored.mapped, approval, settings().mapping.modular_credit_hours
+                    stored.mapped, approval, connector().settings.mapping.modular_credit_hours
                 ),
                 "changes": list(changes_since(None, [catalog_id], key)),
             }
@@ -78,19 +78,24 @@ def credit_reason(mapped: MappedRun, approval: Approval | None, hours: int) -> s
         approval: the approval that counts for it.
         hours: of work for one modular credit, as the settings have it now.
     """
-    formula = formula_reason(mapped.run, mapped.proposed_credit, hours)
+    follows_approval = approval is not None and mapped.run.modular_credit == approval.credit
+    # Rows of versions before 0.2 do not say what the formula proposed: it is what they have.
+    is_proposed = mapped.proposed_credit is not None or (
+        mapped.run.modular_credit is not None and not follows_approval
+    )
+    formula = formula_reason(mapped.run, hours, is_proposed=is_proposed)
     if approval is None:
         return f"by formula: {formula}"
     of = "this run" if approval.key == mapped.run.courserun_key else f"the course {approval.key}"
     note = f" ({approval.note})" if approval.note else ""
-    later = "" if mapped.run.modular_credit == approval.credit else ", which counts from the next sync on"
+    later = "" if follows_approval else ", which counts from the next sync on"
     return (
         f"{approval.credit} approved for {of} by {approval.by} on {approval.at:%Y-%m-%d}{note}{later}. "
         f"The formula proposes {formula}"
     )
 
 
-def formula_reason(run: CourseRun, proposed: int | None, hours: int) -> str:
+def formula_reason(run: CourseRun, hours: int, *, is_proposed: bool) -> str:
     """Say how the formula gets its credit from weeks and effort, or why it gives none."""
     efforts = [effort for effort in (run.min_effort, run.max_effort) if effort is not None]
     weeks = run.weeks_to_complete
@@ -102,9 +107,6 @@ def formula_reason(run: CourseRun, proposed: int | None, hours: int) -> str:
         return "none, because edX says 0 hours a week"
     mean = sum(efforts) / len(efforts)
     now = weeks * sum(efforts) // (len(efforts) * hours)
-    if proposed is None and run.modular_credit is None:
-        return (
-            f"none, because edX does not send the weeks: {weeks} follows from the dates, and no credit is "
-            "granted on dates"
-        )
+    if not is_proposed:
+        return f"none, because edX sends no weeks: {weeks} follows from the dates, and dates earn no credit"
     return f"{now} = {weeks} weeks x {mean:g} hours a week / {hours} hours a credit, rounded down"

@@ -8,7 +8,7 @@ import typer
 from shared.cli.console import comment, counted, print_json, print_table, say
 from shared.cli.layout import Row
 from shared.cli.options import FAILED, AsJson
-from shared.cli.parts import our_catalogs, tables
+from shared.cli.parts import connector
 from shared.cli.times import duration_s, duration_text
 from shared.domain.attempts import Attempts
 from shared.domain.course_run import rfc3339
@@ -39,9 +39,9 @@ def status(
     """Show one line a catalog, and exit with 1 when one is too old. Never asks edX."""
     limit_s = 2 * longest_gap_s(load(TimerSettings).schedule) if max_age is None else max_age
     now = datetime.now(UTC)
-    throttled = tables().account.throttled_until()
+    throttled = connector().tables.account.throttled_until()
     throttled_until = rfc3339(throttled) if throttled and throttled > now else None
-    known = our_catalogs().known()
+    known = connector().catalogs.known()
     found = [
         *(_catalog(each, now, limit_s, throttled_until) for each in (known.catalog_ids if known else ())),
         *(_left(each) for each in (known.left if known else ())),
@@ -52,8 +52,8 @@ def status(
     else:
         print_table(_COLUMNS, [_row(each) for each in found], note="error")
         if late:
-            comment(f"{counted(len(late), 'catalog')} older than {duration_text(limit_s)}")
-        listing = tables().account.attempts()
+            comment(f"{counted(len(late), 'catalog is', 'catalogs are')} older than {duration_text(limit_s)}")
+        listing = connector().tables.account.attempts()
         if listing.failures and listing.failure:
             say(f"edX's list of catalogs could not be had: {listing.failure.message}", is_error=True)
     if known is None or not known.catalog_ids:
@@ -64,9 +64,9 @@ def status(
 
 
 def _catalog(catalog_id: int, now: datetime, limit_s: float, throttled_until: str | None) -> dict[str, Any]:
-    head = tables().catalogs.head(catalog_id)
+    head = connector().tables.catalogs.head(catalog_id)
     synced_at = head.synced_at if head else None
-    lease = tables().catalogs.lease(catalog_id)
+    lease = connector().tables.catalogs.lease(catalog_id)
     attempts = lease.attempts if lease else Attempts()
     age_s = None if synced_at is None else max(0, int((now - synced_at).total_seconds()))
     return {
@@ -96,7 +96,7 @@ def _holder(lease: LeaseState | None, now: datetime) -> dict[str, Any]:
 
 def _left(catalog_id: int) -> dict[str, Any]:
     """Describe a catalog that edX lists no longer: it is not ours any more, so it is not late."""
-    head = tables().catalogs.head(catalog_id)
+    head = connector().tables.catalogs.head(catalog_id)
     return {
         "catalog": catalog_id,
         "succeeded": rfc3339(head.synced_at) if head and head.synced_at else None,

@@ -9,7 +9,7 @@ import typer
 from shared.cli.console import Bar, counted, print_json, progress_bar, say
 from shared.cli.history import report_json
 from shared.cli.options import FAILED, INTERRUPTED, AsJson, Catalog
-from shared.cli.parts import OPERATOR, our_catalogs, syncer
+from shared.cli.parts import OPERATOR, connector
 from shared.cli.preview import preview_json, preview_lines
 from shared.domain.sync_report import SyncReport
 from shared.errors import ConnectorError, SyncError
@@ -59,7 +59,7 @@ def ids_to_sync() -> list[int]:
     Raises:
         ConnectorError: edX's list cannot be had, or there is none.
     """
-    ids = list(our_catalogs().ask(OPERATOR).catalog_ids)
+    ids = list(connector().catalogs.ask(OPERATOR).catalog_ids)
     if not ids:
         raise SyncError(
             "edX lists no catalog for our credentials, so there is nothing to sync; ask edX for access to one"
@@ -69,12 +69,12 @@ def ids_to_sync() -> list[int]:
 
 def preview(catalog_id: int, bar: Bar) -> Result:
     """Return what a sync of one catalog would do."""
-    return syncer().preview(catalog_id, on_progress=bar.move)
+    return connector().syncer.preview(catalog_id, on_progress=bar.move)
 
 
 def sync_now(catalog_id: int, bar: Bar, *, rebuild: bool = False, allow_withdrawals: bool = False) -> Result:
     """Sync one catalog."""
-    return syncer().sync(
+    return connector().syncer.sync(
         catalog_id,
         OPERATOR,
         rebuild=rebuild,

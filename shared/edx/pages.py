@@ -45,6 +45,7 @@ class Pages:
         self._lock = threading.Lock()
         self._asked = 0
         self._one_came = False
+        self._last_came = False  # one without a `next`: what is not yet asked for lies behind it
 
     def plan(self, cursors: Iterator[Cursor]) -> None:
         """Begin to ask for pages, in the order in which they will be taken."""
@@ -65,6 +66,8 @@ class Pages:
             future.cancel()
 
     def _ask_ahead(self) -> None:
+        if self._last_came:
+            return
         for at in islice(self._planned, max(0, self._ahead - len(self._coming))):
             try:
                 self._coming[at.position] = self._workers.submit(self._page, at)
@@ -95,6 +98,8 @@ class Pages:
             problem = error.message
         else:
             self._one_came = True
-            return Page(at, sent.results, usable_count(sent.count), next_cursor(sent.next, at))
+            page = Page(at, sent.results, usable_count(sent.count), next_cursor(sent.next, at))
+            self._last_came |= page.next is None
+            return page
         # Other pages of this catalog have come, so it is there.
         raise EdxUnavailable(f"edX is unavailable: after pages that came well, {problem}")

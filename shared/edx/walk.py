@@ -120,16 +120,17 @@ class CourseWalk:
         return page.courses
 
     def _take_note(self, page: Page, courses: list[object]) -> None:
-        # A page of which nothing could be rendered does not tell the count either.
-        if page.count is not None or courses or not page.courses:
-            self._counts.append(page.count)
-            self.count = self._counts[0]
         identities = {_identity(course) for course in courses}
         unrendered = [i for i, course in enumerate(page.courses, page.at.position) if course is UNRENDERED]
         self._stale = 0 if unrendered or identities - self._seen else self._stale + 1
         self._empty = 0 if page.courses else self._empty + 1
         self._seen |= identities
         self._records += len(courses)
+        # The count of a page that brought nothing, or of which nothing could be rendered, does not matter.
+        is_first = not self._counts and (page.count is not None or not page.courses)
+        if is_first or (courses and not self._stale):
+            self._counts.append(page.count)
+            self.count = self._counts[0]
         for position in unrendered:
             self._note(f"edX could not render the course at position {position}")
             self._would_repeat = True

@@ -18,8 +18,8 @@ from shared.domain.changes import Entry
 from shared.domain.course_run import rfc3339
 from shared.domain.query import ChangesQuestion
 from shared.errors import BadRequest, NotFound
-from shared.serving.answering import CATALOG_NOT_FOUND
 from shared.serving.flights import in_pool
+from shared.serving.refreshing import CATALOG_NOT_FOUND
 from shared.storage.history import History
 from shared.sync.catalogs import OurCatalogs
 

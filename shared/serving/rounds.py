@@ -10,9 +10,9 @@ from shared.deadline import Deadline
 from shared.domain.catalog_list import CatalogList
 from shared.domain.course_run import rfc3339
 from shared.errors import ConnectorError, SyncError
-from shared.serving.answering import combined
 from shared.serving.flights import in_pool
 from shared.serving.freshness import age_s
+from shared.serving.refreshing import combined
 from shared.serving.syncing import SharedSyncs
 from shared.storage.store import CatalogStore
 from shared.sync.catalogs import OurCatalogs

@@ -24,9 +24,6 @@ Entity = dict[str, Any]
 HEAD_KEY = "published"
 _HEAD_FORMAT = 1
 _KEY_MAX_MS = 10**14
-_PROPERTY_BYTES = 64 * 2**10
-PART_BYTES = 10 * _PROPERTY_BYTES
-"""Data of one entity: it takes 1 MiB, which Azurite counts in base64."""
 _TEXT_MAX = 30_000  # characters; a text property takes 64 KiB of UTF-16
 
 
@@ -130,7 +127,6 @@ def report_from(row: Entity) -> SyncReport:
     if not values["started"] or not values["ended"]:
         raise ValueError("a report without its times")
     values["rejections"] = tuple(Rejection(*each) for each in json.loads(values.get("rejections", "[]")))
-    values["warnings"] = tuple(json.loads(values.get("warnings", "[]")))
     values["unknown_tracks"] = json.loads(values.get("unknown_tracks", "{}"))
     values["warnings"] = tuple(json.loads(values.get("warnings", "[]")))
     return SyncReport(**values)
@@ -139,30 +135,6 @@ def report_from(row: Entity) -> SyncReport:
 def newest_first_key(moment: datetime) -> str:
     """Return a key that sorts newest first."""
     return f"{_KEY_MAX_MS - int(moment.timestamp() * 1000):014d}"
-
-
-def part_key(generation: str, kind: str, number: int) -> str:
-    """Return the row key of one part of a published state."""
-    return f"published-{generation}-{kind}-{number:04d}"
-
-
-def parts_of(data: bytes) -> list[bytes]:
-    """Split data into what single entities take."""
-    return [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
-
-
-def part_properties(part: bytes) -> Entity:
-    """Return a part of at most `PART_BYTES` as properties."""
-    return {
-        f"data{start // _PROPERTY_BYTES:02d}": part[start : start + _PROPERTY_BYTES]
-        for start in range(0, len(part), _PROPERTY_BYTES)
-    }
-
-
-def part_data(entity: Entity) -> bytes:
-    """Read what `part_properties` wrote; a property that is no data leaves the whole without any."""
-    values = [entity[name] for name in sorted(entity) if name.startswith("data")]
-    return b"".join(values) if all(isinstance(value, bytes) for value in values) else b""
 
 
 def failure_properties(failure: Failure | None) -> Entity:

@@ -16,15 +16,8 @@ from typing import Any, NamedTuple, get_args
 
 from shared.domain.changes import Entry, Kind, Reason
 from shared.domain.published import checksum
-from shared.storage.entities import (
-    PART_BYTES,
-    Entity,
-    moment_from,
-    newest_first_key,
-    part_data,
-    part_properties,
-    parts_of,
-)
+from shared.storage.entities import Entity, moment_from, newest_first_key
+from shared.storage.parts import PART_BYTES, part_data, part_properties, parts_of
 from shared.storage.table import Table
 
 KEPT = timedelta(days=90)

@@ -18,8 +18,9 @@ from shared.domain.attempts import Attempts, FinishedSync
 from shared.domain.course_run import StoredRun, is_uuid
 from shared.domain.published import Head, checksum, unpack_digests
 from shared.errors import StorageError
-from shared.storage.entities import HEAD_KEY, head_from, part_data, part_key, stored_run
+from shared.storage.entities import HEAD_KEY, head_from, stored_run
 from shared.storage.lease import Leases, LeaseState
+from shared.storage.parts import part_data, part_key
 from shared.storage.table import Table
 from shared.storage.writer import CatalogWriter
 

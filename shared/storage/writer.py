@@ -11,18 +11,11 @@ from shared.domain.changes import Entry
 from shared.domain.course_run import MappedRun
 from shared.domain.published import Body, Head, checksum, pack_digests
 from shared.errors import StorageError
-from shared.storage.entities import (
-    HEAD_KEY,
-    Entity,
-    head_properties,
-    part_key,
-    part_properties,
-    parts_of,
-    run_entity,
-)
+from shared.storage.entities import HEAD_KEY, Entity, head_properties, run_entity
 from shared.storage.failures import EntityRefused
 from shared.storage.history import change_rows, old_change_rows
 from shared.storage.lease import Lease, LeaseState
+from shared.storage.parts import part_key, part_properties, parts_of
 from shared.storage.table import OPERATIONS_PER_BATCH, Operation, Table, deleting, merging, replacing
 
 # Of UTF-8 JSON, which the escapes of the SDK can treble; the service takes 4 MiB with all headers.
@@ -160,8 +153,8 @@ class CatalogWriter:
             finished: with it the lease is released in the same step.
         """
         packed_digests = pack_digests(digests)
-        body_parts = self._write_parts("body", body.packed)
-        digest_parts = self._write_parts("digests", packed_digests)
+        body_parts = _write_parts(self._lease, self._catalog, self._sync_id, "body", body.packed)
+        digest_parts = _write_parts(self._lease, self._catalog, self._sync_id, "digests", packed_digests)
         head = Head(
             generation=self._sync_id,
             body_parts=body_parts,
@@ -180,7 +173,8 @@ class CatalogWriter:
         row, parts = change_rows(self._catalog, at, self._sync_id, changes)
         for part in parts:
             self._lease.commit([replacing(part)])
-        self._remove_old(at, head, previous)
+        _delete(self._lease, _old_parts(self._table, self._catalog, head, previous))
+        _delete(self._lease, [dict(row) for row in old_change_rows(self._table, self._catalog, at)])
         self._swap(head, finished, [replacing(row)] if row else [])
 
     def confirm(self, head: Head, synced_at: datetime, unidentified: int, finished: FinishedSync) -> None:
@@ -202,31 +196,6 @@ class CatalogWriter:
 
     def _swap(self, head: Head, finished: FinishedSync | None, rows: list[Operation]) -> None:
         self._lease.commit([replacing(self._key(HEAD_KEY) | head_properties(head)), *rows], finished)
-
-    def _write_parts(self, kind: str, data: bytes) -> int:
-        parts = parts_of(data)
-        for number, part in enumerate(parts):
-            key = self._key(part_key(self._sync_id, kind, number))
-            self._lease.commit([replacing(key | part_properties(part))])
-        return len(parts)
-
-    def _remove_old(self, at: datetime, head: Head, previous: Head | None) -> None:
-        """Remove parts that no head names any more, and changes that are too old to be shown."""
-        kept = {head.generation, previous.generation if previous else ""}
-        rows = self._table.query(_PARTS, {"catalog": self._catalog}, select=["PartitionKey", "RowKey"])
-        old = [
-            dict(row)
-            for row in rows
-            if not _is_part_of(row["RowKey"], kept)
-            and not row["RowKey"].startswith(f"published-{head.counted_generation}-body-")
-        ]
-        self._delete(old)
-        self._delete([dict(row) for row in old_change_rows(self._table, self._catalog, at)])
-
-    def _delete(self, rows: list[Entity]) -> None:
-        for start in range(0, len(rows), _ROOM):
-            with suppress(EntityRefused):  # rows that another hand removed meanwhile
-                self._lease.commit([deleting(row) for row in rows[start : start + _ROOM]])
 
     def _key(self, row_key: str) -> Entity:
         return {"PartitionKey": self._catalog, "RowKey": row_key}
@@ -251,5 +220,28 @@ def _counting_as(head: Head, previous: Head) -> Head:
     )
 
 
-def _is_part_of(row_key: str, generations: set[str]) -> bool:
-    return row_key.split("-")[1] in generations
+def _write_parts(lease: Lease, catalog: str, generation: str, kind: str, data: bytes) -> int:
+    """Write data in parts; return how many there are."""
+    parts = parts_of(data)
+    for number, part in enumerate(parts):
+        key = {"PartitionKey": catalog, "RowKey": part_key(generation, kind, number)}
+        lease.commit([replacing(key | part_properties(part))])
+    return len(parts)
+
+
+def _old_parts(table: Table, catalog: str, head: Head, previous: Head | None) -> list[Entity]:
+    """Find the parts that neither a new head nor the one before it names."""
+    kept = {head.generation, previous.generation if previous else ""}
+    rows = table.query(_PARTS, {"catalog": catalog}, select=["PartitionKey", "RowKey"])
+    counted = f"published-{head.counted_generation}-body-"
+    return [
+        dict(row)
+        for row in rows
+        if row["RowKey"].split("-")[1] not in kept and not row["RowKey"].startswith(counted)
+    ]
+
+
+def _delete(lease: Lease, rows: list[Entity]) -> None:
+    for start in range(0, len(rows), _ROOM):
+        with suppress(EntityRefused):  # rows that another hand removed meanwhile
+            lease.commit([deleting(row) for row in rows[start : start + _ROOM]])

@@ -20,10 +20,12 @@ from local.azurite import Azurite
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from shared.api.openapi import document
+from shared.domain.changes import Entry
 from tests.conftest import administrator, settings_of
+from tests.contract.schema import CONTRACT
 
 _FILE = Path(__file__).parents[2] / "openapi.json"
-_CONTRACT = Path(__file__).with_name("course_run.schema.json")
+_CONTRACT = Path(__file__).parents[1] / "contract" / "course_run.schema.json"
 _CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -46,6 +48,66 @@ def test_document_has_the_documented_fields() -> None:
     assert {name: (field["type"], field.get("format")) for name, field in described.items()} == {
         name: (field["type"], field.get("format")) for name, field in documented.items()
     }
+
+
+# What client generators read
+
+
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Return every object of a document."""
+    if isinstance(value, dict):
+        yield value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from nodes(each)
+
+
+def test_no_value_is_an_enum_which_strict_json_readers_would_refuse() -> None:
+    assert [node for node in nodes(document()) if "enum" in node or "const" in node] == []
+
+
+def test_arrays_are_named_schemas_of_named_items_and_come_first() -> None:
+    described = document()
+    schemas, paths = described["components"]["schemas"], described["paths"]
+    assert schemas["CourseRuns"]["items"] == {"$ref": "#/components/schemas/CourseRun"}
+    assert schemas["Changes"]["items"] == {"$ref": "#/components/schemas/Change"}
+    course_runs = paths["/ExternalLinks/edXCourseruns"]["get"]["responses"]["200"]
+    assert course_runs["content"]["application/json"]["schema"] == {
+        "oneOf": [{"$ref": "#/components/schemas/CourseRuns"}, {"$ref": "#/components/schemas/CourseRun"}]
+    }
+
+
+def test_operations_have_names_and_tags_and_the_document_a_server_and_a_licence() -> None:
+    described = document()
+    operations = [path["get"] for path in described["paths"].values()]
+    assert [each["operationId"] for each in operations] == ["syncCourseRuns", "listCourseRunChanges"]
+    assert {tag for each in operations for tag in each["tags"]} == {tag["name"] for tag in described["tags"]}
+    assert described["info"]["license"]["name"] == "MIT"
+    assert described["servers"][0]["url"].startswith("https://")
+
+
+def test_examples_follow_their_schemas() -> None:
+    schemas = document()["components"]["schemas"]
+    for run in [schemas["CourseRun"]["example"], *schemas["CourseRuns"]["example"]]:
+        CONTRACT.validate(run)
+    for change in schemas["Changes"]["example"]:
+        assert change.keys() <= schemas["Change"]["properties"].keys()
+        assert set(schemas["Change"]["required"]) <= change.keys()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry(kind="first-sync", runs=225),
+        Entry(kind="removed", courserun_key="a", id="b", reason="missing"),
+        Entry(kind="changed", courserun_key="a", id="b", fields={"price": {"after": "1.00"}}, note="decided"),
+    ],
+    ids=lambda entry: entry.kind,
+)
+def test_every_property_of_an_entry_is_described(entry: Entry) -> None:
+    described = document()["components"]["schemas"]["Change"]
+    shown = entry.as_json("2026-11-24T12:07:03Z", 1)
+    assert shown.keys() <= described["properties"].keys()
+    assert set(described["required"]) <= shown.keys()
 
 
 @pytest.fixture(scope="module")

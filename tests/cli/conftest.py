@@ -1,15 +1,16 @@
-"""The command line as an operator runs it: a process of its own, a real sandbox, real tables."""
+"""The command line on a real sandbox and real tables."""
 
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
+from shared.settings import StorageSettings
+from shared.storage.tables import Tables, open_tables
 from tests.builders import make_course, make_run
-from tests.command_line import run_command_line
+from tests.cli.running import Cli, run_here
 
 ODD_KEY = "NUSx/[red]A1x[/]/1"  # could be taken for markup
 
@@ -31,17 +32,14 @@ def sandbox(catalog: Catalog) -> Iterator[Sandbox]:
         yield sandbox
 
 
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+@pytest.fixture
+def tables(storage: StorageSettings) -> Tables:
+    """The tables of the commands, by the clock of this machine."""
+    return open_tables(storage, "sandbox-client")
 
 
 @pytest.fixture
-def cli(settings: dict[str, str], tmp_path: Path) -> Cli:
+def cli(settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run a command in an empty folder; keyword arguments are settings, an empty one is left out."""
-
-    def run(*arguments: str, **more_settings: str) -> "subprocess.CompletedProcess[str]":
-        given = {"PYTHONWARNINGS": "error", **settings, **more_settings}
-        return run_command_line(
-            {name: value for name, value in given.items() if value}, *arguments, folder=tmp_path
-        )
-
-    return run
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments, **more_settings: run_here({**settings, **more_settings}, *arguments)

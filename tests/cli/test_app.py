@@ -1,5 +1,47 @@
 """What all commands share: exit codes, settings, the version."""
 
+import json
+import re
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from local.azurite import Azurite
+from local.sandbox import Sandbox
+from shared.storage.tables import Tables
+from tests.cli.running import Cli
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+
+
+def test_version_is_that_of_the_project(cli: Cli) -> None:
+    done = cli("--version")
+    assert (done.returncode, done.stdout) == (0, f"{PROJECT['version']}\n")
+
+
+def test_help_begins_with_check(cli: Cli) -> None:
+    commands = re.findall(r"^. ([a-z]+) +[A-Z]", cli("--help").stdout, re.MULTILINE)
+    assert commands == [
+        "check", "status", "sync", "runs", "show", "changes", "history", "catalogs", "credits",
+    ]  # fmt: skip
+
+
+def test_a_name_that_is_no_setting_is_told_once(cli: Cli) -> None:
+    done = cli("runs", "--json", EDX_API_ULR="https://edx.example/")
+    assert (done.returncode, done.stdout) == (0, "[]\n")
+    assert done.stderr == "Warning: EDX_API_ULR is not a setting; did you mean EDX_API_URL?\n"
+
+
+def test_settings_file_is_named_with_the_place_when_it_is_no_json(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "local.settings.json").write_text('{"Values": {"A": "secret"')
+    done = cli("check")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "Error: The setting file local.settings.json is malformed: it is not JSON at line 1, column 26\n"
+    )
+
 
 @pytest.mark.parametrize(
     "arguments",
@@ -26,13 +68,13 @@ def test_exit_code_is_3_and_the_setting_is_named_without_its_value_when_one_is_w
     assert sandbox.requests == []
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK meets a refusal with a deprecated call
 def test_exit_code_is_1_with_one_sentence_when_storage_refuses_us(
     cli: Cli, azurite: Azurite, tables: Tables
 ) -> None:
     tables.account.remember_throttled(datetime(2026, 3, 1, tzinfo=UTC))
     wrong = re.sub("AccountKey=[^;]*", "AccountKey=d3Jvbmc=", azurite.connection_string)
-    # The SDK meets a refusal with a deprecated call of its own.
-    done = cli("catalogs", TABLES_CONNECTION_STRING=wrong, PYTHONWARNINGS="")
+    done = cli("catalogs", TABLES_CONNECTION_STRING=wrong)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: Table Storage refused our credentials (")
     assert "d3Jvbmc" not in done.stderr

@@ -8,7 +8,7 @@ import pytest
 from local.sandbox import Sandbox
 from local.sandbox.faults import answer
 from shared.storage.tables import Tables
-from tests.cli.conftest import Cli
+from tests.cli.running import Cli
 
 ADVICE = "correct EDX_CATALOG_IDS, or ask edX for access"
 WELL = [

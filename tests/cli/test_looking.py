@@ -13,8 +13,9 @@ from local.sandbox.faults import answer
 from shared.domain.sync_report import SyncReport
 from shared.storage.tables import Tables
 from tests.builders import make_seat
-from tests.cli.conftest import ODD_KEY, Cli
+from tests.cli.conftest import ODD_KEY
 from tests.cli.printed import printed
+from tests.cli.running import Cli
 
 OLD, HIDDEN, OTHER = "course-v1:NUSx+A1x+old", "course-v1:NUSx+A1x+hidden", "course-v1:NUSx+A2x+2T2026"
 
@@ -25,8 +26,8 @@ def rows(text: str) -> list[list[str]]:
 
 def make_report(**overrides: Any) -> SyncReport:
     at = datetime(2026, 11, 1, tzinfo=UTC)
-    values = {"sync_id": "a", "catalog_id": 7, "trigger": "timer", "invocation_id": "", "started": at}
-    return SyncReport(**(values | {"ended": at, "outcome": "ok"} | overrides))
+    values: dict[str, Any] = {"catalog_id": 7, "trigger": "timer", "invocation_id": "", "outcome": "ok"}
+    return SyncReport(**(values | {"sync_id": "a", "started": at, "ended": at} | overrides))
 
 
 def test_catalogs_are_listed(cli: Cli) -> None:
@@ -55,12 +56,12 @@ def test_runs_are_shown_one_a_line_with_weeks_and_effort(cli: Cli) -> None:
     assert rows(shown.stdout)[0] == [
         "catalog", "courserunKey", "state", "start", "end", "price", "type", "weeks", "effort", "MC",
     ]  # fmt: skip
-    ended = ["2026-06-01", "2026-08-24", "150.00", "verified", "9", "14-16", "4"]
+    rest = ["2026-01-12", "3000-01-01", "150.00", "verified", "9", "14-16", "4"]
     assert rows(shown.stdout)[1:] == [
-        ["7", ODD_KEY, "ended", *ended],
-        ["7", HIDDEN, "unpublished", *ended],
-        ["7", OLD, "ended", "2026-06-01", "2001-01-01", "150.00", "verified", "9", "14-16", "4"],
-        ["7", OTHER, "ended", *ended],
+        ["7", ODD_KEY, "Current", *rest],
+        ["7", HIDDEN, "unpublished", *rest],
+        ["7", OLD, "ended", "2026-01-12", "2001-01-01", "150.00", "verified", "9", "14-16", "4"],
+        ["7", OTHER, "Current", *rest],
     ]
     assert shown.stderr == "4 course runs\n"
 
@@ -81,7 +82,7 @@ def test_runs_are_chosen_by_key_state_and_type(cli: Cli, options: list[str], exp
     assert [run["courserunKey"] for run in found] == expected
 
 
-def test_runs_show_the_fields_that_are_asked_for(cli: Cli, tables: Tables) -> None:
+def test_runs_show_the_fields_that_are_asked_for(cli: Cli) -> None:
     cli("sync", "--catalog", "7")
     cli("credits", "set", "NUSx+A2x", "3", "--note", "Senate")
     fields = "courserunKey,modularcredit, proposedCredit,approvedCredit,approvalNote"
@@ -117,7 +118,7 @@ def test_one_run_is_shown_with_the_reason_of_its_credit_and_its_changes(cli: Cli
         " (Senate 3/26), which counts from the next sync on. The formula proposes "
         "4 = 9 weeks x 15 hours a week / 30 hours a credit, rounded down"
     )
-    assert [change["kind"] for change in run["changes"]] == ["added"]
+    assert [change["kind"] for change in run["changes"]] == ["changed"]
     shown = cli("show", ODD_KEY, EDX_CATALOG_IDS="7").stdout.splitlines()
     assert shown[0] == f"{ODD_KEY} in catalog 7"
     assert "  price            99.00" in shown
@@ -129,7 +130,6 @@ def test_one_run_is_shown_with_the_reason_of_its_credit_and_its_changes(cli: Cli
 
 
 def test_changes_are_shown_field_by_field_newest_first(cli: Cli, catalog: Catalog) -> None:
-    catalog.alter_run(OTHER, end="2999-01-01T00:00:00Z")
     cli("sync", "--catalog", "7")
     catalog.alter_run(OTHER, seats=[make_seat(price="99.00")], min_effort=2, max_effort=2)
     cli("credits", "set", OTHER, "5", "--note", "Senate")
@@ -144,7 +144,7 @@ def test_changes_are_shown_field_by_field_newest_first(cli: Cli, catalog: Catalo
         ["7", OTHER, "changed", "minEffort", "14", "2", ""],
         ["7", OTHER, "changed", "modularCredit", "4", "5", "Senate"],
         ["7", OTHER, "changed", "price", "150.00", "99.00", ""],
-        ["7", "", "first-sync", "", "", "", "1 course run"],
+        ["7", "", "first-sync", "", "", "", "2 course runs"],
     ]
     kinds = [change["kind"] for change in printed(cli("changes", "--catalog", "7", "--json"))]
     assert kinds == ["removed", "changed", "first-sync"]
@@ -170,5 +170,5 @@ def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: T
     shown = rows(cli("history", "--catalog", "7", "--failed").stdout)
     assert shown[0][:4] == ["ended (UTC)", "catalog", "by", "seconds"]
     assert shown[1][1:3] == ["7", "operator"]
-    assert "not JSON" in shown[1][-1]
+    assert "no whole JSON" in shown[1][-1]
     assert len(shown) == 2

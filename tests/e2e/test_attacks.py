@@ -7,7 +7,7 @@ import requests
 
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
-from tests.attacks import ATTACKS, Attack, guarded_settings, secrets
+from tests.attacks import ATTACKS, PATHS, Attack, guarded_settings, secrets
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +19,10 @@ def guarded() -> Iterator[tuple[Sandbox, HostProcess]]:
         yield sandbox, host
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_nothing_is_reached_or_told_when_attacked(
-    attack: Attack, guarded: tuple[Sandbox, HostProcess]
+    attack: Attack, path: str, guarded: tuple[Sandbox, HostProcess]
 ) -> None:
     sandbox, host = guarded
     sandbox.forget_requests()
@@ -29,7 +30,7 @@ def test_nothing_is_reached_or_told_when_attacked(
 
     answer = requests.request(
         attack.method,
-        host.url + attack.target,
+        host.url + attack.target(path),
         headers={name: value.encode() for name, value in headers.items()},  # the host reads them as UTF-8
         timeout=20,
     )

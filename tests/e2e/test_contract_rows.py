@@ -1,6 +1,7 @@
 """Each row of the HTTP contract over real HTTP: the host stand-in, a sandbox edX and real tables."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +57,9 @@ class Caller:
         self.url = f"{host.url}/ExternalLinks/edXCourseruns"
         self.token = f"Bearer {sandbox.mint()}"
 
-    def get(self, query: str = "", *, method: str = "GET", **headers: Any) -> requests.Response:
+    def get(
+        self, query: str = "", *, path: str = "", method: str = "GET", **headers: Any
+    ) -> requests.Response:
         sent = {
             "Ocp-Apim-Subscription-Key": SUBSCRIPTION_KEY,
             "Authorization": self.token,
@@ -65,7 +68,7 @@ class Caller:
         with requests.Session() as session:
             session.trust_env = False
             session.headers["Accept-Encoding"] = "identity"
-            return session.request(method, f"{self.url}?{query}", headers=sent, timeout=30)
+            return session.request(method, f"{self.url}{path}?{query}", headers=sent, timeout=30)
 
     def keys(self, query: str = "") -> list[str]:
         return [run["courserunKey"] for run in self.get(query).json()]
@@ -106,6 +109,9 @@ def test_catalogue_is_an_array_that_follows_the_schema_to_the_letter(caller: Cal
     assert response.headers["Vary"] == "Accept-Encoding"
     assert response.headers["ETag"].startswith('W/"')
     assert int(response.headers["Age"]) >= 0
+    assert re.fullmatch(
+        r"luminus-edx-connector; (hit|fwd=(miss|stale|request)); ttl=\d+", response.headers["Cache-Status"]
+    )
     assert "Retry-After" not in response.headers
 
 
@@ -133,7 +139,7 @@ def test_unknown_parameters_a_body_and_empty_parameters_are_ignored(caller: Call
     with requests.Session() as session:
         session.trust_env = False
         response = session.get(
-            f"{caller.url}?catalogId=&courserunKey=&x=1&x=2&CatalogId=0",
+            f"{caller.url}?catalogId=&courserunKey=&x=1&x=2&catalog=0",
             data="{body}",
             headers={"Ocp-Apim-Subscription-Key": SUBSCRIPTION_KEY, "Authorization": caller.token},
             timeout=30,
@@ -152,7 +158,8 @@ def test_only_one_catalog_is_answered_when_it_is_named(caller: Caller) -> None:
 @pytest.mark.parametrize(
     "query",
     ["catalogId=0", "catalogId=abc", "catalogId=-1", "catalogId=07", "catalogId=7.0", "catalogId=+7",
-     "catalogId=7&catalogId=7", "catalogId=7&catalogId=", f"catalogId={'9' * 5000}"],
+     "catalogId=7&catalogId=7", "catalogId=7&catalogId=", "catalogid=7",
+     "CATALOGID=7"],
 )  # fmt: skip
 def test_answer_is_400_when_the_catalog_id_is_malformed(caller: Caller, sandbox: Sandbox, query: str) -> None:
     response = caller.get(query, Cache_Control="no-cache")
@@ -161,7 +168,7 @@ def test_answer_is_400_when_the_catalog_id_is_malformed(caller: Caller, sandbox:
     assert sandbox.requests_to("/catalog/") == []
 
 
-@pytest.mark.parametrize("catalog_id", [9, 999, "9" * 100])
+@pytest.mark.parametrize("catalog_id", [9, 999, "9" * 100, "9" * 5000])
 def test_answer_is_404_when_the_catalog_is_not_ours(caller: Caller, catalog_id: object) -> None:
     response = caller.get(f"catalogId={catalog_id}", Cache_Control="no-cache")
     assert (response.status_code, error(response)) == (404, "the catalog is not found")
@@ -235,6 +242,7 @@ def test_answer_is_304_when_the_caller_has_the_json(caller: Caller, query: str) 
     for condition in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
         response = caller.get(query, If_None_Match=condition)
         assert (response.status_code, response.content) == (304, b"")
+        assert response.headers["Content-Type"] == "application/json"
         assert response.headers["ETag"] == tag
         assert response.headers["Cache-Control"] == "private, no-cache"
         assert response.headers["Vary"] == "Accept-Encoding"
@@ -341,6 +349,21 @@ def test_answer_is_500_and_what_was_stored_is_served_on_wish_when_edx_fails(
     assert stale.status_code == 304
 
 
+def test_stored_catalogue_is_served_and_said_to_be_stale_by_default_when_edx_fails(
+    caller: Caller, sandbox: Sandbox
+) -> None:
+    before = caller.get(Cache_Control="no-cache")
+    sandbox.on("/7/courses/", answer(200, "<html>secret page</html>"))
+    stale = caller.get(Cache_Control="max-age=0")
+    assert (stale.status_code, stale.content) == (200, before.content)
+    assert re.fullmatch(
+        r"luminus-edx-connector; hit; ttl=-\d+; detail=edx-unavailable", stale.headers["Cache-Status"]
+    )
+    held = caller.get(Cache_Control="max-age=0", If_None_Match=before.headers["ETag"])
+    assert (held.status_code, held.headers["Cache-Status"]) == (304, stale.headers["Cache-Status"])
+    assert caller.get(Cache_Control="max-age=0, stale-if-error=0").status_code == 500
+
+
 def test_answer_is_500_when_the_first_sync_has_not_finished_and_says_when_to_come_back(
     sandbox: Sandbox, azurite: Azurite, tables_prefix: str
 ) -> None:
@@ -392,3 +415,74 @@ def test_callers_share_one_pull_when_they_come_together(caller: Caller, sandbox:
     assert len({each.content for each in answers}) == 1
     assert json.loads(answers[0].content) == [SERVED]
     assert len(sandbox.requests_to("/7/courses/")) == 1
+
+
+# The history
+
+
+def changes(caller: Caller, query: str = "", **headers: Any) -> requests.Response:
+    return caller.get(query, path="/changes", **headers)
+
+
+def test_history_shows_what_changed_newest_first_and_never_calls_edx(
+    sandbox: Sandbox, azurite: Azurite, tables_prefix: str
+) -> None:
+    sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=14)
+    with start(sandbox, azurite, tables_prefix) as host:
+        caller = Caller(host, sandbox)
+        assert changes(caller).json() == []
+        caller.get(Cache_Control="no-cache")
+        sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=1)
+        caller.get(Cache_Control="no-cache")
+        sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=4)
+        caller.get(Cache_Control="no-cache")
+        sandbox.forget_requests()
+        every = changes(caller)
+        first = changes(caller, "limit=1&catalogId=8")
+        following = changes(caller, first.links["next"]["url"].removeprefix("?"))
+        one_run = changes(caller, f"courserunKey={OLD_STYLE}&since=2026-01-01")
+        never = changes(caller, "courserunKey=never-was")
+        assert sandbox.requests_to("/catalog/") == []
+    kinds = [(each["catalogId"], each["kind"]) for each in every.json()]
+    assert kinds[:2] == [(8, "changed"), (8, "changed")]
+    assert sorted(kinds[2:]) == [(7, "first-sync"), (8, "first-sync")]
+    newest, older = every.json()[:2]
+    assert newest["courserunKey"] == OLD_STYLE
+    assert newest["fields"] == {
+        "minEffort": {"before": 1, "after": 4},
+        "modularCredit": {"before": 2, "after": 3},
+    }
+    assert older["fields"] == {
+        "minEffort": {"before": 14, "after": 1},
+        "modularCredit": {"before": 4, "after": 2},
+    }
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", newest["at"])
+    assert every.headers["Content-Type"] == "application/json"
+    assert "Link" not in every.headers
+    assert first.json() == [newest]
+    assert following.json() == [older]
+    assert re.fullmatch(r'<\?catalogId=8&limit=1&cursor=[\w-]+>; rel="next"', first.headers["Link"])
+    assert one_run.json() == [newest, older]
+    assert (never.status_code, never.json()) == (200, [])
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["since=yesterday", "limit=0", "limit=1001", "cursor=x", "catalogId=0", "limit=1&limit=1",
+     "Since=2026-01-01", "courserunKey=%00"],
+)  # fmt: skip
+def test_history_answers_400_when_a_parameter_is_malformed(caller: Caller, query: str) -> None:
+    response = changes(caller, query)
+    assert response.status_code == 400
+    error(response)
+
+
+def test_history_is_checked_in_the_same_order(caller: Caller, sandbox: Sandbox) -> None:
+    no_key = changes(caller, "limit=0", Ocp_Apim_Subscription_Key=None)
+    no_token = changes(caller, "limit=0", Authorization=None)
+    no_role = changes(caller, "limit=0", Authorization=without_role(sandbox))
+    assert [each.status_code for each in (no_key, no_token, no_role)] == [401, 401, 403]
+    assert "WWW-Authenticate" not in no_key.headers
+    assert no_token.headers["WWW-Authenticate"] == "Bearer"
+    not_ours = changes(caller, "catalogId=999")
+    assert (not_ours.status_code, error(not_ours)) == (404, "the catalog is not found")

@@ -131,8 +131,8 @@ def test_a_misspelt_setting_is_named_and_keeps_the_run_on_the_sandbox(tmp_path: 
 
     assert code == 0
     assert output.startswith(
-        "Unknown settings: EDX_API_ULR. The connector does not read them. "
-        "Correct or remove them to run on the real edX.\nSandbox run"
+        "Warning: EDX_API_ULR is not a setting; did you mean EDX_API_URL?\n"
+        "Correct or remove unknown settings to run on the real edX.\nSandbox run"
     )
 
 

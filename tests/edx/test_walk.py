@@ -182,6 +182,19 @@ def test_the_pull_is_not_whole_when_the_count_changes() -> None:
     ]
 
 
+def test_the_count_of_the_last_page_counts_also_when_one_more_was_asked_for() -> None:
+    server = CatalogServer(["a", "b", "c", "d"])
+
+    def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
+        page = server.fetch(at, is_part=is_part)
+        return page.model_copy(update={"count": 5}) if at.position == 2 else page
+
+    walk = walk_of(fetch)
+    assert keys_of(walk) == ["a", "b", "c", "d"]
+    assert server.asked == [(0, 3), (2, 3), (3, 2)]
+    assert walk.problems == ["the count changed from 4 to 5 while the pages were pulled"]
+
+
 def test_the_walk_goes_on_by_next_when_the_count_is_too_low() -> None:
     fetch, _ = answering(
         {
@@ -337,6 +350,18 @@ def test_the_count_is_believed_for_one_page_more_when_next_is_absent() -> None:
     assert asked == [0, 2]
     assert walk.problems == ["an empty page came at offset 0", "0 course records came of a count of 45"]
     assert not walk.says_empty
+
+
+def test_no_page_is_asked_for_ahead_once_the_last_one_has_come() -> None:
+    server = CatalogServer(FIVE)
+
+    def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
+        return server.fetch(at, is_part=is_part).model_copy(update={"count": 10**18})
+
+    walk = walk_of(fetch, ahead=4)
+    assert keys_of(walk) == FIVE
+    assert [offset for offset, _ in server.asked] == [0, 2, 4, 6, 8]
+    assert walk.problems == [f"5 course records came of a count of {10**18}"]
 
 
 def test_a_page_behind_a_missing_next_is_asked_for_when_the_count_says_so() -> None:

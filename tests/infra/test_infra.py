@@ -1,6 +1,7 @@
 """What the Bicep, the docs and the code say of the same things agrees."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -171,6 +172,13 @@ def test_azd_is_new_enough_for_the_decorator_that_the_gateway_uses() -> None:
     required = re.search(r"^requiredVersions:\n(?:  #.*\n)*  azd: '>= 1\.(\d+)\.0'$", text, re.MULTILINE)
     assert required
     assert int(required[1]) >= 20  # Bicep 0.38, says its changelog
+
+
+def test_hooks_are_scripts_that_can_run_when_azd_calls_them() -> None:
+    hooks = re.findall(r"^    run: (infra/\S+)$", (ROOT / "azure.yaml").read_text(), re.MULTILINE)
+    assert hooks == [f"infra/hooks/{name}.sh" for name in ("preprovision", "postprovision", "postdeploy")]
+    for hook in hooks:
+        assert os.access(ROOT / hook, os.X_OK)
 
 
 def test_gateway_serves_the_documented_paths_once_when_api_and_operation_paths_are_joined() -> None:

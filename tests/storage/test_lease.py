@@ -583,3 +583,35 @@ def test_waiting_asks_for_the_lease_ever_less_often(
     assert len(proxy.requests) <= 35
     assert clock.slept[0] == 0.5
     assert max(clock.slept) == 2.0
+
+
+def test_sync_before_is_known_when_the_answer_to_taking_the_lease_was_lost(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
+    attempts = Attempts(ONE_OCLOCK, None, 2, ONE_OCLOCK, FAILED)
+    take(proxied_table, clock, "first").commit([], FinishedSync("first", FAILED, attempts))
+    proxy.on(lose_answer, kind="take or renew lease", times=1)
+    lease = take(proxied_table, clock, "second")
+    assert lease.before.finished == FinishedSync("first", FAILED, attempts)
+    assert lease.before.sync_id == ""
+    assert lease.attempts.attempted_at == ONE_OCLOCK - timedelta(hours=1)
+
+
+def test_one_waits_for_the_other_when_two_take_over_a_dead_lease_at_once(table: Table, clock: Clock) -> None:
+    take(table, clock, "dead")
+    heirs: list[Lease] = []
+
+    def let_another_be_faster(_attempts: Attempts) -> None:
+        if not heirs:
+            heirs.append(take(table, clock, "faster", leases=other))
+
+    def pause(seconds: float) -> None:
+        clock.pass_s(seconds)
+        if heirs:
+            heirs[0].commit([], FinishedSync("faster"))
+
+    other = leases_of(table, clock)
+    with pytest.raises(SyncUnfinished):
+        take(table, clock, "faster", wait_s=0, leases=other)
+    ended = wait_for_lease(table, clock, "slower", sleep=pause, admit=let_another_be_faster)
+    assert ended == FinishedSync("faster", attempts=Attempts())

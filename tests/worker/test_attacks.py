@@ -10,6 +10,7 @@ from tests.attacks import (
     ATTACKS,
     INJECTED_RUN_KEYS,
     PATH,
+    PATHS,
     Attack,
     guarded_settings,
     honest_headers,
@@ -31,14 +32,15 @@ def synced(start_worker: StartWorker) -> Iterator[FunctionsWorker]:
         yield worker
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_nothing_is_reached_or_told_when_attacked(
-    attack: Attack, guarded: FunctionsWorker, sandbox: Sandbox
+    attack: Attack, path: str, guarded: FunctionsWorker, sandbox: Sandbox
 ) -> None:
     sandbox.forget_requests()
     headers = attack.sent_headers(sandbox)
 
-    answer = guarded.http(attack.target, headers, method=attack.method)
+    answer = guarded.http(attack.target(path), headers, method=attack.method)
 
     assert answer.status == attack.status
     assert {request.path for request in sandbox.requests} <= {"/jwks"}

@@ -1,6 +1,7 @@
 """The HTTP function on the worker: one happy and the unhappy paths of every row of the contract."""
 
 import gzip
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import sleep
@@ -10,6 +11,7 @@ import pytest
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer, throttle
+from shared.version import __version__
 from tests.attacks import PATH, honest_headers
 from tests.builders import make_course, make_run
 from tests.contract.example import COURSE, SERVED
@@ -260,5 +262,12 @@ def test_health_answers_when_more_callers_wait_for_a_sync_than_there_are_threads
         health = worker.http("/health")
         assert not any(caller.done() for caller in waiting)
         assert health.status == 200
+        assert health.json() == {"status": "healthy", "version": __version__}
         assert {caller.result().status for caller in waiting} == {200}
     assert len(sandbox.requests_to("/catalogs/7/courses/")) == 1
+
+
+def test_health_tells_the_version_when_a_probe_asks(start_worker: StartWorker) -> None:
+    with start_worker() as worker:
+        health = worker.http("/health")
+    assert json.loads(health.body) == {"status": "healthy", "version": __version__}

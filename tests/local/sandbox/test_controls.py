@@ -10,8 +10,7 @@ import pytest
 import requests
 
 from local.sandbox import Sandbox
-from local.sandbox.controls import CHANGES, COMMANDS, KNOBS
-from local.sandbox.faults import ACTIONS
+from local.sandbox.controls import ACTIONS, CHANGES, COMMANDS, KNOBS
 from local.sandbox.manual import EXAMPLES, Example
 from tests.local.sandbox.caller import COURSES, Caller
 

@@ -87,7 +87,7 @@ def test_the_benchmark_measures_every_piece_when_it_is_small() -> None:
     options = ("--courses=40", "--latency-ms=0", "--rounds=1", "--no-rivals")
     done = subprocess.run(  # noqa: S603 - our own module
         [sys.executable, "-m", "bench", *options],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[1],
         capture_output=True,
         check=False,
         text=True,

@@ -1,0 +1,90 @@
+"""`credits`: approvals by people, one by one and by file, and what they change."""
+
+import pytest
+
+from tests.cli.printed import printed
+from tests.cli.running import Cli
+
+OTHER = "course-v1:NUSx+A2x+2T2026"
+
+
+def credit(cli: Cli) -> int:
+    (run,) = printed(cli("runs", "--catalog", "7", "--key", OTHER, "--json"))
+    value: int = run["modularCredit"]
+    return value
+
+
+def test_approval_counts_at_once_when_it_is_synced_and_the_formula_again_when_it_is_removed(cli: Cli) -> None:
+    cli("sync")
+    assert credit(cli) == 4
+    done = cli("credits", "set", OTHER, "2", "--note", "Senate", "--by", "ann", "--sync")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == f"2 modular credits approved for {OTHER}."
+    assert credit(cli) == 2
+    (change,) = [
+        change for change in printed(cli("changes", "--json")) if change.get("courserunKey") == OTHER
+    ]
+    assert change["fields"] == {"modularCredit": {"before": 4, "after": 2}}
+    assert change["note"] == "Senate"
+    removed = cli("credits", "remove", OTHER, "--sync")
+    assert removed.stdout.splitlines()[0] == f"The approval for {OTHER} is removed."
+    assert credit(cli) == 4
+    again = cli("credits", "remove", OTHER)
+    assert (again.returncode, again.stderr) == (1, f"Error: no credit is approved for {OTHER}\n")
+
+
+def test_approval_of_a_course_counts_for_its_runs_from_the_next_sync_on(cli: Cli) -> None:
+    cli("sync", EDX_CATALOG_IDS="7")
+    done = cli("credits", "set", "NUSx+A2x", "1", EDX_CATALOG_IDS="7")
+    assert done.stdout.splitlines() == [
+        "1 modular credit approved for NUSx+A2x.",
+        "It counts from the next sync on.",
+    ]
+    assert credit(cli) == 4
+    cli("sync", "--catalog", "7")
+    assert credit(cli) == 1
+
+
+def test_key_that_no_catalog_knows_is_accepted_with_a_warning(cli: Cli) -> None:
+    done = cli("credits", "set", "NUSx+Z9x", "0")
+    assert (done.returncode, done.stdout) == (0, "0 modular credits approved for NUSx+Z9x.\n")
+    assert done.stderr == "Warning: no catalog has a run or a course with the key NUSx+Z9x yet\n"
+    (listed,) = printed(cli("credits", "list", "--json"))
+    assert (listed["key"], listed["credit"], listed["note"]) == ("NUSx+Z9x", 0, "")
+
+
+@pytest.mark.parametrize("arguments", [["NUSx+Z9x", "-1"], ["NUSx+Z9x", "1.5"], ["", "1"], ["a\nb", "1"]])
+def test_exit_code_is_2_when_key_or_credit_is_none(cli: Cli, arguments: list[str]) -> None:
+    assert cli("credits", "set", "--", *arguments).returncode == 2
+    assert printed(cli("credits", "list", "--json")) == []
+
+
+def test_import_stores_nothing_and_names_every_bad_line_when_one_is_bad(cli: Cli, tmp_path: object) -> None:
+    file = f"{tmp_path}/credits.csv"
+    with open(file, "w", encoding="utf-8") as opened:  # noqa: PTH123
+        opened.write(f"key,credit,note\n{OTHER},2,ok\n,1,\nA,many,\n{OTHER},3,\nB,4,too,many\n")
+    done = cli("credits", "import", file)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "Line 3: the key is empty",
+        "Line 4: the credit of A is 'many': expected a whole number of 0 or more",
+        f"Line 5: {OTHER} stands in line 2 already",
+        "Line 6: it has more values than there are columns; put a text with a comma in quotation marks",
+        f"Error: 4 problems in {file}; nothing was stored",
+    ]
+    assert printed(cli("credits", "list", "--json")) == []
+
+
+def test_list_as_csv_is_a_backup_that_import_restores(cli: Cli, tmp_path: object) -> None:
+    cli("credits", "set", OTHER, "2", "--note", '=1+1, "quoted"', "--by", "ann")
+    cli("credits", "set", "NUSx+é", "0")
+    backup = cli("credits", "list", "--csv").stdout
+    before = printed(cli("credits", "list", "--json"))
+    for each in before:
+        cli("credits", "remove", each["key"])
+    file = f"{tmp_path}/backup.csv"
+    with open(file, "w", encoding="utf-8") as opened:  # noqa: PTH123
+        opened.write(backup)
+    assert cli("credits", "import", file, "--by", "bob").stdout.splitlines()[0] == "2 approvals stored."
+    assert printed(cli("credits", "list", "--json")) == before
+    assert [each["by"] for each in before if each["key"] == OTHER] == ["ann"]

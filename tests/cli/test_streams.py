@@ -1,0 +1,128 @@
+"""Pipes, terminals and consoles that cannot show everything."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.sandbox import Sandbox
+from local.sandbox.catalogs import Catalog
+from tests.builders import make_course, make_run
+from tests.cli.running import Cli, run_here
+from tests.cli.terminal import shown_on_terminal
+
+REPOSITORY = Path(__file__).parents[2]
+KEY = "course-v1:NUSx+课程+2T2026"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    runs = [
+        make_run(key=KEY, end="3000-01-01T00:00:00Z"),
+        make_run(key="course-v1:NUSx+A1x+2T2026", end="3000-01-01T00:00:00Z"),
+        make_run(key="bad", start="soon"),
+    ]
+    with Sandbox([Catalog(7, "Cours d'été", [make_course(*runs, key="NUSx+A1x")])]) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def synced(cli: Cli, settings: dict[str, str]) -> dict[str, str]:
+    """The settings of a catalog that was synced."""
+    assert cli("sync").returncode == 0
+    return settings
+
+
+def lines(settings: dict[str, str], columns: int, *arguments: str) -> list[str]:
+    """Return what a terminal shows, less bold and dim."""
+    shown = run_here(settings, *arguments, columns=columns).stdout
+    return re.sub("\x1b\\[[0-9]*m", "", shown).splitlines()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_every_command_works_on_a_console_of_any_encoding(synced: dict[str, str], encoding: str) -> None:
+    def run(*arguments: str) -> str:
+        done = run_here(synced, *arguments, encoding=encoding)
+        assert done.returncode == 0
+        return done.stdout
+
+    is_utf8 = encoding == "utf-8"
+    shown = KEY if is_utf8 else "course-v1:NUSx+\\u8bfe\\u7a0b+2T2026"
+    assert run("check").startswith("✓ settings" if is_utf8 else "ok settings")
+    assert run("runs").splitlines()[2].split("\t")[1] == shown
+    assert json.loads(run("runs", "--json"))[1]["courserunKey"] == KEY
+    assert shown in run("runs", "--csv")
+    for arguments in (["history"], ["changes"], ["status"], ["show", KEY], ["sync", "--dry-run"]):
+        assert run(*arguments)
+        json.loads(run(*arguments, "--json"))
+    name = "Cours d'\\xe9t\\xe9" if encoding == "ascii" else "Cours d'été"
+    assert run("catalogs").splitlines()[1].split("\t")[1] == name
+
+
+def test_characters_that_move_the_cursor_are_not_printed(cli: Cli) -> None:
+    cli("credits", "set", KEY, "2", "--note", "a\x1b[31m\nb\u202ec")
+    assert cli("credits", "list").stdout.splitlines()[1].split("\t")[2] == "a [31m b c"
+
+
+def start(settings: dict[str, str], command: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(  # noqa: S602 - as an operator writes it; nothing of it comes from outside
+        command.replace("PROGRAM", f"{sys.executable} -m shared"),
+        shell=True,
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **settings},
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_process_of_its_own_survives_a_console_in_ascii(synced: dict[str, str]) -> None:
+    done = start({"PYTHONIOENCODING": "ascii", **synced}, "PROGRAM runs")
+    assert (done.returncode, done.stderr) == (0, b"2 course runs\n")
+    assert b"course-v1:NUSx+\\u8bfe\\u7a0b+2T2026" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["runs", "runs --json", "runs --csv"])
+def test_a_pipe_that_is_closed_early_ends_the_command_quietly(synced: dict[str, str], command: str) -> None:
+    # `true` has closed the pipe before the first line is written.
+    done = start(synced, f"PROGRAM {command} | true")
+    assert (done.stdout, done.stderr.replace(b"2 course runs\n", b"")) == (b"", b"")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 140])
+def test_nothing_is_wider_than_the_terminal_and_no_number_breaks(
+    synced: dict[str, str], columns: int
+) -> None:
+    for command in ("runs", "history", "status", "changes", "catalogs", "check"):
+        shown = lines(synced, columns, command)
+        assert shown
+        assert max(map(len, shown)) <= columns
+    history = " ".join(lines(synced, columns, "history"))
+    assert "restored" not in history  # nothing but zeros
+    runs = lines(synced, columns, "runs")
+    for value in ("2026-01-12", "3000-01-01", "150.00", "14-16"):
+        assert sum(value in line for line in runs) == 2
+    assert runs[-1] == "2 course runs"
+
+
+def test_reason_stands_below_its_row_on_a_terminal(
+    synced: dict[str, str], cli: Cli, sandbox: Sandbox
+) -> None:
+    sandbox.catalogs[7].replace([])
+    cli("sync")
+    shown = lines(synced, 100, "history")
+    assert shown[1].split()[2:4] == ["7", "operator"]
+    assert shown[2].startswith("  edX ")
+
+
+def test_table_is_shown_on_a_real_terminal(synced: dict[str, str]) -> None:
+    shown = shown_on_terminal(synced, 80, "catalogs")
+    assert [line.split() for line in shown[:2]] == [
+        ["id", "name", "courses"],
+        ["7", "Cours", "d'été", "9"],
+    ]
