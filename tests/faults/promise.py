@@ -188,7 +188,7 @@ def ask(
         f"{host_url}/ExternalLinks/edXCourseruns",
         params={} if catalog_id is None else {"catalogId": str(catalog_id)},
         headers={"Cache-Control": cache_control},
-        timeout=60,
+        timeout=120,  # a machine that is busy with other tests needs that when sixty syncs heal at once
     )
 
 

@@ -51,6 +51,7 @@ from tests.faults.promise import (
     assert_shows,
     change,
     contract_of,
+    entities_of,
     make_shelf,
     plain_course,
     run_id,
@@ -503,8 +504,7 @@ INCOMPLETE = (
     Fault("first course left out", _page(lambda _, courses: courses.pop(0)), "do not overlap"),
     Fault("a null too many", _page(lambda _, courses: courses.insert(0, None)), "do not overlap"),
     Fault("course a text", _page(lambda _, courses: courses.__setitem__(1, "x")), "without a readable key"),
-    Fault("no key", _page(lambda _, courses: courses[0]["course_runs"][0].pop("key")), "a readable key"),
-    Fault("no page with a course", answer(500), "edX could not render the course at position 5$"),
+    Fault("no key", _page(lambda _, courses: courses[1]["course_runs"][0].pop("key")), "a readable key"),
 )
 
 
@@ -520,13 +520,36 @@ def test_what_came_is_stored_and_nothing_withdrawn_when_the_pull_is_not_whole(
 
     assert_kept(before, stage.stored, shelf)
     stored = stage.stored.runs(shelf.id)
-    first_run = next(iter(runs_of(shelf)))
-    assert stored[first_run]["weeksToComplete"] == 12
+    news = list(entities_of(shelf).items())
+    assert any(stored.get(identity) == run for identity, run in (news[0], news[-1]))
     assert_shows(answered, {run_id: contract_of(run) for run_id, run in stored.items()})
     report = stage.last_report(shelf)
     assert (report["outcome"], report["withdrawn"]) == ("incomplete", 0)
     assert re.search(fault.says, report["incomplete"]), report["incomplete"]
-    assert len(stage.edx.requests_to("/courses/")) <= 2 * (3 + 2 * 4)  # pulls, pages, pages asked for ahead
+    # Two pulls of three pages, one page more to believe a count, and those asked for ahead.
+    assert len(stage.edx.requests_to("/courses/")) <= 2 * (3 + 1 + 2 * 4)
+    _assert_heals(stage, patient, shelf)
+
+
+def test_all_other_courses_are_synced_and_the_position_is_named_when_edx_cannot_render_one(
+    stage: Stage, patient: HostProcess
+) -> None:
+    shelf = stage.synced_shelf(patient)
+    before = stage.stored.runs(shelf.id)
+    (broken,) = [course for course in shelf.courses if course["key"] == shelf.keys[7]]
+    shelf.unrenderable = [broken["key"]]
+
+    answered = stage.ask(patient, shelf)
+
+    report = stage.last_report(shelf)
+    assert (report["outcome"], report["withdrawn"]) == ("incomplete", 0)
+    assert report["incomplete"] == "edX could not render the course at position 7"
+    assert_kept(before, stage.stored, shelf)
+    stored = stage.stored.runs(shelf.id)
+    assert entities_of(shelf).items() <= stored.items()
+    assert_shows(answered, {identity: contract_of(run) for identity, run in stored.items()})
+    assert len(stage.edx.requests_to("/courses/")) <= 3 + 3 + 20  # pages, further tries, halves
+    shelf.unrenderable = ()
     _assert_heals(stage, patient, shelf)
 
 

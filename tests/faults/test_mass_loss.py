@@ -17,6 +17,7 @@ from tests.command_line import run_command_line
 from tests.faults.promise import (
     ENDED,
     NEVER,
+    Runs,
     Stored,
     ask,
     assert_discreet,
@@ -98,6 +99,11 @@ def _take_away(shelf: Catalog, **fields: object) -> None:
         shelf.alter_run(course["course_runs"][0]["key"], **fields)
 
 
+def _open_runs(stored: Stored) -> Runs:
+    """Return the stored runs that callers see; of the others nothing can be lost."""
+    return {identity: run for identity, run in stored.runs(7).items() if run["endDate"] != ENDED}
+
+
 WAYS: dict[str, tuple[Callable[[Sandbox, Catalog], object], str]] = {
     "missing": (lambda _, shelf: shelf.remove(*shelf.keys[3:]), "38 of 40, no longer shown by edX;"),
     "unpublished": (
@@ -130,7 +136,7 @@ def test_callers_lose_nothing_when_edx_empties_a_catalog(  # noqa: PLR0917 - fix
 ) -> None:
     courses = shelf.courses
     assert_reached(ask(host_here.url, admin), stored, shelf)
-    before, served = stored.runs(7), ask(host_here.url, admin, cache_control="only-if-cached").content
+    before, served = _open_runs(stored), ask(host_here.url, admin, cache_control="only-if-cached").content
     take_away, says = WAYS[way]
     take_away(sandbox, shelf)
 
@@ -138,7 +144,7 @@ def test_callers_lose_nothing_when_edx_empties_a_catalog(  # noqa: PLR0917 - fix
         assert_says(ask(host_here.url, admin), 500, "Catalog 7 could not be synced", says)
 
     assert ask(host_here.url, admin, cache_control="only-if-cached").content == served
-    assert stored.runs(7) == before
+    assert _open_runs(stored) == before
     sandbox.rules.clear()
     shelf.replace(courses)
     assert_reached(ask(host_here.url, admin), stored, shelf)

@@ -1,8 +1,13 @@
 """Faults of Table Storage, over HTTP: each hits a sync of a changed catalog, and the promise is checked."""
 
+import asyncio
 import random
+import re
+import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 import pytest
@@ -14,6 +19,14 @@ from local.host import Host
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
+from shared.api.contract import parse_freshness
+from shared.deadline import Deadline
+from shared.domain.query import Question
+from shared.errors import ConnectorError
+from shared.serving.answering import Reader
+from shared.serving.outbox import Outbox
+from shared.sync.run import Origin
+from shared.wiring import connect
 from tests.faults.promise import (
     Runs,
     ask,
@@ -37,6 +50,7 @@ from tests.table_proxy import (
     drop,
     halve_body,
     lose_answer,
+    refuse_in_batch,
 )
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -83,7 +97,6 @@ KINDS = (
     "take or renew lease",
     "read head",
     "read digests",
-    "mark head",
     "write runs",
     "mark runs",
     "write body",
@@ -203,6 +216,106 @@ def test_answers_are_whole_and_nothing_is_lost_when_storage_fails_at_random(
             assert_nothing_lost(suffering.before, suffering.after, suffering.shelf)
         suffering.rule.times = suffering.rule.fired
         stage.assert_heals(hosts[1], [suffering.shelf])
+
+
+# Nonsense without end
+
+
+def find_nothing_and_write_nothing(exchange: Exchange) -> None:
+    """Find nothing, and refuse every write because the table is being deleted."""
+    is_read = exchange.request.method == "GET"
+    (answer(404, "ResourceNotFound") if is_read else answer(409, "TableBeingDeleted"))(exchange)
+
+
+def refuse_every_batch(exchange: Exchange) -> None:
+    """Refuse every batch as if an entity had been changed meanwhile."""
+    if exchange.request.is_batch:
+        refuse_in_batch(0, "UpdateConditionNotSatisfied", 412)(exchange)
+    else:
+        exchange.send(*exchange.forward())
+
+
+def repeat_the_continuation(exchange: Exchange) -> None:
+    """Say to each query that it goes on, always at the same place."""
+    head, body = exchange.forward()
+    if exchange.request.is_query:
+        more = b"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: 1\r\n"
+        head = head.removesuffix(b"\r\n") + more + b"\r\n"
+    exchange.send(head, body)
+
+
+NONSENSE: dict[str, tuple[Fault, str]] = {
+    "404 to reads, 409 to writes": (find_nothing_and_write_nothing, r"failed \(HTTP 409"),
+    "412 to every batch": (refuse_every_batch, "lets nobody take the lease of a sync"),
+    "the same continuation token": (repeat_the_continuation, "the same page again and again"),
+}
+WAIT_S = 4
+REQUESTS_AT_MOST = 60
+
+
+class Nonsense(NamedTuple):
+    """A call while storage answers nonsense: what it came to, how long it took, and all requests of it."""
+
+    shelf: Catalog
+    error: ConnectorError
+    took_s: float
+    requests: list[str]
+
+
+class EndOfSync(Outbox):
+    """Tells when a sync has ended: it says its line then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_come = Event()
+
+    def say(self, level: int, line: str) -> None:
+        super().say(level, line)
+        if '"event": "sync"' in line:
+            self.has_come.set()
+
+
+def ask_while_storage_answers_nonsense(stage: Stage, shelf: Catalog, fault: Fault) -> Nonsense:
+    outbox = EndOfSync()
+    question = Question(None, None, parse_freshness("no-cache"))
+    with TableProxy(stage.settings["TABLES_CONNECTION_STRING"]) as proxy:
+        settings = {
+            **stage.settings,
+            "TABLES_CONNECTION_STRING": proxy.connection_string,
+            "EDX_CATALOG_IDS": str(shelf.id),
+            "SYNC_TIME_BUDGET_SECONDS": str(WAIT_S),
+        }
+        answering = connect(outbox, settings).answering
+        proxy.on(fault)
+        began = time.monotonic()
+        with pytest.raises(ConnectorError) as failed:
+            asyncio.run(answering.answer(question, Reader(), Origin("http"), Deadline.after(60)))
+        took_s = time.monotonic() - began
+        assert outbox.has_come.wait(60)
+        return Nonsense(shelf, failed.value, took_s, [request.kind for request in proxy.requests])
+
+
+@pytest.fixture(scope="module")
+def nonsense(stage: Stage, healthy: HostProcess) -> Iterator[dict[str, Nonsense]]:
+    """All kinds of nonsense at one time, and the healing at the end."""
+    shelves = [stage.synced_shelf(healthy) for _ in NONSENSE]
+    with ThreadPoolExecutor(len(NONSENSE)) as threads:
+        faults = [fault for fault, _ in NONSENSE.values()]
+        called = threads.map(ask_while_storage_answers_nonsense, [stage] * len(faults), shelves, faults)
+        yield dict(zip(NONSENSE, called, strict=True))
+    stage.assert_heals(healthy, shelves)
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_the_caller_gets_one_sentence_in_time_and_storage_few_requests_when_it_answers_nonsense_for_ever(
+    nonsense: dict[str, Nonsense], name: str
+) -> None:
+    called = nonsense[name]
+    assert called.took_s < WAIT_S + 5
+    assert len(called.requests) <= REQUESTS_AT_MOST, called.requests
+    still_running = f"did not end within {WAIT_S} s; it goes on"
+    assert re.search(f"(Table Storage at .* {NONSENSE[name][1]}|{still_running})", called.error.message)
+    assert "What was stored before is intact" in called.error.message
 
 
 # Rows of another hand

@@ -19,7 +19,6 @@ from tests.table_proxy import Exchange, Fault, Gate, TableProxy
 
 KINDS = (
     "take or renew lease",
-    "mark head",
     "write runs",
     "mark runs",
     "write body",

@@ -10,7 +10,7 @@ import requests
 
 from local.host import Host
 from local.host.process import FunctionFailed, HostProcess
-from local.sandbox import TOKEN_PATH, Sandbox
+from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import Action, throttle
 from local.sandbox.http import Exchange, Reply
@@ -57,22 +57,19 @@ def _assert_throttled(answer: requests.Response, for_s: float) -> None:
     assert for_s - 20 < int(answer.headers["Retry-After"]) <= for_s
 
 
-@pytest.mark.parametrize("path", [_PAGES, TOKEN_PATH])
-def test_no_process_calls_edx_and_stored_data_is_served_when_edx_has_throttled_one(  # noqa: PLR0917 - fixtures
+def test_no_process_calls_edx_and_stored_data_is_served_when_edx_has_throttled_one(
     sandbox: Sandbox,
     settings: dict[str, str],
     shelves: list[Catalog],
     admin: requests.Session,
     stored: Stored,
-    path: str,
 ) -> None:
     with HostProcess(settings) as other, HostProcess(settings) as host:
         assert_shows(ask(host.url, admin), runs_of(*shelves))
         before, served = [stored.runs(shelf.id) for shelf in shelves], runs_of(*shelves)
         for shelf in shelves:
             change(shelf)
-        sandbox.expire_tokens()
-        sandbox.on(path, throttle(3600))
+        sandbox.on(_PAGES, throttle(3600))
 
         _assert_throttled(ask(host.url, admin, 11), 3600)
         report = stored.reports(11)[0]
@@ -107,16 +104,8 @@ def test_no_process_calls_edx_and_stored_data_is_served_when_edx_has_throttled_o
         pytest.param(throttle(3600, as_date=True), 3600, id="an HTTP date"),
         pytest.param(throttle(None), 900, id="nothing"),
         pytest.param(throttle("soon"), 900, id="no number"),
-        pytest.param(throttle(""), 900, id="empty"),
         pytest.param(throttle(0), 900, id="0"),
-        pytest.param(throttle(-5), 900, id="below 0"),
-        pytest.param(throttle("1.5"), 900, id="a fraction"),
-        pytest.param(throttle("\xb2"), 900, id="another digit"),
-        pytest.param(throttle(-86_400, as_date=True), 900, id="a date in the past"),
-        pytest.param(throttle("Fri, 31 Dec 1 23:59:59 GMT"), 900, id="a date of old"),
         pytest.param(throttle(864_000), 86_400, id="ten days"),
-        pytest.param(throttle("9" * 400), 86_400, id="400 digits"),
-        pytest.param(throttle("Fri, 31 Dec 9999 23:59:59 GMT"), 86_400, id="the last date"),
     ],
 )
 def test_the_wait_is_what_edx_asks_for_within_bounds_when_it_throttles(  # noqa: PLR0917 - fixtures
@@ -153,7 +142,7 @@ def test_the_list_of_catalogs_is_throttled_like_any_call_when_edx_throttles(
         assert sandbox.requests_to("^/catalog/|^/oauth2/") == []
 
 
-def test_a_short_throttling_is_waited_for_when_it_fits_the_time_budget(
+def test_a_short_throttling_is_waited_for_when_it_ends_within_a_minute(
     sandbox: Sandbox, host_here: Host, shelves: list[Catalog], admin: requests.Session, stored: Stored
 ) -> None:
     sandbox.on(_PAGES, throttle(1), offset=5, times=1)
@@ -165,30 +154,6 @@ def test_a_short_throttling_is_waited_for_when_it_fits_the_time_budget(
     assert refused_at
     # A request may have been on its way when the refusal came; then nobody begins one for a second.
     assert not [each for each in sandbox.requests if refused_at + 0.2 < each.started < refused_at + 0.95]
-
-
-def test_the_sync_works_again_when_the_time_is_up(
-    sandbox: Sandbox,
-    settings: dict[str, str],
-    shelves: list[Catalog],
-    admin: requests.Session,
-    stored: Stored,
-) -> None:
-    settings["SYNC_TIME_BUDGET_SECONDS"] = "2"
-    with HostProcess(settings) as other, HostProcess(settings) as host:
-        assert_shows(ask(host.url, admin), runs_of(*shelves))
-        change(shelves[0])
-        sandbox.on(_PAGES, throttle(5), times=1)
-        answered = ask(host.url, admin, 11)
-        assert_says(answered, 500, _UNTIL)
-        sandbox.forget_requests()
-        assert_says(ask(other.url, admin, 11), 500, _UNTIL)
-        assert sandbox.requests_to(_PAGES) == []
-
-        time.sleep(int(answered.headers["Retry-After"]))
-
-        assert_reached(ask(other.url, admin, 11), stored, shelves[0])
-        assert_reached(ask(host.url, admin, 11), stored, shelves[0])
 
 
 def test_no_page_is_asked_for_after_a_429_when_pages_are_pulled_side_by_side(
