@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from shared.domain.attempts import Attempts, FinishedSync
@@ -45,6 +45,26 @@ class Progress:
     unpublished: int = 0
     ended_early: int = 0
     notes: dict[bytes, str] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, Any]:
+        """Return what a report says of it, by the report's names."""
+        comparison = self.comparison
+        kinds = Counter(comparison.changes.values())
+        return {
+            "courses": self.courses,
+            "runs": len(comparison.shown),
+            "created": kinds["created"],
+            "changed": kinds["changed"],
+            "restored": kinds["restored"],
+            "unchanged": len(comparison.shown.keys() - comparison.changes.keys()),
+            "withdrawn": self.withdrawn,
+            "unpublished": self.unpublished,
+            "ended_early": self.ended_early,
+            "rejected": len(comparison.rejections),
+            "rejections": tuple(comparison.rejections[:REJECTIONS_KEPT]),
+            "unknown_tracks": dict(comparison.unknown_tracks.most_common(UNKNOWN_TRACKS_KEPT)),
+            "incomplete": self.incomplete,
+        }
 
 
 @dataclass
@@ -84,9 +104,7 @@ class Run:
 
     def report(self, ended: datetime, failure: BaseException | None) -> SyncReport:
         """Say how the sync ended, and what it found up to then."""
-        found = self.progress or Progress(Comparison({}, ""))
-        comparison = found.comparison
-        kinds = Counter(comparison.changes.values())
+        found = self.progress.counts() if self.progress else {}
         return SyncReport(
             sync_id=self.sync_id,
             catalog_id=self.catalog_id,
@@ -95,24 +113,12 @@ class Run:
             started=self.started,
             ended=ended,
             waited_s=self.waited_s,
-            outcome="failed" if failure else "incomplete" if found.incomplete else "ok",
-            courses=found.courses,
-            runs=len(comparison.shown),
-            created=kinds["created"],
-            changed=kinds["changed"],
-            restored=kinds["restored"],
-            unchanged=len(comparison.shown.keys() - comparison.changes.keys()),
-            withdrawn=found.withdrawn,
-            unpublished=found.unpublished,
-            ended_early=found.ended_early,
-            rejected=len(comparison.rejections),
-            rejections=tuple(comparison.rejections[:REJECTIONS_KEPT]),
-            unknown_tracks=dict(comparison.unknown_tracks.most_common(UNKNOWN_TRACKS_KEPT)),
-            incomplete=found.incomplete,
+            outcome="failed" if failure else "incomplete" if found.get("incomplete") else "ok",
             warnings=tuple(self.warnings),
             edx_requests=self.edx_requests,
             throttled_until=failure.retry_at if isinstance(failure, EdxThrottled) else None,
             error=Failure.of(failure).message if failure else None,
+            **found,
         )
 
     def finished(
