@@ -184,6 +184,9 @@ def test_a_sync_says_that_it_waits_for_another_and_counts_that_apart(
     sandbox.on("/7/courses/", slow(6), times=1)
     first = start(settings, "sync", "--catalog", "7")
     wait_for_courses(sandbox)
+    (now,) = printed(cli("status", "--json", EDX_CATALOG_IDS="7"))
+    assert now["holder"].endswith(f"/{first.pid}")
+    assert 0 <= now["held_s"] < 60
     second = cli("sync", "--catalog", "7", "--rebuild", "--json")  # its own, after the first
     first.communicate(timeout=60)
     assert first.returncode == 0
