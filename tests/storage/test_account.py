@@ -117,6 +117,16 @@ def test_account_is_as_new_when_another_hand_wrote_nonsense(
     assert account.attempts() == Attempts()
 
 
+@pytest.mark.parametrize("ids", ["1;2", "1,all", "0", "-1", "2147483648", "9" * 5000, "\u0661", 7])
+def test_list_of_catalogs_is_unknown_when_one_of_its_ids_is_none(
+    account: Account, accounts: TableClient, ids: object
+) -> None:
+    account.remember_catalogs(CatalogList((1,), NOW), Attempts())
+    (entity,) = accounts.list_entities()
+    accounts.update_entity({**entity, "catalogIds": ids}, UpdateMode.MERGE)
+    assert account.catalog_list() is None
+
+
 def test_trying_out_leaves_what_is_remembered(account: Account) -> None:
     account.remember_throttled(NOW)
     account.try_out()
