@@ -310,7 +310,7 @@ def test_sentence_and_time_come_at_once_when_storage_hangs(connected: Connect, p
     connector = connected("1", SYNC_TIME_BUDGET_SECONDS="1")
     proxy.on(delay(30))
     began = monotonic()
-    with pytest.raises(StorageError, match=r"^Table Storage did not answer within 5 s\. What was stored"):
+    with pytest.raises(StorageError, match=r"^Table Storage could not be read within 5 s\. What was stored"):
         ask(connector)
     assert monotonic() - began < 6
 
