@@ -223,8 +223,8 @@ def test_every_rule_queries_a_file_when_it_watches_the_logs() -> None:
     loaded = set(re.findall(r"loadTextContent\('queries/([\w-]+\.kql)'\)", text))
     for_people = {"one-invocation.kql"}
     assert loaded == {path.name for path in (INFRA / "queries").glob("*.kql")} - for_people
-    assert "let limit = 4h;" in (INFRA / "queries" / "old-catalogs.kql").read_text()
-    assert "'let limit = 4h;', 'let limit = ${alertHoursWithoutSync}h;'" in text
+    assert "let max_age = 4h;" in (INFRA / "queries" / "old-catalogs.kql").read_text()
+    assert "'let max_age = 4h;', 'let max_age = ${alertHoursWithoutSync}h;'" in text
 
 
 @pytest.mark.parametrize("path", DOCS)
