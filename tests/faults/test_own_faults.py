@@ -324,7 +324,7 @@ def test_no_catalog_starves_over_four_timer_runs_when_the_answers_of_another_tri
         for shelf in others:
             stage.change(shelf)
         with pytest.raises(CatalogsFailed, match=f"Catalog {trickling.id} .* it goes on") as failed:
-            asyncio.run(rounds.sync_all(Origin("timer"), Deadline.after(9), lambda _line: None))
+            asyncio.run(rounds.sync_all(Origin("timer"), Deadline.after(6), lambda _line: None))
         assert failed.value.failures.keys() == {trickling.id}
         for shelf in others:
             assert_reached(stage.ask(healthy, shelf, "only-if-cached"), stage.stored, shelf)
@@ -446,7 +446,7 @@ def test_freshness_is_off_by_no_more_than_the_clocks_when_one_is_ahead_and_one_b
             stage.change(shelf)
             tag, age_s, body = ask_here(syncing, "no-cache")
             assert body == stage.states[shelf.id][-1]
-            assert age_s == 0
+            assert 0 <= age_s <= 2
             # The other believes it 20 minutes from now, in the past or in the future: too far to be fresh.
             other_tag, age_s, body = ask_here(other, "only-if-cached")
             assert (other_tag, body) == (tag, stage.states[shelf.id][-1])
