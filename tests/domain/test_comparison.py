@@ -220,3 +220,5 @@ def test_refused_run_counts_as_rejected_and_is_tried_again(
     assert id_of("a") not in comparison.shown
     assert comparison.changes == {}
     assert comparison.rejections == [Rejection("a", "entity", "PropertyValueTooLarge")]
+    assert comparison.missing() == []
+    assert comparison.has_rejected_runs_still_served() == bool(known)

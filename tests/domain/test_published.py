@@ -90,6 +90,13 @@ def test_run_begins_and_ends_at_the_exact_second() -> None:
     assert shown(run, at=NOW + 2 * SECOND) == {}
 
 
+def test_runs_behind_one_that_has_ended_are_rendered() -> None:
+    ended = make_served("a", end_date="2026-02-01T00:00:00Z")
+    begins = make_served("b", start_date="2026-05-01T00:00:00Z")
+    assert shown(ended, begins, at=NOW) == {"b": "Upcoming"}
+    assert render([ended, begins], NOW).holds_until == "2026-05-01T00:00:00Z"
+
+
 def test_run_that_edx_does_not_list_is_not_served() -> None:
     mapped = make_mapped("a", listed=False)
     assert served(mapped, stored_json(mapped.run)) is None

@@ -68,6 +68,11 @@ def test_runs_that_end_by_the_clock_count_neither_as_served_nor_as_lost() -> Non
     assert guard(ends, {"missing": ids(5, 50)}, MOMENT, percent=20, catalog_id=1) is not None  # 5 of 10
 
 
+def test_run_has_ended_from_the_very_second_of_its_end_on() -> None:
+    assert lost_runs({ids(1)[0]: MOMENT}, {"missing": ids(1)}, MOMENT) == {}
+    assert lost_runs({ids(1)[0]: "2026-11-01T12:00:01Z"}, {"missing": ids(1)}, MOMENT) != {}
+
+
 def test_runs_that_callers_did_not_see_are_not_lost() -> None:
     leaving: dict[LossReason, list[bytes]] = {"unpublished": ids(3), "ended": ids(2, 100), "missing": []}
     assert lost_runs(served(10), leaving, MOMENT) == {"unpublished": set(ids(3))}

@@ -688,6 +688,17 @@ def begin(tables: Tables, sync_id: str) -> CatalogWriter:
     return writer
 
 
+@pytest.mark.parametrize("option", ["rebuild", "allow_withdrawals"])
+def test_operator_gets_a_sync_of_its_own_after_the_one_that_runs_when_an_option_asks_for_more(
+    syncer: Syncer, tables: Tables, option: str
+) -> None:
+    ending = Timer(0.2, begin(tables, "other").release, [FinishedSync("other")])
+    ending.start()
+    report = sync(syncer, **{option: True})
+    ending.join()
+    assert counts(report) == {"created": 5}
+
+
 @pytest.mark.parametrize(
     "failure",
     [
