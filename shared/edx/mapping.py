@@ -128,7 +128,7 @@ def _map_run(
             modular_credit=credit,
         ),
         # An empty status is null, and null is not sent.
-        listed=run.status in (None, "", "published"),
+        is_published=run.status in (None, "", "published"),
         unknown_track=None if track else _first_track(tracks),
         course_key=_course_key(course),
         proposed_credit=credit,

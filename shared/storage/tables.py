@@ -22,7 +22,7 @@ from shared.storage.table import Table
 
 
 class Tables(NamedTuple):
-    """What is stored, by subject."""
+    """The stores, one per kind of data."""
 
     catalogs: CatalogStore
     reports: Reports
@@ -40,18 +40,18 @@ def open_tables(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Tables:
-    """Open the tables that settings name; nothing is sent before the first call.
+    """Open the tables that the settings name; no request is sent before the first call.
 
     Args:
-        settings: where they are.
-        client_id: the edX client id, whose account is kept.
+        settings: the storage account and the table prefix.
+        client_id: the edX client id, under which the account state is stored.
         credential: for an endpoint; the app's managed identity by default.
         now: the time of day.
         clock: monotonic seconds.
-        sleep: pauses between tries and looks at a lease.
+        sleep: waits that many seconds, between retries and lease polls.
 
     Raises:
-        ConfigurationError: the endpoint is not https, over which no token is sent.
+        ConfigurationError: the endpoint is not https.
     """
     service = _service(settings, credential)
 
@@ -82,7 +82,7 @@ def _service(settings: StorageSettings, credential: object | None) -> TableServi
     if credential is None:
         if urlsplit(endpoint).scheme != "https":
             raise ConfigurationError(
-                "TABLES_ENDPOINT", "must be https: the token of a managed identity is sent over nothing else"
+                "TABLES_ENDPOINT", "must be https: the token of a managed identity is sent over https only"
             )
         from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow, and local runs never need it
 
@@ -93,7 +93,7 @@ def _service(settings: StorageSettings, credential: object | None) -> TableServi
 
 
 class _Identity:
-    """A credential whose failures cannot be taken for those of Table Storage."""
+    """A credential that raises TokenMissing, so that its failures differ from those of Table Storage."""
 
     def __init__(self, credential: Any) -> None:
         self._credential = credential
@@ -101,6 +101,6 @@ class _Identity:
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         try:
             token: AccessToken = self._credential.get_token(*scopes, **options)
-        except Exception as error:  # noqa: BLE001 - each kind of identity has its own
+        except Exception as error:  # noqa: BLE001 - each kind of identity raises its own types
             raise TokenMissing(type(error).__name__) from None
         return token

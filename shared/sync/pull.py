@@ -1,4 +1,4 @@
-"""The pull of a catalog: fetch, map, compare, write; and what it takes away in the end."""
+"""The pull of a catalog: fetch, map, compare, write changes, and decide which runs leave the answer."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from shared.sync.sessions import Sessions
 from shared.sync.state import StoredState
 
 PULLS = 2
-"""A pull that is not whole is made once more."""
+"""An incomplete pull is repeated once."""
 
 OnProgress = Callable[[int, int | None], None]
-"""Told the courses pulled so far, and how many there are when edX said so."""
+"""Called with the number of courses pulled so far, and edX's count of courses or None."""
 
 
 def _walk(
@@ -39,17 +39,17 @@ def _walk(
     write: Callable[[Change], None],
     on_progress: OnProgress,
 ) -> CourseWalk:
-    """Walk through the pages of a catalog and write what differs; return the last walk.
+    """Walk through the pages of a catalog and write the changes; return the last walk.
 
     Args:
         edx: the session to ask.
         catalog_id: the edX catalog.
-        progress: brought up to date; `incomplete` says in the end why the pull is not whole.
+        progress: updated in place; afterwards `incomplete` says why the pull is incomplete.
         approvals: the credits that administrators approved.
         rules: for mapping.
-        now: the moment of the pull (aware, UTC), by which a seat can be bought or cannot.
-        write: takes each change.
-        on_progress: told after each page.
+        now: the time of the pull (aware, UTC), for deciding which seats can still be bought.
+        write: called with each change.
+        on_progress: called after each page.
     """
     comparison = progress.comparison
     for _ in range(PULLS):
@@ -81,7 +81,7 @@ def _approved(
 
 
 class Puller:
-    """Pulls catalogs within sessions of their own."""
+    """Pulls catalogs, each in its own edX session."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Puller:
         *,
         allow_withdrawals: bool,
     ) -> Decision:
-        """Pull the catalog, write what differs as it comes in, and decide what it takes away."""
+        """Pull a catalog, write changes as pages arrive, and decide which runs leave the answer."""
         now = self._now()
         approvals = self._credits.all()
         run.warnings += approvals.malformed

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from shared.domain.changes import Entry, differences, entries
-from shared.domain.comparison import UNLISTED
+from shared.domain.comparison import UNPUBLISHED
 from shared.domain.course_run import course_run_id
 from shared.domain.published import WITHDRAWN, ServedRun
 from tests.mapped_runs import make_served
@@ -59,7 +59,7 @@ def test_run_is_added_when_it_was_never_shown_and_restored_when_it_had_been_remo
     assert [each.kind for each in entry_of(None, run)] == ["added"]
     assert [each.kind for each in entry_of(None, run, digest=b"any" + bytes(13))] == ["added"]
     assert [each.kind for each in entry_of(None, run, digest=WITHDRAWN)] == ["restored"]
-    assert [each.kind for each in entry_of(None, run, digest=UNLISTED)] == ["restored"]
+    assert [each.kind for each in entry_of(None, run, digest=UNPUBLISHED)] == ["restored"]
 
 
 def test_removal_names_its_reason() -> None:

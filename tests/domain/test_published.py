@@ -98,7 +98,7 @@ def test_runs_behind_one_that_has_ended_are_rendered() -> None:
 
 
 def test_run_that_edx_does_not_list_is_not_served() -> None:
-    mapped = make_mapped("a", listed=False)
+    mapped = make_mapped("a", is_published=False)
     assert served(mapped, stored_json(mapped.run)) is None
 
 
@@ -253,8 +253,8 @@ def test_digests_are_the_same_after_packing(digests: dict[bytes, bytes]) -> None
 
 
 def test_digest_differs_when_anything_stored_does() -> None:
-    plain, dearer, unlisted = make_mapped(), make_mapped(price="1.00"), make_mapped(listed=False)
-    digests = {digest(each, stored_json(each.run)) for each in (plain, dearer, unlisted)}
+    plain, dearer, unpublished = make_mapped(), make_mapped(price="1.00"), make_mapped(is_published=False)
+    digests = {digest(each, stored_json(each.run)) for each in (plain, dearer, unpublished)}
     assert len(digests) == 3
     assert WITHDRAWN not in digests
     assert digest(plain, stored_json(plain.run)) in digests

@@ -515,11 +515,11 @@ def test_type_is_the_best_of_the_seats_else_the_runs_own(
     ],
 )
 def test_a_run_is_listed_when_no_status_says_otherwise(status: object, *, expected: bool) -> None:
-    assert only_run_of(make_course(make_run(status=status))).listed is expected
+    assert only_run_of(make_course(make_run(status=status))).is_published is expected
 
 
 def test_a_run_is_listed_when_it_is_hidden() -> None:
-    assert only_run_of(make_course(make_run(hidden=True))).listed is True
+    assert only_run_of(make_course(make_run(hidden=True))).is_published is True
 
 
 def test_availability_is_not_mapped() -> None:

@@ -79,7 +79,7 @@ def test_value_is_gone_when_a_run_is_written_without_it(store: CatalogStore) -> 
 
 
 def test_withdrawn_run_keeps_all_else_and_is_as_new_when_it_comes_back(store: CatalogStore) -> None:
-    mapped = make_mapped(price="1.00", listed=False)
+    mapped = make_mapped(price="1.00", is_published=False)
     store_runs(store, mapped)
     writer = begin(store)
     writer.withdraw([UUID(mapped.run.id).bytes], NOW)
@@ -271,7 +271,7 @@ def test_head_names_the_sync_that_writes_until_it_publishes(store: CatalogStore)
     assert marked
     assert marked.writing.startswith("sync")
     assert replace(marked, writing="") == before
-    writer.publish(before, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, counts=True)
+    writer.publish(before, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, is_success=True)
     after = store.head(1)
     assert after
     assert after.writing == ""
@@ -299,7 +299,7 @@ def test_writer_that_lost_its_lease_changes_nothing(store: CatalogStore, table: 
     with pytest.raises(LeaseLost):
         writer.withdraw([run_id], NOW)
     with pytest.raises(LeaseLost):
-        writer.publish(before, render([], NOW), {}, at=NOW, synced_at=NOW, unidentified=0, counts=True)
+        writer.publish(before, render([], NOW), {}, at=NOW, synced_at=NOW, unidentified=0, is_success=True)
     with pytest.raises(LeaseLost):
         writer.confirm(before, NOW, 9, FinishedSync("done"))
     assert list(store.runs(1)) == [StoredRun(run_id, make_mapped(), None)]

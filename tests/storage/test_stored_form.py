@@ -153,7 +153,7 @@ def test_what_version_0_1_stored_is_read(tables: Tables) -> None:
 @pytest.mark.usefixtures("stored_before")
 def test_sync_goes_on_from_what_version_0_1_stored(tables: Tables) -> None:
     store = tables.catalogs
-    head = publish(store, ONE_RUN, counts=False)
+    head = publish(store, ONE_RUN, is_success=False)
     assert (head.counted_generation, head.counted_runs) == ("5a7c", 3)
     assert store.counted_body(1, head) == BODY
 
@@ -165,7 +165,7 @@ def test_version_0_1_reads_the_head_of_a_sync_that_does_not_count(
     tables: Tables, runs_client: TableClient
 ) -> None:
     publish(tables.catalogs)
-    publish(tables.catalogs, counts=False, changes=[Entry(kind="first-sync", runs=1)])
+    publish(tables.catalogs, is_success=False, changes=[Entry(kind="first-sync", runs=1)])
     entity = runs_client.get_entity("1", "published")
     kinds: dict[str, type] = {
         "generation": str, "body_parts": int, "body_checksum": str, "digest_parts": int,
