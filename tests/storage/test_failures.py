@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
 from local.azurite import Azurite
-from shared.errors import ConfigurationError, StorageError
+from shared.errors import StorageError
 from shared.settings import StorageSettings
 from shared.storage.table import Table
 from shared.storage.tables import Tables, open_tables
@@ -241,11 +241,6 @@ def test_managed_identity_is_used_when_no_credential_is_given(monkeypatch: pytes
     monkeypatch.setattr("azure.identity.DefaultAzureCredential", NoIdentity)
     tables = open_tables(StorageSettings(endpoint="https://acc.table.core.windows.net"), "client")
     assert "gave no token" in failure_of(tables)
-
-
-def test_endpoint_without_tls_is_a_wrong_setting_when_an_identity_is_to_be_used() -> None:
-    with pytest.raises(ConfigurationError, match="TABLES_ENDPOINT must be https"):
-        open_tables(unchecked("http://127.0.0.1:10002/acc"), "client")
 
 
 def test_shared_access_signature_needs_no_account_name_and_stays_secret(clock: Clock) -> None:
