@@ -170,7 +170,7 @@ class Syncer:
         deadline = Deadline.after(self._lifetime_s, self._clock)
         self.sessions.wait_for_rate_limit(deadline)
         state = StoredState(self._tables.catalogs, catalog_id, rebuild=False)
-        changes: dict[bytes, Change] = {}
+        changes: dict[str, Change] = {}
 
         def note(change: Change) -> None:
             changes[change.run_id] = change

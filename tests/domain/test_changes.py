@@ -1,7 +1,6 @@
 """What the history says of two published states: pure."""
 
 from typing import Any
-from uuid import UUID
 
 from shared.domain.changes import Entry, differences, entries
 from shared.domain.comparison import UNPUBLISHED
@@ -11,7 +10,7 @@ from tests.mapped_runs import make_served
 
 MOMENT = "2026-11-01T12:00:00Z"
 PAST, FUTURE = "2026-10-31T00:00:00Z", "2027-06-30T00:00:00Z"
-A = UUID(course_run_id("a")).bytes
+A = course_run_id("a")
 
 
 def entry_of(
@@ -76,7 +75,7 @@ def test_removal_names_its_reason() -> None:
 
 def test_entries_are_sorted_by_run_key() -> None:
     # Sorted by their ids they would come as c, b, a.
-    runs = {UUID(course_run_id(key)).bytes: make_served(key, end_date=FUTURE) for key in "cba"}
+    runs = {course_run_id(key): make_served(key, end_date=FUTURE) for key in "cba"}
     found = entries({}, runs, runs, moment=MOMENT, known={}, rows_before={}, notes={})
     assert [each.courserun_key for each in found] == ["a", "b", "c"]
 
