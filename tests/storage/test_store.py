@@ -205,7 +205,7 @@ def test_previous_generation_stays_and_older_ones_go(store: CatalogStore, runs_c
     heads.append(publish(store))
     assert store.body(1, heads[2]) == store.body(1, heads[3]) == ONE_RUN.packed
     for head in heads[:2]:
-        with pytest.raises(StateDamaged, match="catalog 1 is not whole"):
+        with pytest.raises(StateDamaged, match="catalog 1 is incomplete"):
             store.body(1, head)
     assert "published-crashed-body-0000" not in [each["RowKey"] for each in runs_client.list_entities()]
 
