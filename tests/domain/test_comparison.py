@@ -133,7 +133,7 @@ def test_run_that_was_never_served_is_no_loss_when_it_changes_unpublished() -> N
 
 
 def rejection(key: str = "a", *, is_unpublished: bool = False) -> Rejection:
-    return Rejection(key, "end", "'TBD' is no date", is_unpublished)
+    return Rejection(key, "end", "'TBD' is not a date", is_unpublished)
 
 
 def test_rejected_run_has_not_disappeared_and_can_no_longer_be_mapped() -> None:

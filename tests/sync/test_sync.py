@@ -271,14 +271,14 @@ def test_empty_catalog_is_an_empty_array_when_it_always_was(syncer: Syncer, tabl
 
 
 INCOMPLETE: list[tuple[int | None, Action, str]] = [
-    (None, envelope(count=7), "4 course records came of a count of 7"),
+    (None, envelope(count=7), "edX returned 4 courses but counts 7"),
     (None, without("count"), "edX sent no count"),
     (None, envelope(count="4"), "edX sent no count"),
     (2, repeat(0), "the pages do not overlap between positions 1 and 2"),
     (
         2,
         envelope(results=[], next=f"https://discovery.edx.org{COURSES}?limit=2&offset=4"),
-        "an empty page came at offset 2",
+        "the page at offset 2 was empty",
     ),
 ]
 
