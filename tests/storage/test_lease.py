@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Event
@@ -16,7 +16,7 @@ from shared.domain.attempts import Attempts, FinishedSync
 from shared.errors import Failure, StorageError, SyncUnfinished
 from shared.storage.failures import EntityRefused
 from shared.storage.lease import Lease, LeaseLost, Leases, LeaseState
-from shared.storage.table import Table, replacing
+from shared.storage.table import Operation, Table, replacing
 from tests.clock import Clock
 from tests.storage.syncs import admit_all, say_nothing, take, wait_for_lease
 from tests.table_proxy import TableProxy, answer, lose_answer, refuse_in_batch
@@ -242,14 +242,21 @@ def test_write_has_succeeded_when_only_its_answer_was_lost(
         lease.commit([replacing({**RUN, "x": 1})])
 
 
+def fail_unawares(
+    lease: Lease, proxy: TableProxy, operations: list[Operation], finished: FinishedSync | None = None
+) -> None:
+    """Write so that storage does what it is asked and every answer of it is lost."""
+    proxy.on(lose_answer)
+    with pytest.raises(StorageError):
+        lease.commit(operations, finished)
+    proxy.rules.clear()
+
+
 def test_holder_goes_on_when_a_write_took_effect_that_counted_as_failed(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.on(lose_answer)
-    with pytest.raises(StorageError):
-        lease.commit([replacing(RUN)])
-    proxy.rules.clear()
+    fail_unawares(lease, proxy, [replacing(RUN)])
     lease.commit([replacing({**RUN, "x": 2})])
     entity = proxied_table.get("1", "a")
     assert entity
@@ -260,10 +267,7 @@ def test_holder_that_let_go_unawares_leaves_the_next_one_alone(
     proxied_table: Table, proxy: TableProxy, table: Table, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.on(lose_answer)
-    with pytest.raises(StorageError):
-        lease.commit([], FinishedSync("holder"))
-    proxy.rules.clear()
+    fail_unawares(lease, proxy, [], FinishedSync("holder"))
     following = take(table, clock, "next")
     with pytest.raises(LeaseLost):  # a renewal that had to wait its turn
         lease.commit([])
@@ -287,10 +291,7 @@ def test_holder_goes_on_when_the_answer_to_its_second_attempt_was_lost_too(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.on(lose_answer)
-    with pytest.raises(StorageError):
-        lease.commit([])
-    proxy.rules.clear()
+    fail_unawares(lease, proxy, [])
     rule = proxy.on(lose_answer, kind="write runs", after=1, times=1)
     lease.commit([replacing(RUN)])
     assert (rule.seen, rule.fired) == (3, 1)
@@ -539,6 +540,16 @@ def test_nobody_is_told_when_the_lease_is_released_or_storage_fails_for_a_while(
 # Storage that answers nonsense
 
 
+@pytest.fixture
+def bounded(proxy: TableProxy, clock: Clock) -> Iterator[None]:
+    """Check that what a test does ends within 15 seconds and 20 requests."""
+    proxy.requests.clear()
+    yield
+    assert sum(clock.slept) <= 15
+    assert len(proxy.requests) <= 20
+
+
+@pytest.mark.usefixtures("bounded")
 def test_taking_ends_when_storage_reads_nothing_and_says_that_all_exists(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
@@ -546,32 +557,23 @@ def test_taking_ends_when_storage_reads_nothing_and_says_that_all_exists(
     proxy.on(answer(409, "TableBeingDeleted"))
     with pytest.raises(StorageError, match="HTTP 409"):
         take(proxied_table, clock, "sync")
-    assert sum(clock.slept) <= 15
-    assert len(proxy.requests) <= 20
 
 
-def test_taking_ends_when_storage_refuses_every_batch_as_outdated(
-    proxied_table: Table, proxy: TableProxy, clock: Clock
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize(
+    ("refused", "problem"),
+    [
+        ("take or renew lease", "lets nobody take the lease"),
+        ("write runs", "refuses every write as outdated"),
+    ],
+)
+def test_taking_and_writing_end_when_storage_refuses_every_batch_as_outdated(
+    proxied_table: Table, proxy: TableProxy, clock: Clock, refused: str, problem: str
 ) -> None:
     take(proxied_table, clock, "first").commit([], FinishedSync("first"))
-    proxy.requests.clear()
-    proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind="take or renew lease")
-    with pytest.raises(StorageError, match="lets nobody take the lease"):
-        take(proxied_table, clock, "second")
-    assert sum(clock.slept) <= 15
-    assert len(proxy.requests) <= 20
-
-
-def test_writing_ends_when_storage_refuses_every_batch_as_outdated(
-    proxied_table: Table, proxy: TableProxy, clock: Clock
-) -> None:
-    lease = take(proxied_table, clock, "holder")
-    proxy.requests.clear()
-    proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind="write runs")
-    with pytest.raises(StorageError, match="refuses every write as outdated"):
-        lease.commit([replacing(RUN)])
-    assert sum(clock.slept) <= 15
-    assert len(proxy.requests) <= 20
+    proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind=refused)
+    with pytest.raises(StorageError, match=problem):
+        take(proxied_table, clock, "second").commit([replacing(RUN)])
 
 
 def test_waiting_asks_for_the_lease_ever_less_often(
