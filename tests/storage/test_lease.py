@@ -23,6 +23,7 @@ from tests.table_proxy import TableProxy, answer, lose_answer, refuse_in_batch
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 RUN = {"PartitionKey": "1", "RowKey": "a"}
+OFTEN_S = 0.01  # how often a lease is renewed here
 
 
 def wait_while(
@@ -191,11 +192,10 @@ def test_sequence_is_never_used_twice(table: Table, clock: Clock) -> None:
 
 
 def test_lease_is_renewed_while_the_block_runs_and_not_when_it_has_been_let_go(
-    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    table: Table, clock: Clock
 ) -> None:
-    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
     lease = take(table, clock, "holder")
-    with lease.kept_alive(lambda: None):
+    with lease.kept_alive(lambda: None, OFTEN_S):
         while stored(table)["sequence"] != 3:
             sleep(0.005)
         lease.commit([replacing(RUN)])  # side by side with the renewals
@@ -489,10 +489,7 @@ def test_sync_counts_that_the_version_before_has_ended(
 # Losing it
 
 
-def test_renewal_tells_once_when_another_process_has_taken_the_lease(
-    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
+def test_renewal_tells_once_when_another_process_has_taken_the_lease(table: Table, clock: Clock) -> None:
     lease = take(table, clock, "sleeper")
     take(table, clock, "heir")
     lost: list[str] = []
@@ -502,19 +499,18 @@ def test_renewal_tells_once_when_another_process_has_taken_the_lease(
         lost.append("lost")
         told.set()
 
-    with lease.kept_alive(on_lost):
+    with lease.kept_alive(on_lost, OFTEN_S):
         assert told.wait(20)
         sleep(0.1)
     assert lost == ["lost"]
 
 
 def test_renewal_tells_when_the_row_of_the_lease_is_deleted_in_mid_sync(
-    table: Table, clock: Clock, runs_client: TableClient, monkeypatch: pytest.MonkeyPatch
+    table: Table, clock: Clock, runs_client: TableClient
 ) -> None:
-    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
     lease = take(table, clock, "holder")
     lost = Event()
-    with lease.kept_alive(lost.set):
+    with lease.kept_alive(lost.set, OFTEN_S):
         runs_client.delete_entity("1", "lease")
         assert lost.wait(20)
     with pytest.raises(LeaseLost):
@@ -523,13 +519,12 @@ def test_renewal_tells_when_the_row_of_the_lease_is_deleted_in_mid_sync(
 
 
 def test_nobody_is_told_when_the_lease_is_released_or_storage_fails_for_a_while(
-    proxied_table: Table, proxy: TableProxy, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
-    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
     lease = take(proxied_table, clock, "holder")
     lost: list[str] = []
     rule = proxy.on(answer(501), kind="take or renew lease", times=2)
-    with lease.kept_alive(lambda: lost.append("lost")):
+    with lease.kept_alive(lambda: lost.append("lost"), OFTEN_S):
         while rule.fired < 2:
             sleep(0.01)
         lease.commit([], FinishedSync("holder"))
