@@ -4,7 +4,6 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from shared.settings import StorageSettings
 from shared.storage.table import Table
 from shared.storage.tables import Tables, open_tables
 from tests.clock import Clock
+from tests.sockets import unaccepting
 from tests.storage.syncs import NOW
 from tests.table_proxy import TableProxy, cut_body, cut_head, drop
 
@@ -65,31 +65,27 @@ def test_unknown_host_is_named(clock: Clock) -> None:
     )
 
 
-def test_connection_that_is_not_accepted_is_named(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.storage.table.CONNECT_TIMEOUT_S", 0.2)
-    with closing(socket.socket()) as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        port = server.getsockname()[1]
-        # A full queue: the kernel answers no further connection.
-        waiting = [socket.socket() for _ in range(4)]
-        for each in waiting:
-            each.settimeout(0)
-            each.connect_ex(("127.0.0.1", port))
-        began = time.monotonic()
-        assert failure_of(tables_at(f"http://127.0.0.1:{port}/acc", clock)) == (
+class LateClock(Clock):
+    """A clock by which every look at it takes 15 seconds, so that a step is one try of one second."""
+
+    def monotonic(self) -> float:
+        self.pass_s(15)
+        return super().monotonic()
+
+
+def test_connection_that_is_not_accepted_is_named() -> None:
+    began = time.monotonic()
+    with unaccepting() as port:
+        assert failure_of(tables_at(f"http://127.0.0.1:{port}/acc", LateClock())) == (
             f"Table Storage at 127.0.0.1:{port} did not accept the connection (timed out)"
         )
-        assert time.monotonic() - began < 5
-        for each in waiting:
-            each.close()
+    assert time.monotonic() - began < 5
 
 
-def test_silence_is_named(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.storage.table.READ_TIMEOUT_S", 0.1)
+def test_silence_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert failure_of(tables_at(f"http://127.0.0.1:{port}/acc", clock)) == (
+        assert failure_of(tables_at(f"http://127.0.0.1:{port}/acc", LateClock())) == (
             f"Table Storage at 127.0.0.1:{port} did not answer (timed out)"
         )
 

@@ -31,23 +31,12 @@ def make_report(number: int = 0, **fields: Any) -> SyncReport:
 
 def test_report_is_the_same_when_read_back(tables: Tables) -> None:
     report = make_report(
-        invocation_id="0a1b",
-        outcome="failed",
-        courses=1,
-        runs=2,
-        created=3,
-        changed=4,
-        unchanged=5,
-        withdrawn=6,
-        restored=7,
-        rejected=8,
-        rejections=(Rejection("a", "start", "'é' is not a date"), Rejection("", "key", "no key")),
-        unknown_tracks={"masters": 2},
-        incomplete="the count changed",
-        edx_requests=9,
-        throttled_until=NOW,
-        error="edX is away",
-    )
+        invocation_id="0a1b", outcome="failed", courses=1, runs=2, created=3, changed=4, unchanged=5,
+        withdrawn=6, restored=7, rejected=8, unpublished=10, ended_early=11, waited_s=1.25,
+        rejections=(Rejection("a", "start", "'é' is no date"), Rejection("", "key", "no key")),
+        unknown_tracks={"masters": 2}, incomplete="the count changed", warnings=("catalog 9 has left",),
+        edx_requests=9, throttled_until=NOW, error="edX is away",
+    )  # fmt: skip
     tables.reports.add(report)
     assert tables.reports.newest() == [report]
 

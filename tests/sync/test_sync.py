@@ -177,13 +177,23 @@ def test_second_sync_touches_no_course_run_when_nothing_changed(
     assert after.synced_at == clock.now()
 
 
-def test_only_what_differs_is_written(
+def test_only_what_differs_is_written_and_a_preview_tells_it_before(
     syncer: Syncer, tables: Tables, catalog: Catalog, proxy: TableProxy
 ) -> None:
     sync(syncer)
+    before = head_of(tables)
     catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
     catalog.remove("NUSx+2x")
     catalog.add(make_course(key="NUSx+5x"))
+    proxy.requests.clear()
+    preview = syncer.preview(1)
+    assert {request.method for request in proxy.requests} == {"GET"}
+    assert [(change.kind, stored is None) for stored, change in preview.changes] == [
+        ("changed", False), ("created", True),
+    ]  # fmt: skip
+    assert [stored.mapped.run.courserun_key for stored in preview.gone if stored.mapped] == [run_key(2)]
+    assert preview.stopped is None
+    assert head_of(tables) == before
     proxy.requests.clear()
     report = sync(syncer)
     assert counts(report) == {"created": 1, "changed": 1, "unchanged": 3, "withdrawn": 1}
@@ -790,25 +800,7 @@ def test_remembered_throttling_is_waited_for_when_it_ends_within_a_minute(
     assert clock.slept == [40]
 
 
-# The preview, the log, the history
-
-
-def test_preview_tells_what_a_sync_would_do_and_writes_nothing(
-    syncer: Syncer, tables: Tables, catalog: Catalog, proxy: TableProxy
-) -> None:
-    sync(syncer)
-    catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
-    catalog.remove("NUSx+2x")
-    catalog.add(make_course(key="NUSx+5x"))
-    proxy.requests.clear()
-    preview = syncer.preview(1)
-    assert {request.method for request in proxy.requests} == {"GET"}
-    assert [(change.kind, stored is None) for stored, change in preview.changes] == [
-        ("changed", False), ("created", True),
-    ]  # fmt: skip
-    assert [stored.mapped.run.courserun_key for stored in preview.gone if stored.mapped] == [run_key(2)]
-    assert preview.stopped is None
-    assert tables.catalogs.head(1) == head_of(tables)
+# The log, the history
 
 
 def test_sync_logs_one_line_of_json(syncer: Syncer, caplog: pytest.LogCaptureFixture) -> None:
