@@ -176,9 +176,12 @@ class Table:
 
         return self._write(insert)
 
-    def put(self, entity: Entity) -> None:
+    def put(self, entity: Entity, *, in_one_try: bool = False) -> None:
         """Write an entity whole, whatever stood there."""
-        self._write(lambda timeouts: self._client.upsert_entity(entity, mode=UpdateMode.REPLACE, **timeouts))
+        self._write(
+            lambda timeouts: self._client.upsert_entity(entity, mode=UpdateMode.REPLACE, **timeouts),
+            in_one_try=in_one_try,
+        )
 
     def commit(self, operations: Sequence[Operation]) -> str:
         """Write a batch of one partition, all or nothing; return its last entity's etag, if not deleted.
@@ -211,7 +214,7 @@ class Table:
             raise ValueError("an answer with fewer results than operations")
         return "" if operations[-1][0] == "delete" else _whole(results[-1].get("etag"))
 
-    def _write(self, call: Callable[[Timeouts], T]) -> T:
+    def _write(self, call: Callable[[Timeouts], T], *, in_one_try: bool = False) -> T:
         """Do a write; a table that is missing is created first."""
 
         def write(timeouts: Timeouts) -> T:
@@ -227,9 +230,9 @@ class Table:
                     raise
             return call(timeouts)
 
-        return self._step(write)
+        return self._step(write, in_one_try=in_one_try)
 
-    def _step(self, call: Callable[[Timeouts], T]) -> T:
+    def _step(self, call: Callable[[Timeouts], T], *, in_one_try: bool = False) -> T:
         """Call until it works, is hopeless, or has used up its turns."""
         patience = self.patience()
         while True:
@@ -237,7 +240,11 @@ class Table:
                 return call(patience.timeouts())
             except Exception as error:  # noqa: BLE001 - an answer that breaks off makes the SDK raise anything
                 ours = as_ours(error, self._host, self._base_url, self._now())
-                goes_on = is_retriable(error, self._base_url) and patience.pause(retry_after_s(error))
+                goes_on = (
+                    not in_one_try
+                    and is_retriable(error, self._base_url)
+                    and patience.pause(retry_after_s(error))
+                )
             if not goes_on:
                 raise ours  # outside of the except block: the SDK's error holds addresses and signatures
 
