@@ -9,10 +9,11 @@ from azure.data.tables import TableClient, UpdateMode
 from local.azurite import Azurite
 from shared.domain.course_run import Rejection
 from shared.domain.sync_report import SyncReport
+from shared.errors import StorageError
 from shared.settings import StorageSettings
 from shared.storage.tables import Tables
 from tests.storage.syncs import NOW
-from tests.table_proxy import TableProxy, lose_answer
+from tests.table_proxy import TableProxy, answer, lose_answer
 
 
 def make_report(number: int = 0, **fields: Any) -> SyncReport:
@@ -39,6 +40,15 @@ def test_report_is_the_same_when_read_back(tables: Tables) -> None:
     )  # fmt: skip
     tables.reports.add(report)
     assert tables.reports.newest() == [report]
+
+
+def test_storage_is_asked_once_when_the_report_is_to_be_stored_in_one_try(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    proxy.on(answer(503), kind="write report")
+    with pytest.raises(StorageError):
+        proxied_tables.reports.add(make_report(), in_one_try=True)
+    assert [request.kind for request in proxy.requests] == ["write report"]
 
 
 def test_reports_come_newest_first_and_no_more_than_asked_for(tables: Tables) -> None:

@@ -29,6 +29,7 @@ from shared.errors import (
     Failure,
     MassLoss,
     NotFound,
+    StorageError,
     SyncError,
 )
 from shared.settings import StorageSettings, connector_settings
@@ -41,6 +42,7 @@ from shared.sync.sync import BackingOff, Syncer
 from tests.builders import make_course, make_run
 from tests.clock import Clock
 from tests.table_proxy import TableProxy
+from tests.table_proxy import answer as busy
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 COURSES = "/catalogs/1/courses/"
@@ -449,6 +451,16 @@ def test_sync_ends_within_its_lifetime(
         sync(make_syncer(lifetime_s=0.5))
     assert head_of(tables) == before
     assert tables.reports.newest()[0].seconds < 5
+
+
+def test_report_is_stored_in_one_try_when_storage_has_failed_the_sync(
+    syncer: Syncer, proxy: TableProxy
+) -> None:
+    proxy.on(busy(503), kind="create lease|write report")
+    with pytest.raises(StorageError, match="HTTP 503"):
+        sync(syncer)
+    kinds = [request.kind for request in proxy.requests]
+    assert (kinds.count("create lease"), kinds.count("write report")) == (6, 1)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
