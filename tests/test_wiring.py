@@ -32,7 +32,7 @@ def test_longer_wait_than_the_platform_allows_is_warned_of(
     connect(outbox, {**EXAMPLE, "SYNC_TIME_BUDGET_SECONDS": seconds})
     outbox.flush()
     sentence = (
-        "SYNC_TIME_BUDGET_SECONDS is more than 220 and counts as 220: the platform ends a request at 230 s"
+        "SYNC_TIME_BUDGET_SECONDS is more than 220, so 220 is used: the platform ends a request after 230 s"
     )
     assert caplog.record_tuples == ([("shared.serving.outbox", logging.WARNING, sentence)] if warned else [])
 

@@ -1,4 +1,4 @@
-"""What a sync would do, for `sync --dry-run`: totals first, then run by run and field by field."""
+"""Prints the preview for `sync --dry-run`: totals, then the changes by run and field."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from shared.sync.preview import Preview
 
 
 def preview_json(catalog_id: int, preview: Preview) -> dict[str, Any]:
-    """Return a preview for programs; a side that has no value is null."""
+    """Return a preview for JSON output; a missing value is null."""
     return {
         "catalog": catalog_id,
         "outcome": "preview",
@@ -35,7 +35,7 @@ def preview_json(catalog_id: int, preview: Preview) -> dict[str, Any]:
 
 
 def preview_lines(catalog_id: int, preview: Preview) -> Iterator[str]:
-    """Return a preview for people."""
+    """Yield the lines of a preview for people."""
     totals = _totals(preview)
     kinds = ", ".join(
         f"{number} {kind}"
@@ -85,7 +85,7 @@ def _in_short(mapped: MappedRun) -> str:
 
 
 def _differences(stored: StoredRun | None, mapped: MappedRun) -> list[tuple[str, object, object]]:
-    """Return the fields that a write would change, with the values before and after; None for no value."""
+    """Return the fields that a write would change, with the value before and after (None for no value)."""
     before = _fields(stored.mapped) if stored and stored.mapped else {}
     after = _fields(mapped)
     return [

@@ -1,4 +1,4 @@
-"""The access token of our edX account: shared by all sessions, renewed by one thread at a time."""
+"""The access token of our edX account, shared by the sessions of a process and renewed by one thread."""
 
 import threading
 from collections.abc import Callable

@@ -407,9 +407,7 @@ def test_new_key_is_found_when_the_cooldown_is_over(jwks: Jwks) -> None:
 def unavailable(jwks: Jwks, authorization: str) -> None:
     with pytest.raises(AccessUnavailable) as caught:
         admit(jwks.access, authorization)
-    assert (
-        caught.value.message == "The keys for checking tokens cannot be fetched; nobody is let in until then"
-    )
+    assert caught.value.message == "The keys for checking tokens cannot be fetched; try again later"
     assert caught.value.__context__ is None
 
 
@@ -487,10 +485,10 @@ def test_reason_is_logged_with_the_host_alone_when_the_jwks_cannot_be_had(jwks: 
 REASONS = {
     "503": "answered with status 503",
     "redirect": "answered with status 302",
-    "html": "answered what is no JWKS",
-    "another shape": "answered what is no JWKS",
-    "no keys": "holds no key that may sign RS256 tokens",
-    "only junk": "holds no key that may sign RS256 tokens",
+    "html": "sent an answer that is not a JWKS",
+    "another shape": "sent an answer that is not a JWKS",
+    "no keys": "has no key that may sign RS256 tokens",
+    "only junk": "has no key that may sign RS256 tokens",
     "too large": "is larger than 1 MiB",
     "reset": "dropped the connection",
 }
@@ -634,7 +632,7 @@ def test_unknown_key_is_unavailable_when_the_fetch_does_not_end_in_time(
         ({"aud": ["elsewhere"]}, "`aud` does not hold ADMIN_JWT_AUDIENCE"),
         ({"aud": None}, "it has no `aud`"),
         ({"exp": 1}, "`exp` is past"),
-        ({"exp": "4102444800"}, "`exp` is no number"),
+        ({"exp": "4102444800"}, "`exp` is not a number"),
         ({"nbf": 4102444800}, "`nbf` is in the future"),
     ],
 )
@@ -654,7 +652,7 @@ def test_signature_kid_and_role_are_logged_by_the_setting_they_do_not_match(
         admit(jwks.access, bearer(roles=[]))
     assert caplog.messages == [
         "A token was refused: its signature is not that of the key in ADMIN_JWKS_URL that its `kid` names",
-        "A token was refused: ADMIN_JWKS_URL has no key of its `kid`",
+        "A token was refused: ADMIN_JWKS_URL has no key with its `kid`",
         "A login was refused: the claim of ADMIN_ROLE_CLAIM does not hold ADMIN_ROLE",
     ]
 

@@ -307,7 +307,7 @@ def test_since_is_a_moment_or_a_day_in_utc(text: str, moment: datetime) -> None:
      "0001-01-01T00:00:00%2B14:00", "0000-01-01", "2026-W48-2", "1700000000", "%D9%A22026-11-24", "2d"],
 )  # fmt: skip
 def test_since_is_refused_when_it_is_anything_else(text: str) -> None:
-    with pytest.raises(BadRequest, match=r"^since must be a moment such as 2026-11-24T12:00:00Z, or a day"):
+    with pytest.raises(BadRequest, match=r"^since must be a time such as 2026-11-24T12:00:00Z, or a date"):
         ask_changes(f"since={text}")
 
 

@@ -373,7 +373,7 @@ def test_time_budget_counts_as_220_with_a_warning_when_it_is_above() -> None:
 
     assert connector_settings(environment).sync.time_budget_s == 220
     assert setting_warnings(environment) == [
-        ("SYNC_TIME_BUDGET_SECONDS is more than 220 and counts as 220: the platform ends a request at 230 s")
+        ("SYNC_TIME_BUDGET_SECONDS is more than 220, so 220 is used: the platform ends a request after 230 s")
     ]
     assert connector_settings(CONNECTOR | {"SYNC_TIME_BUDGET_SECONDS": "220"}).sync.time_budget_s == 220
     assert setting_warnings(CONNECTOR | {"SYNC_TIME_BUDGET_SECONDS": "220"}) == []

@@ -17,7 +17,7 @@ WELL = [
     "✓ schedule: the timer fires every 366 d at least",
     "✓ storage: tables with the prefix PREFIX can be read and written",
     "✓ edX: accepts our credentials, and lists 2 catalogs",
-    "✓ catalogs: all that edX lists are ours: 7, 8",
+    "✓ catalogs: all catalogs that edX lists will be synced: 7, 8",
     "✓ JWKS: 1 key that can sign RS256",
 ]
 
@@ -88,7 +88,7 @@ def test_jwks_fails_when_no_key_in_it_can_sign(cli: Cli, sandbox: Sandbox) -> No
     sandbox.on("/jwks", answer(200, {"keys": [{"kty": "EC", "kid": "a"}]}))
     done = cli("check")
     assert done.returncode == 1
-    assert "holds no key that may sign RS256 tokens" in done.stdout.splitlines()[6]
+    assert "has no key that may sign RS256 tokens" in done.stdout.splitlines()[6]
 
 
 def test_storage_alone_is_blamed_when_it_is_down(cli: Cli, sandbox: Sandbox) -> None:

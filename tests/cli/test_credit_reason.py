@@ -48,7 +48,7 @@ def make_approval(key: str = KEY, note: str = "Senate") -> Approval:
         ),
         (
             make_mapped(modular_credit=None, proposed=None),
-            "none, because edX sends no weeks: 9 follows from the dates, and dates earn no credit",
+            "none, because edX sends no weeks (9 is computed from the dates, which give no credit)",
         ),
     ],
 )
@@ -63,5 +63,5 @@ def test_approval_is_told_with_the_proposal_of_the_formula() -> None:
     )
     of_course = make_approval("MITx+6.00.1x", "")
     assert credit_reason(make_mapped(modular_credit=9), of_course, 30).startswith(
-        "4 approved for the course MITx+6.00.1x by ann on 2026-03-01, which counts from the next sync on. "
+        "4 approved for the course MITx+6.00.1x by ann on 2026-03-01, which takes effect with the next sync. "
     )

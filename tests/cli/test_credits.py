@@ -38,7 +38,7 @@ def test_approval_of_a_course_counts_for_its_runs_from_the_next_sync_on(cli: Cli
     done = cli("credits", "set", "NUSx+A2x", "1", EDX_CATALOG_IDS="7")
     assert done.stdout.splitlines() == [
         "1 modular credit approved for NUSx+A2x.",
-        "It counts from the next sync on.",
+        "It takes effect with the next sync.",
     ]
     assert credit(cli) == 4
     cli("sync", "--catalog", "7")
@@ -68,7 +68,7 @@ def test_import_stores_nothing_and_names_every_bad_line_when_one_is_bad(cli: Cli
     assert done.stderr.splitlines() == [
         "Line 3: the key is empty",
         "Line 4: the credit of A is 'many': expected a whole number of 0 or more",
-        f"Line 5: {OTHER} stands in line 2 already",
+        f"Line 5: {OTHER} is already in line 2",
         "Line 6: it has more values than there are columns; put a text with a comma in quotation marks",
         f"Error: 4 problems in {file}; nothing was stored",
     ]

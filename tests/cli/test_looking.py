@@ -102,7 +102,7 @@ def test_runs_show_the_fields_that_are_asked_for(cli: Cli) -> None:
         }
     ]
     wrong = cli("runs", "--fields", "colour")
-    assert (wrong.returncode, "colour is no field" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "colour is not a field" in wrong.stderr) == (2, True)
 
 
 def test_one_run_is_shown_with_the_reason_of_its_credit_and_its_changes(cli: Cli, catalog: Catalog) -> None:
@@ -115,7 +115,7 @@ def test_one_run_is_shown_with_the_reason_of_its_credit_and_its_changes(cli: Cli
     assert (run["catalog"], run["state"], run["modularCredit"], run["approvedCredit"]) == (7, "Current", 4, 2)
     assert run["creditReason"].startswith("2 approved for the course NUSx+A1x by ann on 20")
     assert run["creditReason"].endswith(
-        " (Senate 3/26), which counts from the next sync on. The formula proposes "
+        " (Senate 3/26), which takes effect with the next sync. The formula proposes "
         "4 = 9 weeks x 15 hours a week / 30 hours a credit, rounded down"
     )
     assert [change["kind"] for change in run["changes"]] == ["changed"]
@@ -152,7 +152,7 @@ def test_changes_are_shown_field_by_field_newest_first(cli: Cli, catalog: Catalo
     assert printed(cli("changes", "--catalog", "7", "--since", "2999-01-01", "--json")) == []
     assert len(cli("changes", "--catalog", "7", "--since", "2d", "--csv").stdout.splitlines()) == 7
     wrong = cli("changes", "--since", "yesterday")
-    assert (wrong.returncode, "'yesterday' is no moment" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "'yesterday' is not a time" in wrong.stderr) == (2, True)
 
 
 def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: Tables) -> None:

@@ -289,7 +289,7 @@ def test_a_caller_is_told_that_the_sync_goes_on_and_it_does_when_edx_is_slower_t
     answered = stage.ask(hurried, shelf)
 
     assert HURRIED_S - 0.5 < time.monotonic() - began < 2.5 * HURRIED_S
-    says = f"did not end within {HURRIED_S} s; it goes on, ask again later"
+    says = f"did not end within {HURRIED_S} s and continues; ask again later"
     assert_says(answered, 500, f"Catalog {shelf.id} could not be synced", says, "stored before is intact")
     assert len(stage.stored.reports(shelf.id)) == 1
     assert_kept(before, stage.stored, shelf)
@@ -704,7 +704,7 @@ def test_no_catalog_leaves_the_answer_when_the_list_of_catalogs_fails(  # noqa: 
 
     answered = ask(host_here.url, admin)
 
-    assert_says(answered, 500, "The list of catalogs could not be had from edX", says, "intact")
+    assert_says(answered, 500, "The list of catalogs could not be fetched from edX", says, "intact")
     assert_shows(ask(host_here.url, admin, cache_control="no-cache, stale-if-error=60"), runs_of(*shelves))
     assert_shows(ask(host_here.url, admin, cache_control="only-if-cached"), runs_of(*shelves))
     assert {shelf.id: stored.runs(shelf.id) for shelf in shelves} == before

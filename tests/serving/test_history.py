@@ -180,7 +180,7 @@ def test_page_ends_and_the_next_goes_on_when_looking_takes_too_long(monkeypatch:
      urlsafe_b64encode(b"0001-01-01T00:00:00+14:00|1|g|0").decode()],
 )  # fmt: skip
 def test_cursor_is_refused_when_no_answer_named_it(cursor: str) -> None:
-    with pytest.raises(BadRequest, match=r"^cursor must be one that an earlier answer named$"):
+    with pytest.raises(BadRequest, match=r"^cursor must be taken from the Link header of an earlier answer$"):
         read(house_of({1: []}), cursor=cursor)
 
 

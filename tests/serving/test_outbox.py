@@ -35,7 +35,7 @@ def test_oldest_lines_are_dropped_and_counted_when_nobody_asks_for_long(
         outbox.say(logging.INFO, f"line {number}")
     outbox.flush()
     assert caplog.messages[:2] == [
-        "3 log lines of earlier syncs were dropped: nothing called this process",
+        "3 log lines of earlier syncs were dropped: no request fetched them in time",
         "line 3",
     ]
     assert caplog.messages[-1] == "line 1002"

@@ -40,7 +40,7 @@ def test_sync_goes_on_and_others_get_its_end_when_a_callers_time_ends_first() ->
 
     hurried, patient = asyncio.run(callers())
     assert isinstance(hurried, SyncUnfinished)
-    assert hurried.message == "it did not end within 1 s; it goes on, ask again later"
+    assert hurried.message == "the sync did not end within 1 s and continues; ask again later"
     assert patient is None
     assert house.syncer.begun == [(1, True)]
 
@@ -156,7 +156,7 @@ def test_others_get_their_share_of_the_time_when_one_catalog_does_not_end() -> N
     failures = in_turn(house, [1, 2, 3], 3)
     assert 0.9 < time.monotonic() - began < 2
     assert {catalog_id: error.message for catalog_id, error in failures.items()} == {
-        1: "it did not end within 1 s; it goes on, ask again later",
+        1: "the sync did not end within 1 s and continues; ask again later",
         3: "the catalog is not found",
     }
     assert [catalog_id for catalog_id, _ in house.syncer.begun] == [1, 2, 3]

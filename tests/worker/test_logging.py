@@ -70,7 +70,7 @@ def test_lines_of_a_sync_that_outlives_its_callers_belong_to_the_next_invocation
         syncs = events(worker, "sync")
         assert_all_arrive(worker)
     assert left.status == 500
-    assert "it goes on, ask again later" in left.json()
+    assert "continues; ask again later" in left.json()
     assert before == []
     assert len(syncs) == 1
     assert syncs[0].arrives[kind]
