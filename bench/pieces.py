@@ -167,7 +167,7 @@ def _mapped(courses: Iterable[object], settings: ConnectorSettings) -> Iterator[
 
 def _entity(mapped: MappedRun) -> Entity:
     values = mapped.run.model_dump(by_alias=True, exclude_none=True)
-    return {"PartitionKey": CATALOG, "RowKey": values.pop("id"), **values, "listed": mapped.listed}
+    return {"PartitionKey": CATALOG, "RowKey": values.pop("id"), **values, "listed": mapped.is_published}
 
 
 def _table(name: str) -> TableClient:

@@ -11,8 +11,8 @@ KEY = "course-v1:NUSx+A1x+1T2026"
 OLD_STYLE_KEY = "DelftX/CTB3300WCx/2T2014"
 
 
-def make_mapped(key: str = KEY, *, listed: bool = True, **fields: Any) -> MappedRun:
-    return MappedRun(CourseRun(id=course_run_id(key), courserun_key=key, **fields), listed)
+def make_mapped(key: str = KEY, *, is_published: bool = True, **fields: Any) -> MappedRun:
+    return MappedRun(CourseRun(id=course_run_id(key), courserun_key=key, **fields), is_published)
 
 
 def make_served(key: str = KEY, **fields: Any) -> ServedRun:
@@ -48,5 +48,8 @@ def mapped_runs() -> st.SearchStrategy[MappedRun]:
     }
     known = st.fixed_dictionaries({}, optional=fields)
     return st.builds(
-        lambda key, listed, known: make_mapped(key, listed=listed, **known), _KEYS, st.booleans(), known
+        lambda key, is_published, known: make_mapped(key, is_published=is_published, **known),
+        _KEYS,
+        st.booleans(),
+        known,
     )

@@ -79,7 +79,7 @@ def _in_short(mapped: MappedRun) -> str:
     dates = " to ".join(date[:10] for date in (run.start_date, run.end_date) if date)
     credit = None if run.modular_credit is None else f"{run.modular_credit} MC"
     facts = [fact for fact in (dates, run.price and f"{run.price} USD", run.type, credit) if fact]
-    if not mapped.listed:
+    if not mapped.is_published:
         facts.append("not published")
     return f": {', '.join(facts)}" if facts else ""
 
@@ -96,11 +96,11 @@ def _differences(stored: StoredRun | None, mapped: MappedRun) -> list[tuple[str,
 
 
 def _fields(mapped: MappedRun) -> dict[str, Any]:
-    return mapped.run.model_dump(by_alias=True, exclude_none=True) | {"listed": mapped.listed}
+    return mapped.run.model_dump(by_alias=True, exclude_none=True) | {"listed": mapped.is_published}
 
 
 def _keys(runs: list[StoredRun]) -> list[str]:
-    return [stored.mapped.run.courserun_key if stored.mapped else stored.run_id.hex() for stored in runs]
+    return [stored.mapped.run.courserun_key if stored.mapped else stored.run_id for stored in runs]
 
 
 def _shown(value: object) -> str:

@@ -113,7 +113,7 @@ def run_values(
     return {
         "catalog": catalog_id,
         **mapped.run.model_dump(by_alias=True, exclude_none=True),
-        "listed": mapped.listed,
+        "listed": mapped.is_published,
         "withdrawnAt": withdrawn_at,
         "state": _state(mapped, withdrawn_at, now),
         "courseKey": mapped.course_key,
@@ -126,7 +126,7 @@ def run_values(
 def _state(mapped: MappedRun, withdrawn_at: str | None, now: str) -> State:
     if withdrawn_at is not None:
         return State.WITHDRAWN
-    if not mapped.listed:
+    if not mapped.is_published:
         return State.UNPUBLISHED
     return State(availability(mapped.run.start_date, mapped.run.end_date, now) or State.ENDED)
 

@@ -1,4 +1,4 @@
-"""Keeps the reports of syncs for 90 days."""
+"""Stores the reports of syncs for 90 days."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -12,13 +12,13 @@ KEPT = timedelta(days=90)
 
 
 class Reports:
-    """The reports of all catalogs. Thread-safe; every method is I/O and may raise StorageError."""
+    """The reports of all catalogs. Thread-safe; every method does I/O and may raise StorageError."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def add(self, report: SyncReport, *, in_one_try: bool = False) -> None:
-        """Keep a report, and drop those of its catalog that are older than 90 days.
+        """Store a report, and delete reports of its catalog that are older than 90 days.
 
         Args:
             report: of a sync that has ended.
@@ -32,7 +32,7 @@ class Reports:
             select=["PartitionKey", "RowKey"],
         )
         batch: list[Operation] = []
-        with suppress(EntityRefused):  # rows that another sync's end removed meanwhile
+        with suppress(EntityRefused):  # another sync has already deleted the rows
             for row in old:
                 batch.append(deleting(dict(row)))
                 if len(batch) == OPERATIONS_PER_BATCH:
@@ -49,7 +49,7 @@ class Reports:
             rows = self._table.query("PartitionKey eq @catalog", {"catalog": str(catalog_id)})
         found: list[SyncReport] = []
         for row in rows:
-            with suppress(KeyError, TypeError, ValueError):  # written by another version, or by hand
+            with suppress(KeyError, TypeError, ValueError):  # skip a report in an unknown format
                 found.append(report_from(row))
             if catalog_id is not None and len(found) == limit:
                 break

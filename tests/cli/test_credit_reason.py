@@ -15,7 +15,7 @@ KEY = "course-v1:MITx+6.00.1x+2T2026"
 def make_mapped(*, proposed: int | None = 4, **fields: Any) -> MappedRun:
     values = {"weeks_to_complete": 9, "min_effort": 14, "max_effort": 16, "modular_credit": 4} | fields
     run = CourseRun.model_validate({"id": course_run_id(KEY), "courserunKey": KEY, **values})
-    return MappedRun(run, listed=True, course_key="MITx+6.00.1x", proposed_credit=proposed)
+    return MappedRun(run, is_published=True, course_key="MITx+6.00.1x", proposed_credit=proposed)
 
 
 def make_approval(key: str = KEY, note: str = "Senate") -> Approval:

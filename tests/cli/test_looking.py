@@ -170,5 +170,5 @@ def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: T
     shown = rows(cli("history", "--catalog", "7", "--failed").stdout)
     assert shown[0][:4] == ["ended (UTC)", "catalog", "by", "seconds"]
     assert shown[1][1:3] == ["7", "operator"]
-    assert "no whole JSON" in shown[1][-1]
+    assert "incomplete or invalid JSON" in shown[1][-1]
     assert len(shown) == 2

@@ -59,7 +59,7 @@ def test_failures_and_throttling_are_told(cli: Cli, sandbox: Sandbox, tables: Ta
     tables.account.remember_throttled(until)
     (found,) = printed(cli("status", "--json", EDX_CATALOG_IDS="7"))
     assert (found["failures"], found["late"], found["left_list"]) == (1, False, False)
-    assert "no whole JSON" in found["error"]
+    assert "incomplete or invalid JSON" in found["error"]
     assert found["throttled_until"] == f"{until:%Y-%m-%dT%H:%M:%SZ}"
     assert (found["holder"], found["held_s"]) == (None, None)
 

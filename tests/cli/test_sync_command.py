@@ -32,7 +32,7 @@ def test_totals_and_rejections_are_told(cli: Cli) -> None:
     assert first.endswith(
         " s. 2 courses, 4 runs: 4 new, 0 changed, 0 restored, 0 unchanged; 0 withdrawn, 1 rejected"
     )
-    assert rest == ["  rejected course-v1:NUSx+A1x+bad, start: 'soon' is no date"]
+    assert rest == ["  rejected course-v1:NUSx+A1x+bad, start: 'soon' is not a date"]
     assert done.stderr == ""
 
 
@@ -77,7 +77,7 @@ def test_dry_run_gives_totals_first_and_writes_nothing(
         "  weeksToComplete: 9 → none",
         "created course-v1:NUSx+A3x+2T2026: 2026-01-12 to 3000-01-01, 150.00 USD, verified, 4 MC",
         "withdrawn course-v1:NUSx+A2x+2T2026",
-        "  rejected course-v1:NUSx+A1x+bad, start: 'soon' is no date",
+        "  rejected course-v1:NUSx+A1x+bad, start: 'soon' is not a date",
     ]
 
     (preview,) = printed(cli("sync", "--catalog", "7", "--dry-run", "--json"))
@@ -134,7 +134,7 @@ def test_exit_code_is_1_and_others_are_synced_when_a_catalog_fails(cli: Cli, san
     done = cli("sync", "--json")
     assert done.returncode == 1
     assert [result["outcome"] for result in printed(done)] == ["failed", "ok"]
-    assert "no whole JSON" in printed(done)[0]["error"]
+    assert "incomplete or invalid JSON" in printed(done)[0]["error"]
     assert "Catalog 7 failed: " in done.stderr
     assert "Traceback" not in done.stderr
     unknown = cli("sync", "--catalog", "999")

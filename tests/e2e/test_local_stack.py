@@ -82,7 +82,7 @@ def test_a_second_sync_changes_nothing(tmp_path: Path) -> None:
 
     assert (first_code, second_code) == (0, 0)
     assert "Sandbox run" in first
-    assert "course-v1:NUSx+REJECTx+BADDATE', start: 'next Tuesday' is no date" in first
+    assert "course-v1:NUSx+REJECTx+BADDATE', start: 'next Tuesday' is not a date" in first
     counts_of_first, counts_of_second = COUNTS.findall(first), COUNTS.findall(second)
     for counts in (counts_of_first, counts_of_second):
         assert [catalog for catalog, *_ in counts] == ["1", "2"]

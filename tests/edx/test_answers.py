@@ -67,7 +67,7 @@ def test_a_200_that_is_no_whole_json_is_tried_again(question: Question[Any], bod
     error = error_of(question, answer(200, body))
     assert isinstance(error, NoUsableAnswer)
     assert error.problem == (
-        "sent a broken body: no whole JSON" if body else "sent a broken body: nothing at all"
+        "sent a broken body: incomplete or invalid JSON" if body else "sent a broken body: it is empty"
     )
     assert error.status is None
 
@@ -77,7 +77,7 @@ def test_a_200_that_is_no_whole_json_is_tried_again(question: Question[Any], bod
 def test_a_200_that_is_json_of_another_shape_is_final(question: Question[Any], body: bytes) -> None:
     error = error_of(question, answer(200, body))
     assert isinstance(error, EdxProtocolError)
-    assert "is not what its API promises" in error.message
+    assert "does not match its API" in error.message
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -132,14 +132,17 @@ def test_a_gateways_403_or_404_is_a_failure_that_may_heal(
     assert isinstance(error, NoUsableAnswer)
     assert error.status == status
     assert error.problem == (
-        f"answered {status} without an explanation of edX's, as a gateway or firewall does"
+        f"answered {status} in a form that is not edX's, probably from a gateway or firewall"
     )
 
 
 def test_edx_refuses_us_when_the_list_of_catalogs_is_forbidden() -> None:
     error = error_of(CATALOGS, answer(403, b'{"detail": "You do not have permission."}'))
     assert isinstance(error, EdxRefused)
-    assert error.message == "edX refused us: catalogs/ answered 403 to a valid token"
+    assert error.message == (
+        "edX refused us: catalogs/ answered 403 to a valid token; "
+        "ask edX whether our account still has access"
+    )
 
 
 def test_there_is_no_list_of_catalogs_at_an_address_where_edx_says_404() -> None:
@@ -180,7 +183,7 @@ def test_our_credentials_are_refused_when_the_token_endpoint_says_so(
 def test_a_status_that_edx_does_not_promise_is_final(question: Question[Any], status: int) -> None:
     error = error_of(question, answer(status, DETAIL))
     assert isinstance(error, EdxProtocolError)
-    assert error.message == f"edX answered {status} for {question.what}, which its API does not promise"
+    assert error.message == f"edX answered {status} for {question.what}, which its API does not document"
 
 
 # Throttling

@@ -49,14 +49,14 @@ def test_the_same_run_has_the_same_id_whatever_else_changes() -> None:
     [
         (None, "the course run has no key"),
         ("", "'' is an empty key"),
-        (7, "a number is no key"),
-        (True, "a truth value is no key"),
-        (["course-v1:A+B+C"], "a list is no key"),
-        ({"key": "course-v1:A+B+C"}, "an object is no key"),
-        ("course-v1:A+B+C\n", r"'course-v1:A+B+C\n' holds a control character or half a character"),
-        ("a\x00b", r"'a\x00b' holds a control character or half a character"),
-        ("a\x85b", r"'a\x85b' holds a control character or half a character"),
-        (HALF_A_CHARACTER, r"'\ud83d' holds a control character or half a character"),
+        (7, "a number is not a key"),
+        (True, "a boolean is not a key"),
+        (["course-v1:A+B+C"], "a list is not a key"),
+        ({"key": "course-v1:A+B+C"}, "an object is not a key"),
+        ("course-v1:A+B+C\n", r"'course-v1:A+B+C\n' contains a control character or a lone surrogate"),
+        ("a\x00b", r"'a\x00b' contains a control character or a lone surrogate"),
+        ("a\x85b", r"'a\x85b' contains a control character or a lone surrogate"),
+        (HALF_A_CHARACTER, r"'\ud83d' contains a control character or a lone surrogate"),
         ("k" * 256, f"'{'k' * 60}'… is longer than 255 characters"),
     ],
 )
@@ -159,14 +159,14 @@ def test_a_date_is_written_in_utc_and_whole_seconds(
         ("0001-01-01T00:00:00+00:01", "'0001-01-01T00:00:00+00:01'"),
         ("9999-12-31T23:59:59-00:01", "'9999-12-31T23:59:59-00:01'"),
         (1767225600, "a number"),
-        (False, "a truth value"),
+        (False, "a boolean"),
         ([], "a list"),
         ({}, "an object"),
     ],
 )
 @pytest.mark.parametrize("field", ["start", "end", "enrollment_start", "enrollment_end"])
 def test_a_run_is_rejected_when_a_date_is_no_date(field: str, sent: object, shown: str) -> None:
-    assert rejected(**{field: sent}) == Rejection(KEY, field, f"{shown} is no date")
+    assert rejected(**{field: sent}) == Rejection(KEY, field, f"{shown} is not a date")
 
 
 # Effort, pacing, weeks, credit
@@ -515,11 +515,11 @@ def test_type_is_the_best_of_the_seats_else_the_runs_own(
     ],
 )
 def test_a_run_is_listed_when_no_status_says_otherwise(status: object, *, expected: bool) -> None:
-    assert only_run_of(make_course(make_run(status=status))).listed is expected
+    assert only_run_of(make_course(make_run(status=status))).is_published is expected
 
 
 def test_a_run_is_listed_when_it_is_hidden() -> None:
-    assert only_run_of(make_course(make_run(hidden=True))).listed is True
+    assert only_run_of(make_course(make_run(hidden=True))).is_published is True
 
 
 def test_availability_is_not_mapped() -> None:
@@ -598,7 +598,7 @@ def test_the_runs_own_type_does_not_count_when_it_has_seats_that_are_over() -> N
     [("MITx+6.00.1x", "MITx+6.00.1x"), (None, None), ("", None), (7, None), ("a\n", None), ("k" * 256, None)],
 )
 def test_the_courses_key_is_kept_when_it_is_a_usable_text(key: object, kept: str | None) -> None:
-    assert only_run_of(make_course(key=key)).course_key == kept
+    assert only_run_of(make_course(make_run(), key=key)).course_key == kept
 
 
 def test_the_credit_is_proposed_by_the_formula() -> None:
@@ -625,7 +625,7 @@ def test_a_rejected_run_is_known_to_be_unpublished_when_its_status_can_be_read(
     status: object, *, is_unpublished: bool
 ) -> None:
     assert rejected(status=status, enrollment_end="TBD") == Rejection(
-        KEY, "enrollment_end", "'TBD' is no date", is_unpublished
+        KEY, "enrollment_end", "'TBD' is not a date", is_unpublished
     )
     assert rejected(status=status, key=7).is_unpublished is is_unpublished
 
@@ -660,7 +660,7 @@ def test_a_run_is_mapped_when_the_text_too_long_is_not_stored() -> None:
 
 @pytest.mark.parametrize("field", ["marketing_url", "enrollment_url"])
 def test_a_run_is_rejected_when_an_address_is_no_unicode_text(field: str) -> None:
-    reason = r"'https://www.edx.org/\ud83d' is no Unicode text"
+    reason = r"'https://www.edx.org/\ud83d' is not valid Unicode"
     sent = "https://www.edx.org/" + HALF_A_CHARACTER
     assert rejected(**{field: sent}) == Rejection(KEY, field, reason)
 
@@ -671,11 +671,11 @@ def test_every_run_of_a_course_is_mapped_or_rejected_alone_in_order() -> None:
         (result.run.courserun_key if isinstance(result, MappedRun) else result)
         for result in results(EdxCourse.model_validate(course))
     ] == [
-        Rejection(KEY, "start", "'soon' is no date"),
-        Rejection("", "course_runs", "null is no course run object (course 'MITx+6.00.1x')"),
+        Rejection(KEY, "start", "'soon' is not a date"),
+        Rejection("", "course_runs", "null is not a course run object (course 'MITx+6.00.1x')"),
         "B",
-        Rejection("", "course_runs", "'A' is no course run object (course 'MITx+6.00.1x')"),
-        Rejection("", "course_runs", "a list is no course run object (course 'MITx+6.00.1x')"),
+        Rejection("", "course_runs", "'A' is not a course run object (course 'MITx+6.00.1x')"),
+        Rejection("", "course_runs", "a list is not a course run object (course 'MITx+6.00.1x')"),
         Rejection("", "key", "the course run has no key"),
     ]
 
@@ -686,10 +686,10 @@ def test_a_course_without_runs_gives_nothing(course_runs: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("course_runs", "shown"), [("all", "'all'"), (7, "a number"), (True, "a truth value"), ({}, "an object")]
+    ("course_runs", "shown"), [("all", "'all'"), (7, "a number"), (True, "a boolean"), ({}, "an object")]
 )
 def test_a_course_is_rejected_when_its_runs_are_no_list(course_runs: object, shown: str) -> None:
-    reason = f"{shown} is no list of course runs (course 'MITx+6.00.1x')"
+    reason = f"{shown} is not a list of course runs (course 'MITx+6.00.1x')"
     course = EdxCourse.model_validate(make_course(course_runs=course_runs))
     assert results(course) == [Rejection("", "course_runs", reason)]
 
@@ -699,11 +699,11 @@ def test_a_course_is_rejected_when_its_runs_are_no_list(course_runs: object, sho
     [
         (None, "null"),
         (7, "a number"),
-        (True, "a truth value"),
+        (True, "a boolean"),
         ("course", "'course'"),
         ([], "a list"),
         ({"key": "MITx+6.00.1x"}, "an object"),
     ],
 )
 def test_a_course_is_rejected_when_it_is_no_object(course: object, shown: str) -> None:
-    assert results(course) == [Rejection("", "course", f"{shown} is no course object")]
+    assert results(course) == [Rejection("", "course", f"{shown} is not a course object")]

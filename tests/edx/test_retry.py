@@ -57,7 +57,8 @@ def test_unavailable_says_what_failed_where_and_with_which_status(web: Mocker, e
     with pytest.raises(EdxUnavailable) as caught:
         edx.catalog(7)
     assert caught.value.message == (
-        "edX is unavailable: catalogs/7/ sent a broken body: no whole JSON (host edx.test, try 4)"
+        "edX is unavailable: catalogs/7/ sent a broken body: "
+        "incomplete or invalid JSON (host edx.test, try 4)"
     )
     assert caught.value.status is None
 
@@ -76,7 +77,7 @@ def test_protocol_error_without_a_further_try_when_a_200_is_json_of_another_shap
     web: Mocker, edx: EdxSession, body: str
 ) -> None:
     web.get(CATALOG, text=body)
-    with pytest.raises(EdxProtocolError, match="catalogs/7/ is not what its API promises"):
+    with pytest.raises(EdxProtocolError, match="catalogs/7/ does not match its API"):
         edx.catalog(7)
     assert len(web.request_history) == 2
 

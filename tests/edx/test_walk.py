@@ -178,7 +178,7 @@ def test_the_pull_is_not_whole_when_the_count_changes() -> None:
     assert keys_of(walk) == FIVE
     assert walk.problems == [
         "the count changed from 4 to 5 while the pages were pulled",
-        "5 course records came of a count of 4",
+        "edX returned 5 courses but counts 4",
     ]
 
 
@@ -205,7 +205,7 @@ def test_the_walk_goes_on_by_next_when_the_count_is_too_low() -> None:
     )
     walk = walk_of(fetch)
     assert keys_of(walk) == FIVE
-    assert walk.problems == ["5 course records came of a count of 3"]
+    assert walk.problems == ["edX returned 5 courses but counts 3"]
 
 
 def test_only_some_boundaries_are_named_when_no_pages_overlap() -> None:
@@ -221,7 +221,7 @@ def test_only_some_boundaries_are_named_when_no_pages_overlap() -> None:
         "the pages do not overlap between positions 1 and 2: a course may have moved",
         "the pages do not overlap between positions 3 and 4: a course may have moved",
         "the pages do not overlap between positions 5 and 6: a course may have moved",
-        "6 pages in all do not overlap with the one before them",
+        "6 pages in total do not overlap with the page before them",
     ]
 
 
@@ -264,7 +264,7 @@ def test_the_walk_goes_by_what_came_when_the_server_caps_the_limit(
 def test_each_course_is_pulled_but_not_believed_whole_when_a_page_holds_one() -> None:
     walk = walk_of(CatalogServer(FIVE, most=1).fetch, 20, ahead=8)
     assert keys_of(walk) == FIVE
-    assert walk.problems == ["edX gives one course a page, so neighbouring pages cannot be compared"]
+    assert walk.problems == ["edX returns one course per page, so that pages cannot overlap"]
     assert not walk.is_worth_repeating
 
 
@@ -308,7 +308,7 @@ def test_a_pull_by_page_numbers_is_not_whole_when_records_are_missing() -> None:
     )
     walk = walk_of(fetch)
     assert keys_of(walk) == ["a", "b", "d"]
-    assert walk.problems == ["3 course records came of a count of 4"]
+    assert walk.problems == ["edX returned 3 courses but counts 4"]
 
 
 # Pages that are empty, repeat, or have no end
@@ -325,7 +325,7 @@ def test_an_empty_first_page_does_not_end_the_walk_when_there_are_more_courses(f
 
     walk = walk_of(fetch, 20)
     assert keys_of(walk) == keys[20:]
-    assert walk.problems == ["an empty page came at offset 0", "25 course records came of a count of 45"]
+    assert walk.problems == ["the page at offset 0 was empty", "edX returned 25 courses but counts 45"]
     assert walk.is_worth_repeating
     assert not walk.says_empty
 
@@ -340,7 +340,7 @@ def test_an_empty_page_in_mid_walk_makes_the_pull_incomplete() -> None:
     )
     walk = walk_of(fetch, ahead=4)
     assert keys_of(walk) == ["a", "b", "c", "e", "f"]
-    assert walk.problems == ["an empty page came at offset 2", "5 course records came of a count of 6"]
+    assert walk.problems == ["the page at offset 2 was empty", "edX returned 5 courses but counts 6"]
 
 
 def test_the_count_is_believed_for_one_page_more_when_next_is_absent() -> None:
@@ -348,7 +348,7 @@ def test_the_count_is_believed_for_one_page_more_when_next_is_absent() -> None:
     walk = walk_of(fetch)
     assert keys_of(walk) == []
     assert asked == [0, 2]
-    assert walk.problems == ["an empty page came at offset 0", "0 course records came of a count of 45"]
+    assert walk.problems == ["the page at offset 0 was empty", "edX returned 0 courses but counts 45"]
     assert not walk.says_empty
 
 
@@ -361,7 +361,7 @@ def test_no_page_is_asked_for_ahead_once_the_last_one_has_come() -> None:
     walk = walk_of(fetch, ahead=4)
     assert keys_of(walk) == FIVE
     assert [offset for offset, _ in server.asked] == [0, 2, 4, 6, 8]
-    assert walk.problems == [f"5 course records came of a count of {10**18}"]
+    assert walk.problems == [f"edX returned 5 courses but counts {10**18}"]
 
 
 def test_a_page_behind_a_missing_next_is_asked_for_when_the_count_says_so() -> None:
@@ -390,7 +390,7 @@ def test_the_walk_ends_when_pages_bring_nothing_new() -> None:
     walk = walk_of(fetch, ahead=4)
     assert set(keys_of(walk)) == {"a", "b", "c"}
     assert len(asked) <= 4 + 4
-    assert "the pages up to offset 6 brought nothing new" in walk.problems
+    assert "the last pages up to offset 6 had no new course" in walk.problems
 
 
 @pytest.mark.parametrize("ahead", [0, 8])
@@ -437,7 +437,9 @@ def test_not_found_when_the_first_page_is_hidden_but_not_after_a_page_came_well(
     with pytest.raises(NotFound):
         keys_of(walk_of(hidden, ahead=ahead))
     hidden_from = 2
-    with pytest.raises(EdxUnavailable, match=r"after pages that came well, the catalog is not found: .* 404"):
+    with pytest.raises(
+        EdxUnavailable, match=r"after earlier pages succeeded, the catalog is not found: .* 404"
+    ):
         keys_of(walk_of(hidden, ahead=ahead))
 
 

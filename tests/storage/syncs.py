@@ -70,7 +70,7 @@ def publish(store: CatalogStore, body: Body = ONE_RUN, **details: Any) -> Head:
         "at": NOW,
         "synced_at": NOW,
         "unidentified": 0,
-        "counts": True,
+        "is_success": True,
         "finished": FinishedSync("done"),
     }
     writer.publish(store.head(1), body, **plain | details)

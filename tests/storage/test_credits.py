@@ -15,6 +15,7 @@ from tests.storage.syncs import NOW
 from tests.table_proxy import TableProxy, lose_answer
 
 COURSE_KEY = "NUSx+A1x"
+INCOMPLETE = f"The approved credit of {KEY} is ignored: it does not say who approved it, when and why"
 
 
 @pytest.fixture
@@ -78,24 +79,24 @@ def test_approval_is_removed_when_only_the_answer_was_lost(proxied_tables: Table
 @pytest.mark.parametrize(
     ("odd", "sentence"),
     [
-        ({"credit": "2"}, f"The approved credit of {KEY} is no whole number of 0 or more"),
-        ({"credit": -1}, f"The approved credit of {KEY} is no whole number of 0 or more"),
-        ({"credit": 1.5}, f"The approved credit of {KEY} is no whole number of 0 or more"),
-        ({"credit": True}, f"The approved credit of {KEY} is no whole number of 0 or more"),
-        ({"note": 7}, f"The approved credit of {KEY} does not say by whom, when and why it was approved"),
-        ({"by": 7}, f"The approved credit of {KEY} does not say by whom, when and why it was approved"),
-        ({"at": "now"}, f"The approved credit of {KEY} does not say by whom, when and why it was approved"),
+        ({"credit": "2"}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
+        ({"credit": -1}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
+        ({"credit": 1.5}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
+        ({"credit": True}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
+        ({"note": 7}, INCOMPLETE),
+        ({"by": 7}, INCOMPLETE),
+        ({"at": "now"}, INCOMPLETE),
         (
             {"key": "another"},
-            "The approved credit of another stands in row 'ROW', where that of another key belongs",
+            "The approved credit of another is ignored: row 'ROW' belongs to another key",
         ),
         (
             {"key": 7},
-            "The approved credit in row 'ROW' has no key of a run or a course",
+            "The approved credit in row 'ROW' is ignored: it has no run or course key",
         ),
         (
             {"key": ""},
-            "The approved credit in row 'ROW' has no key of a run or a course",
+            "The approved credit in row 'ROW' is ignored: it has no run or course key",
         ),
     ],
 )

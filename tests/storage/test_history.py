@@ -104,7 +104,7 @@ def test_small_change_is_written_in_the_batch_that_swaps_the_head(
     writer = begin(proxied_tables.catalogs)
     proxy.requests.clear()
     writer.publish(
-        None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, counts=True, changes=[CHANGED],
+        None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, is_success=True, changes=[CHANGED],
         finished=FinishedSync("done"),
     )  # fmt: skip
     # At 1,772,366,400,000 ms after the epoch.
@@ -126,7 +126,7 @@ def test_large_change_is_seen_only_when_the_head_has_been_swapped(
     writer = begin(proxied_tables.catalogs)
     rule = proxy.on(answer(400, "InvalidInput"), kind="write head")
     details: dict[str, Any] = {
-        "at": NOW, "synced_at": NOW, "unidentified": 0, "counts": True, "changes": many,
+        "at": NOW, "synced_at": NOW, "unidentified": 0, "is_success": True, "changes": many,
     }  # fmt: skip
     with pytest.raises(Exception, match="InvalidInput"):
         writer.publish(None, ONE_RUN, {}, **details)
@@ -187,6 +187,6 @@ def test_writer_that_lost_its_lease_leaves_no_entry(
     take(table, clock, "heir")
     with pytest.raises(Exception, match="taken over"):
         writer.publish(
-            None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, counts=True, changes=[CHANGED]
+            None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, is_success=True, changes=[CHANGED]
         )
     assert list(history.pages(1)) == []

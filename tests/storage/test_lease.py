@@ -556,7 +556,7 @@ def test_taking_ends_when_storage_refuses_every_batch_as_outdated(
     take(proxied_table, clock, "first").commit([], FinishedSync("first"))
     proxy.requests.clear()
     proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind="take or renew lease")
-    with pytest.raises(StorageError, match="lets nobody take the lease"):
+    with pytest.raises(StorageError, match="did not let this sync take its lease"):
         take(proxied_table, clock, "second")
     assert sum(clock.slept) <= 15
     assert len(proxy.requests) <= 20
@@ -568,7 +568,7 @@ def test_writing_ends_when_storage_refuses_every_batch_as_outdated(
     lease = take(proxied_table, clock, "holder")
     proxy.requests.clear()
     proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind="write runs")
-    with pytest.raises(StorageError, match="refuses every write as outdated"):
+    with pytest.raises(StorageError, match="refused every write because of an outdated etag"):
         lease.commit([replacing(RUN)])
     assert sum(clock.slept) <= 15
     assert len(proxy.requests) <= 20

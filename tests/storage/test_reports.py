@@ -42,7 +42,7 @@ def test_report_is_the_same_when_read_back(tables: Tables) -> None:
         withdrawn=6,
         restored=7,
         rejected=8,
-        rejections=(Rejection("a", "start", "'é' is no date"), Rejection("", "key", "no key")),
+        rejections=(Rejection("a", "start", "'é' is not a date"), Rejection("", "key", "no key")),
         unknown_tracks={"masters": 2},
         incomplete="the count changed",
         edx_requests=9,

@@ -138,7 +138,7 @@ def test_what_version_0_1_stored_is_read(tables: Tables) -> None:
     assert (head.generation, head.synced_at) == ("5a7c", datetime(2026, 3, 1, 11, tzinfo=UTC))
     assert (head.unidentified, head.counted_runs, head.counted_generation) == (2, 3, "")
     assert store.body(1, head) == store.counted_body(1, head) == BODY
-    assert store.digests(1, head) == {UUID(RUN_ID).bytes: b"d" * 16}
+    assert store.digests(1, head) == {RUN_ID: b"d" * 16}
     one_oclock = datetime(2026, 3, 1, 13, tzinfo=UTC)
     throttled = Failure("EdxThrottled", "edX is away", one_oclock)
     assert store.lease(1) == LeaseState("", "", FinishedSync("5a7c", throttled))
@@ -153,7 +153,7 @@ def test_what_version_0_1_stored_is_read(tables: Tables) -> None:
 @pytest.mark.usefixtures("stored_before")
 def test_sync_goes_on_from_what_version_0_1_stored(tables: Tables) -> None:
     store = tables.catalogs
-    head = publish(store, ONE_RUN, counts=False)
+    head = publish(store, ONE_RUN, is_success=False)
     assert (head.counted_generation, head.counted_runs) == ("5a7c", 3)
     assert store.counted_body(1, head) == BODY
 
@@ -165,7 +165,7 @@ def test_version_0_1_reads_the_head_of_a_sync_that_does_not_count(
     tables: Tables, runs_client: TableClient
 ) -> None:
     publish(tables.catalogs)
-    publish(tables.catalogs, counts=False, changes=[Entry(kind="first-sync", runs=1)])
+    publish(tables.catalogs, is_success=False, changes=[Entry(kind="first-sync", runs=1)])
     entity = runs_client.get_entity("1", "published")
     kinds: dict[str, type] = {
         "generation": str, "body_parts": int, "body_checksum": str, "digest_parts": int,

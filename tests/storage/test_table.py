@@ -182,7 +182,7 @@ def test_query_fails_when_storage_repeats_a_continuation_token(
 ) -> None:
     proxied_table.put(A)
     proxy.on(forged_page, kind="read runs")
-    with pytest.raises(StorageError, match="answers a query with the same page again and again"):
+    with pytest.raises(StorageError, match="answered a query with the same page again and again"):
         rows(proxied_table)
     assert len(proxy.queries()) == 2
 

@@ -1,7 +1,5 @@
 """What a sync writes to a catalog on Azurite: refusals, marks, and the body that counts for the guard."""
 
-from uuid import UUID
-
 import pytest
 from azure.data.tables import TableClient, UpdateMode
 
@@ -80,22 +78,18 @@ def test_withdrawing_and_unlisting_leave_all_else_of_a_run(store: CatalogStore) 
     mapped, other = make_mapped(price="1.00"), make_mapped(OLD_STYLE_KEY)
     store_runs(store, mapped, other)
     writer = begin(store)
-    writer.unlist([UUID(mapped.run.id).bytes])
-    writer.withdraw([UUID(other.run.id).bytes], NOW)
+    writer.mark_unpublished([mapped.run.id])
+    writer.withdraw([other.run.id], NOW)
     writer.release(FinishedSync("done"))
-    assert store.run(1, mapped.run.id) == StoredRun(
-        UUID(mapped.run.id).bytes, mapped._replace(listed=False), None
-    )
-    assert store.run(1, other.run.id) == StoredRun(
-        UUID(other.run.id).bytes, other, "2026-03-01T12:00:00+00:00"
-    )
+    assert store.run(1, mapped.run.id) == StoredRun(mapped.run.id, mapped._replace(is_published=False), None)
+    assert store.run(1, other.run.id) == StoredRun(other.run.id, other, "2026-03-01T12:00:00+00:00")
 
 
 def test_marks_fill_several_batches_and_the_first_says_that_a_sync_writes(
     proxied_tables: Tables, proxy: TableProxy
 ) -> None:
     store = proxied_tables.catalogs
-    ids = [UUID(course_run_id(f"NUSx/{number}/1")).bytes for number in range(200)]
+    ids = [course_run_id(f"NUSx/{number}/1") for number in range(200)]
     writer = begin(store)
     proxy.requests.clear()
     writer.withdraw(ids, NOW)
@@ -128,7 +122,7 @@ def test_body_that_counts_stays_when_syncs_follow_that_do_not_count(store: Catal
     counted = publish(store, two)
     assert store.counted_body(1, counted) == two.packed
     for _ in range(4):
-        head = publish(store, ONE_RUN, counts=False)
+        head = publish(store, ONE_RUN, is_success=False)
         assert (head.runs, head.counted_runs, head.counted_generation) == (1, 2, counted.generation)
         assert store.body(1, head) == ONE_RUN.packed
         assert store.counted_body(1, head) == two.packed
@@ -141,7 +135,7 @@ def test_body_that_counts_stays_when_syncs_follow_that_do_not_count(store: Catal
 
 def test_confirmed_body_counts(store: CatalogStore) -> None:
     publish(store, render([make_served(), make_served(OLD_STYLE_KEY)], NOW))
-    head = publish(store, ONE_RUN, counts=False)
+    head = publish(store, ONE_RUN, is_success=False)
     begin(store).confirm(head, NOW, 0, FinishedSync("done"))
     confirmed = store.head(1)
     assert confirmed
@@ -153,7 +147,7 @@ def test_state_is_damaged_when_the_body_that_counts_is_gone(
     store: CatalogStore, runs_client: TableClient
 ) -> None:
     counted = publish(store)
-    head = publish(store, counts=False)
+    head = publish(store, is_success=False)
     runs_client.delete_entity("1", f"published-{counted.generation}-body-0000")
     with pytest.raises(StateDamaged):
         store.counted_body(1, head)

@@ -273,14 +273,14 @@ def test_empty_catalog_is_an_empty_array_when_it_always_was(syncer: Syncer, tabl
 
 
 INCOMPLETE: list[tuple[int | None, Action, str]] = [
-    (None, envelope(count=7), "4 course records came of a count of 7"),
+    (None, envelope(count=7), "edX returned 4 courses but counts 7"),
     (None, without("count"), "edX sent no count"),
     (None, envelope(count="4"), "edX sent no count"),
     (2, repeat(0), "the pages do not overlap between positions 1 and 2"),
     (
         2,
         envelope(results=[], next=f"https://discovery.edx.org{COURSES}?limit=2&offset=4"),
-        "an empty page came at offset 2",
+        "the page at offset 2 was empty",
     ),
 ]
 
@@ -698,6 +698,17 @@ def begin(tables: Tables, sync_id: str) -> CatalogWriter:
     )
     assert isinstance(writer, CatalogWriter)
     return writer
+
+
+@pytest.mark.parametrize("option", ["rebuild", "allow_withdrawals"])
+def test_operator_gets_a_sync_of_its_own_after_the_one_that_runs_when_an_option_asks_for_more(
+    syncer: Syncer, tables: Tables, option: str
+) -> None:
+    ending = Timer(0.2, begin(tables, "other").release, [FinishedSync("other")])
+    ending.start()
+    report = sync(syncer, **{option: True})
+    ending.join()
+    assert counts(report) == {"created": 5}
 
 
 @pytest.mark.parametrize(
