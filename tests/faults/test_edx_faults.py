@@ -152,9 +152,9 @@ LOGIN_PAGE = answer(200, "<html>Sign in</html>", content_type="text/html")
 TRANSIENT = (
     *(Fault(f"status {n}", answer(n), f"answered {n}", EVERY_PAGE) for n in (408, 500, 503)),
     Fault("500 with HTML", answer(500, "<h1>Server Error</h1>"), "answered 500", EVERY_PAGE),
-    Fault("403 of a firewall", gateway(403), "answered 403 without an explanation"),
-    Fault("404 of an API gateway", gateway(404, as_json=True), "answered 404 without an explanation"),
-    Fault("403 of a firewall", gateway(403), "answered 403 without an explanation", EVERY_PAGE),
+    Fault("403 of a firewall", gateway(403), "answered 403 in a form that is not edX's"),
+    Fault("404 of an API gateway", gateway(404, as_json=True), "answered 404 in a form that is not edX's"),
+    Fault("403 of a firewall", gateway(403), "answered 403 in a form that is not edX's", EVERY_PAGE),
     Fault("reset before the answer", reset("before"), "dropped the connection"),
     Fault("reset in the headers", reset("headers"), "dropped the connection|sent a broken body"),
     Fault("reset in the body", reset("body"), "dropped the connection|sent a broken body"),
