@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from azure.data.tables import TableClient, UpdateMode
 
-from shared.domain.comparison import , UNREADABLE, Change
+from shared.domain.comparison import UNPUBLISHED, UNREADABLE, Change
 from shared.domain.course_run import MappedRun, course_run_id, stored_json
 from shared.domain.published import WITHDRAWN, Body, digest, render
 from shared.storage.store import CatalogStore
@@ -83,17 +83,17 @@ def test_guard_counts_the_published_body_when_the_one_before_the_stop_is_damaged
 
 def test_marks_that_the_rows_cannot_tell_are_kept_when_the_runs_are_read_again(store: CatalogStore) -> None:
     publish(
-        store, body_of("a"), digests={A: UNREADABLE, B: , C: , D: }
+        store, body_of("a"), digests={A: UNREADABLE, B: UNPUBLISHED, C: UNPUBLISHED, D: UNPUBLISHED}
     )  # nothing is stored of the last one
     store_runs(store, run("a"), run("b", listed=False), run("c", listed=False))
     writer = begin(store)
     writer.withdraw([C], NOW)
     writer.release(writer.previous)
-    assert StoredState(store, 1, rebuild=True).digests == {A: UNREADABLE, B: , C: WITHDRAWN}
+    assert StoredState(store, 1, rebuild=True).digests == {A: UNREADABLE, B: UNPUBLISHED, C: WITHDRAWN}
 
 
 def test_mark_is_dropped_when_the_row_says_otherwise(store: CatalogStore) -> None:
-    publish(store, body_of("a"), digests={A: , B: UNREADABLE})
+    publish(store, body_of("a"), digests={A: UNPUBLISHED, B: UNREADABLE})
     store_runs(store, run("a"), run("b", listed=False))
     assert StoredState(store, 1, rebuild=True).digests == {
         A: digest_of(run("a")), B: digest_of(run("b", listed=False)),
