@@ -128,7 +128,7 @@ def test_nothing_is_restored_when_the_copy_is_cut_short(
     refused = run(environment, "restore", str(copy), "--replace")
 
     assert refused.returncode == 1
-    assert "is cut short" in refused.stderr
+    assert "is truncated" in refused.stderr
     assert len(stored(service, tables_prefix)["Credits"]) == 1
 
 

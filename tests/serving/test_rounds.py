@@ -89,7 +89,7 @@ def test_catalog_that_does_not_end_counts_as_unfinished_and_goes_on() -> None:
     done = Round(house, 1)
     assert done.synced == [1, 2]
     assert done.error
-    assert "Catalog 1 could not be synced: it did not end within 1 s; it goes on" in done.error.message
+    assert "Catalog 1 could not be synced: the sync did not end within 1 s" in done.error.message
     endless.may_end.set()
 
 

@@ -26,7 +26,7 @@ def test_the_host_runs_alone_on_its_settings(app_directory: Path) -> None:
             host.fire("failing")
         assert "The 'misconfigured' function is in error: the setting MISSING is missing" in host.log
         said = (
-            "The 'never_accepted' function is in error: the schedule '@hourly' is no NCRONTAB: expected five"
+            "The 'never_accepted' function is in error: the schedule '@hourly' is not NCRONTAB: expected five"
         )
         assert said in host.log
         assert "never_due: timerTrigger 0 0 0 30 2 *" in host.log
