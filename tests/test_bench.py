@@ -53,7 +53,7 @@ def test_no_course_run_is_read_or_written_when_a_sync_finds_nothing_changed(
     assert [query for query in proxy.queries() if "SyncReports" not in query] == []
 
 
-def test_an_answer_reads_the_head_alone_when_the_instance_has_the_body(
+def test_an_answer_reads_only_the_head_when_the_instance_has_the_body(
     host: HostProcess, proxy: TableProxy, admin: requests.Session
 ) -> None:
     proxy.requests.clear()
@@ -70,7 +70,7 @@ def test_an_answer_reads_the_head_alone_when_the_instance_has_the_body(
     assert reads(proxy) == [("GET", "published")]
 
 
-def test_a_304_reads_the_head_alone_when_the_instance_is_new(
+def test_a_304_reads_only_the_head_when_the_instance_is_new(
     host: HostProcess, proxy: TableProxy, admin: requests.Session, counted_settings: dict[str, str]
 ) -> None:
     etag = admin.get(host.url + ASK).headers["ETag"]

@@ -105,7 +105,7 @@ def test_the_exit_code_is_1_when_the_sync_fails(tmp_path: Path) -> None:
     assert "First of the" not in output
 
 
-def test_a_real_run_is_said_and_makes_no_http_call(
+def test_a_run_with_the_real_edx_says_so_and_makes_no_http_call(
     tmp_path: Path, azurite: Azurite, tables_prefix: str
 ) -> None:
     settings = {
@@ -150,7 +150,7 @@ def test_nothing_is_left_running_when_a_sync_is_interrupted(
     assert left_running(started) == set()
 
 
-def test_nothing_is_left_running_when_the_driver_is_killed(tmp_path: Path) -> None:
+def test_nothing_is_left_running_when_the_parent_process_is_killed(tmp_path: Path) -> None:
     with stack("start", tmp_path) as child:
         child.wait_for("Ctrl-C stops everything", 60)
         started = descendants(child.pid)

@@ -103,7 +103,7 @@ def test_the_answer_is_an_empty_401_when_the_function_key_is_missing(guarded_url
 
 @needs_a_host
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
-def test_nothing_is_found_when_the_method_is_another(guarded_url: str, method: str) -> None:
+def test_answer_is_404_when_the_method_is_not_get(guarded_url: str, method: str) -> None:
     answer = requests.request(method, guarded_url + ROUTE, timeout=60)
     assert (answer.status_code, answer.content) == (404, b"")
 

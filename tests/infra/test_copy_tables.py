@@ -86,7 +86,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     )
 
 
-def test_every_entity_comes_back_with_its_types_when_the_tables_are_gone(
+def test_every_entity_is_restored_with_its_types_when_the_tables_are_missing(
     service: TableServiceClient, environment: dict[str, str], tables_prefix: str, tmp_path: Path
 ) -> None:
     fill(service, tables_prefix)
@@ -102,7 +102,7 @@ def test_every_entity_comes_back_with_its_types_when_the_tables_are_gone(
     assert stored(service, f"{tables_prefix}b") == before
 
 
-def test_tables_hold_what_the_copy_holds_and_nothing_else_when_they_are_replaced(
+def test_tables_have_exactly_the_entities_of_the_copy_when_they_are_replaced(
     service: TableServiceClient, environment: dict[str, str], tables_prefix: str, tmp_path: Path
 ) -> None:
     fill(service, tables_prefix)
@@ -120,7 +120,7 @@ def test_tables_hold_what_the_copy_holds_and_nothing_else_when_they_are_replaced
     assert stored(service, tables_prefix) == before
 
 
-def test_nothing_is_restored_when_the_copy_is_cut_short(
+def test_nothing_is_restored_when_the_copy_is_truncated(
     service: TableServiceClient, environment: dict[str, str], tables_prefix: str, tmp_path: Path
 ) -> None:
     fill(service, tables_prefix)

@@ -105,7 +105,7 @@ def test_readme_tables_name_every_setting_when_read() -> None:
     assert named == set(SETTING_NAMES)
 
 
-def test_bicep_spells_out_the_defaults_of_the_code_when_it_sets_a_constant() -> None:
+def test_constants_in_bicep_equal_the_defaults_of_the_code() -> None:
     names = (
         "EDX_API_URL",
         "EDX_TOKEN_URL",
@@ -161,7 +161,7 @@ def test_deployed_python_is_the_one_we_develop_on_when_versions_are_compared() -
     assert runtime == {"name": "python", "version": (ROOT / ".python-version").read_text().strip()}
 
 
-def test_a_deployment_leaves_the_function_key_alone_when_the_vault_has_one() -> None:
+def test_a_deployment_keeps_the_function_key_in_the_vault() -> None:
     resources = bicep("gateway")["resources"]
     assert [decorator["type"] for decorator in resources["functionKeyInVault"]["decorators"]] == [
         "onlyIfNotExists"

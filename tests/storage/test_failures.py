@@ -48,7 +48,9 @@ def failure_of(tables: Tables) -> str:
     return str(failure.value)
 
 
-def test_azurite_is_asked_after_at_once_when_a_local_store_is_down(clock: Clock) -> None:
+def test_error_asks_whether_azurite_is_running_when_loopback_storage_refuses_the_connection(
+    clock: Clock,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     began = time.monotonic()
@@ -65,7 +67,9 @@ def test_unknown_host_is_named(clock: Clock) -> None:
     )
 
 
-def test_connection_that_is_not_accepted_is_named(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeout_is_named_when_storage_does_not_accept_the_connection(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shared.storage.table.CONNECT_TIMEOUT_S", 0.2)
     with closing(socket.socket()) as server:
         server.bind(("127.0.0.1", 0))
@@ -85,7 +89,7 @@ def test_connection_that_is_not_accepted_is_named(clock: Clock, monkeypatch: pyt
             each.close()
 
 
-def test_silence_is_named(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeout_is_named_when_storage_does_not_answer(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.storage.table.READ_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -112,7 +116,7 @@ def test_last_try_ends_with_the_step_when_storage_is_silent(azurite: Azurite, cl
 
 
 @pytest.mark.parametrize("fault", [drop, cut_head, cut_body])
-def test_connection_that_is_cut_is_named(proxied_table: Table, proxy: TableProxy, fault: object) -> None:
+def test_reset_connection_is_named(proxied_table: Table, proxy: TableProxy, fault: object) -> None:
     proxied_table.put({"PartitionKey": "1", "RowKey": "a"})
     proxy.on(fault)  # type: ignore[arg-type]
     with pytest.raises(StorageError) as failure:
@@ -197,7 +201,7 @@ def test_credentials_role_and_clock_are_named_when_storage_refuses_us(
 
 @pytest.mark.filterwarnings("ignore:Testing an element:DeprecationWarning")  # the SDK's own slip
 @pytest.mark.parametrize("minutes", [-16, 16])
-def test_clock_is_blamed_when_it_is_wrong_by_more_than_storage_takes(
+def test_error_names_the_clock_when_it_is_wrong_by_more_than_15_minutes(
     proxied_table: Table, proxy: TableProxy, minutes: int
 ) -> None:
     refusing(proxy, NOW + timedelta(minutes=minutes))
@@ -243,7 +247,7 @@ def test_managed_identity_is_used_when_no_credential_is_given(monkeypatch: pytes
     assert "gave no token" in failure_of(tables)
 
 
-def test_endpoint_without_tls_is_a_wrong_setting_when_an_identity_is_to_be_used() -> None:
+def test_endpoint_without_tls_is_a_configuration_error_when_an_identity_is_used() -> None:
     settings = StorageSettings(endpoint="http://127.0.0.1:10002/acc")
     with pytest.raises(ConfigurationError, match="TABLES_ENDPOINT must be https"):
         open_tables(settings, "client")

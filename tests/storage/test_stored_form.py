@@ -151,7 +151,7 @@ def test_what_version_0_1_stored_is_read(tables: Tables) -> None:
 
 
 @pytest.mark.usefixtures("stored_before")
-def test_sync_goes_on_from_what_version_0_1_stored(tables: Tables) -> None:
+def test_sync_continues_from_what_version_0_1_stored(tables: Tables) -> None:
     store = tables.catalogs
     head = publish(store, ONE_RUN, is_success=False)
     assert (head.counted_generation, head.counted_runs) == ("5a7c", 3)
@@ -161,7 +161,7 @@ def test_sync_goes_on_from_what_version_0_1_stored(tables: Tables) -> None:
 # The other way about: what version 0.1 requires of what it reads
 
 
-def test_version_0_1_reads_the_head_of_a_sync_that_does_not_count(
+def test_version_0_1_reads_the_head_of_a_sync_that_the_guard_stopped(
     tables: Tables, runs_client: TableClient
 ) -> None:
     publish(tables.catalogs)
@@ -182,7 +182,7 @@ def test_version_0_1_reads_the_head_of_a_sync_that_does_not_count(
     assert all(row.startswith("changes-") for row in rows)
 
 
-def test_version_0_1_reads_course_runs_and_keeps_to_what_it_knows(
+def test_version_0_1_reads_course_runs_and_ignores_newer_properties(
     tables: Tables, runs_client: TableClient
 ) -> None:
     mapped: MappedRun = make_mapped(price="1.00")._replace(course_key="NUSx+A1x", proposed_credit=2)

@@ -110,7 +110,7 @@ def test_same_bytes_come_from_storage_when_the_catalog_is_fresh(
     assert not sandbox.requests_to("^/catalog/")
 
 
-def test_body_is_gzip_bit_for_bit_when_the_caller_takes_it(
+def test_body_is_the_stored_gzip_when_the_caller_accepts_it(
     worker: FunctionsWorker, sandbox: Sandbox, first: Answer
 ) -> None:
     packed = get(worker, sandbox, Accept_Encoding="gzip, deflate")
@@ -133,7 +133,7 @@ def test_answer_is_304_when_the_etag_matches(
     "query",
     ["courserunKey=course-v1%3ANUSx%2BA1x%2B1T2026", "courserunKey=course-v1:NUSx+A1x+1T2026&catalogId=7"],
 )
-def test_one_run_is_a_bare_object_when_its_key_is_given(
+def test_answer_is_an_object_instead_of_an_array_when_a_run_key_is_given(
     query: str, worker: FunctionsWorker, sandbox: Sandbox, first: Answer
 ) -> None:
     assert first.status == 200
@@ -173,7 +173,9 @@ def test_answer_is_400_when_a_parameter_is_malformed(worker: FunctionsWorker, sa
     assert "catalogId" in malformed.json()
 
 
-def test_answer_is_401_when_a_proof_is_missing(worker: FunctionsWorker, sandbox: Sandbox) -> None:
+def test_answer_is_401_when_the_key_or_the_token_is_missing(
+    worker: FunctionsWorker, sandbox: Sandbox
+) -> None:
     key_only = {"Ocp-Apim-Subscription-Key": honest_headers(sandbox)["Ocp-Apim-Subscription-Key"]}
     without_token, without_key = worker.http(PATH, key_only), worker.http(PATH)
     assert (without_token.status, without_token.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -186,7 +188,7 @@ def test_answer_is_403_when_the_role_is_missing(worker: FunctionsWorker, sandbox
     assert (forbidden.status, forbidden.json()) == (403, "Login user not authorized to perform this action")
 
 
-def test_answer_is_500_and_storage_intact_when_edx_answers_nonsense(
+def test_answer_is_500_and_storage_is_unchanged_when_edx_sends_invalid_data(
     worker: FunctionsWorker, sandbox: Sandbox, first: Answer
 ) -> None:
     sandbox.on("/courses/", answer(200, "<html>Maintenance</html>"))
@@ -198,7 +200,7 @@ def test_answer_is_500_and_storage_intact_when_edx_answers_nonsense(
     assert get(worker, sandbox, Cache_Control="no-cache, stale-if-error=600").body == first.body
 
 
-def test_answer_is_500_when_nothing_is_stored_and_edx_may_not_be_asked(
+def test_answer_is_500_when_nothing_is_stored_and_the_request_says_only_if_cached(
     start_worker: StartWorker, sandbox: Sandbox
 ) -> None:
     with start_worker() as worker:
@@ -206,9 +208,7 @@ def test_answer_is_500_when_nothing_is_stored_and_edx_may_not_be_asked(
     assert not sandbox.requests_to("^/catalog/")
 
 
-def test_answer_says_when_to_come_back_when_edx_throttles(
-    start_worker: StartWorker, sandbox: Sandbox
-) -> None:
+def test_answer_has_retry_after_when_edx_throttles(start_worker: StartWorker, sandbox: Sandbox) -> None:
     sandbox.on("/courses/", throttle(3592))
     with start_worker() as worker:
         throttled = get(worker, sandbox)
@@ -243,7 +243,7 @@ def test_caller_and_parameters_are_checked_first_when_another_setting_is_missing
         assert get(worker, sandbox, "catalogId=x").status == 400
 
 
-def test_answer_is_500_when_the_signing_keys_cannot_be_had(
+def test_answer_is_500_when_the_signing_keys_cannot_be_fetched(
     start_worker: StartWorker, sandbox: Sandbox
 ) -> None:
     with start_worker(ADMIN_JWKS_URL="http://127.0.0.1:9/jwks") as worker:
@@ -266,7 +266,7 @@ def test_health_answers_when_more_callers_wait_for_a_sync_than_there_are_threads
     assert len(sandbox.requests_to("/catalogs/7/courses/")) == 1
 
 
-def test_health_tells_the_version_when_a_probe_asks(start_worker: StartWorker) -> None:
+def test_health_returns_the_version(start_worker: StartWorker) -> None:
     with start_worker() as worker:
         health = worker.http("/health")
     assert health.json() == {"status": "healthy", "version": __version__}

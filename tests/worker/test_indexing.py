@@ -22,7 +22,7 @@ print(len(function_app.app.get_functions()))
 """
 
 
-def test_host_reads_these_bindings_when_no_setting_is_there(tmp_path: Path) -> None:
+def test_bindings_are_indexed_when_no_setting_exists(tmp_path: Path) -> None:
     with FunctionsWorker(APP_DIRECTORY, {}, tmp_path / "log.txt") as worker:
         functions = worker.functions
     http_output = {"direction": "OUT", "type": "http", "name": "$return"}

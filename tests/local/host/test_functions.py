@@ -36,7 +36,7 @@ def test_sync_functions_queue_when_the_thread_pool_is_full(host: Host) -> None:
 
 
 @pytest.mark.parametrize("route", ["broken", "no_answer"])
-def test_the_answer_is_a_bare_500_when_a_function_fails(host: Host, route: str) -> None:
+def test_the_answer_is_a_500_without_a_body_when_a_function_fails(host: Host, route: str) -> None:
     answer = requests.get(f"{host.url}/Pre/{route}", timeout=10)
 
     assert (answer.status_code, answer.content) == (500, b"")

@@ -60,7 +60,7 @@ def test_a_route_is_served_when_only_case_or_spelling_differs(host: Host, path: 
         ("POST", "/admin/functions/misconfigured"),
     ],
 )
-def test_the_answer_is_a_bare_404_when_no_function_takes_the_request(
+def test_the_answer_is_a_404_without_a_body_when_no_function_matches(
     host: Host, method: str, path: str
 ) -> None:
     answer = requests.request(method, host.url + path, timeout=10)
@@ -107,7 +107,7 @@ def test_the_connection_stays_usable_when_an_answer_has_no_body(host: Host, code
         assert session.get(f"{host.url}/Pre/status?code=200", timeout=10).status_code == 200
 
 
-def test_compressed_bytes_pass_untouched(host: Host) -> None:
+def test_compressed_bytes_are_not_changed(host: Host) -> None:
     answer = requests.get(f"{host.url}/Pre/zipped", timeout=10)
 
     assert (answer.headers["Content-Encoding"], answer.content) == ("gzip", b"[]")
