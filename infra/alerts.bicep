@@ -47,7 +47,7 @@ var rules = [
     displayName: 'No successful edX sync in ${alertHoursWithoutSync} h'
     description: 'A catalog grows old, or (catalog "timer") the timer does not run.'
     severity: 1
-    query: replace(loadTextContent('queries/old-catalogs.kql'), 'let limit = 4h;', 'let limit = ${alertHoursWithoutSync}h;')
+    query: replace(loadTextContent('queries/old-catalogs.kql'), 'let max_age = 4h;', 'let max_age = ${alertHoursWithoutSync}h;')
     evaluationFrequency: 'PT30M'
     windowSize: withoutSync
     dimensions: ofEachCatalog

@@ -100,7 +100,7 @@ def _fields(mapped: MappedRun) -> dict[str, Any]:
 
 
 def _keys(runs: list[StoredRun]) -> list[str]:
-    return [stored.mapped.run.courserun_key if stored.mapped else stored.run_id.hex() for stored in runs]
+    return [stored.mapped.run.courserun_key if stored.mapped else stored.run_id for stored in runs]
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from uuid import UUID
 
 from pydantic_core import from_json
 
@@ -68,19 +67,19 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> Fi
 
 
 def entries(
-    before: Mapping[bytes, ServedRun],
-    after: Mapping[bytes, ServedRun | None],
-    touched: Iterable[bytes],
+    before: Mapping[str, ServedRun],
+    after: Mapping[str, ServedRun | None],
+    touched: Iterable[str],
     *,
     moment: str,
-    known: Mapping[bytes, bytes],
-    rows_before: Mapping[bytes, ServedRun | None],
-    notes: Mapping[bytes, str],
+    known: Mapping[str, bytes],
+    rows_before: Mapping[str, ServedRun | None],
+    notes: Mapping[str, str],
 ) -> list[Entry]:
     """Return the changes that callers see between two published states, sorted by `courserunKey`.
 
     Args:
-        before: the runs of the body that was published, by packed run id.
+        before: the runs of the body that was published, by run id.
         after: the runs that edX returns now; None when edX does not publish the run.
         touched: the runs that can differ.
         moment: now (RFC 3339, UTC). A run whose known end has passed left the answer then; this is no change.
@@ -98,18 +97,17 @@ def entries(
             reason: Reason = (
                 "ended" if now_shown is not None else "unpublished" if run_id in after else "missing"
             )
-            run_uuid = str(UUID(bytes=run_id))
-            found.append(Entry(kind="removed", courserun_key=was.courserun_key, id=run_uuid, reason=reason))
+            found.append(Entry(kind="removed", courserun_key=was.courserun_key, id=run_id, reason=reason))
     return sorted((entry for entry in found if entry), key=lambda entry: entry.courserun_key)
 
 
 def _shown_entry(  # noqa: PLR0917 - the two sides of one run
-    run_id: bytes,
+    run_id: str,
     was: ServedRun | None,
     now_shown: ServedRun,
     digest_before: bytes | None,
-    rows_before: Mapping[bytes, ServedRun | None],
-    notes: Mapping[bytes, str],
+    rows_before: Mapping[str, ServedRun | None],
+    notes: Mapping[str, str],
 ) -> Entry | None:
     after = from_json(now_shown.json)
     was = was or rows_before.get(run_id)

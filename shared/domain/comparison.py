@@ -1,6 +1,6 @@
 """Compares the records of a pull with the stored course runs of a catalog. Pure.
 
-Digests are compared, so that an unchanged run is neither read nor written. Run ids are packed UUIDs.
+Digests are compared, so that an unchanged run is neither read nor written.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
-from uuid import UUID
 
 from shared.domain.course_run import MappedRun, Rejection, availability, course_run_id, stored_json
 from shared.domain.published import DIGEST_BYTES, WITHDRAWN, ServedRun, digest, served
@@ -34,9 +33,9 @@ class Change(NamedTuple):
     size: int  # bytes of its JSON
 
     @property
-    def run_id(self) -> bytes:
+    def run_id(self) -> str:
         """The id of the run, packed."""
-        return UUID(self.mapped.run.id).bytes
+        return self.mapped.run.id
 
 
 class Comparison:
@@ -57,17 +56,17 @@ class Comparison:
         unknown_tracks: number of runs by edX track that has no contract type.
     """
 
-    def __init__(self, known: dict[bytes, bytes], moment: str) -> None:
+    def __init__(self, known: dict[str, bytes], moment: str) -> None:
         self.digests = known
-        self.shown: dict[bytes, ServedRun | None] = {}
-        self.changes: dict[bytes, ChangeKind] = {}
-        self.before: dict[bytes, bytes] = {}
+        self.shown: dict[str, ServedRun | None] = {}
+        self.changes: dict[str, ChangeKind] = {}
+        self.before: dict[str, bytes] = {}
         self.rejections: list[Rejection] = []
         self.unknown_tracks: Counter[str] = Counter()
         self._moment = moment
-        self._seen: dict[bytes, bool] = {}  # run id → is published
-        self._rejected: dict[bytes, Rejection] = {}
-        self._delayed: dict[bytes, Change] = {}
+        self._seen: dict[str, bool] = {}  # run id → is published
+        self._rejected: dict[str, Rejection] = {}
+        self._delayed: dict[str, Change] = {}
 
     def begin_pull(self) -> None:
         """Forget which runs were seen, because a second pull decides again which runs are missing."""
@@ -82,7 +81,7 @@ class Comparison:
         if isinstance(record, Rejection):
             self._reject(record)
             return None
-        run_id = UUID(record.run.id).bytes
+        run_id = record.run.id
         if run_id in self._seen and (self._seen[run_id] or not record.is_published):
             return None
         self._seen[run_id] = record.is_published
@@ -105,7 +104,7 @@ class Comparison:
 
     def refuse(self, mapped: MappedRun, reason: str) -> None:
         """Count a run that storage refused as rejected; its stored version stays."""
-        run_id = UUID(mapped.run.id).bytes
+        run_id = mapped.run.id
         self.digests[run_id] = UNREADABLE
         if self.changes.pop(run_id, None) == "created":
             del self.digests[run_id]
@@ -113,7 +112,7 @@ class Comparison:
         self._seen.pop(run_id, None)
         self._reject(Rejection(mapped.run.courserun_key, "entity", reason))
 
-    def _note(self, run_id: bytes, content: bytes, kind: ChangeKind) -> None:
+    def _note(self, run_id: str, content: bytes, kind: ChangeKind) -> None:
         if run_id in self.digests:
             self.before.setdefault(run_id, self.digests[run_id])
         self.digests[run_id] = content
@@ -122,7 +121,7 @@ class Comparison:
     def _reject(self, rejection: Rejection) -> None:
         self.rejections.append(rejection)
         if rejection.run_key:
-            self._rejected.setdefault(UUID(course_run_id(rejection.run_key)).bytes, rejection)
+            self._rejected.setdefault(course_run_id(rejection.run_key), rejection)
 
     # Results at the end of the pull
 
@@ -131,7 +130,7 @@ class Comparison:
         """The number of records without a readable key; each could belong to any run."""
         return sum(not rejection.run_key for rejection in self.rejections)
 
-    def missing(self) -> list[bytes]:
+    def missing(self) -> list[str]:
         """Return the stored runs that edX no longer returns. A rejected run is not missing."""
         return [
             run_id
@@ -139,7 +138,7 @@ class Comparison:
             if content != WITHDRAWN and run_id not in self._seen and run_id not in self._rejected
         ]
 
-    def departures(self) -> dict[LossReason, list[bytes]]:
+    def departures(self) -> dict[LossReason, list[str]]:
         """Return the runs that leave the answer although edX returns them, by reason.
 
         Some may not be served now. A run that was unmappable in the last successful sync is not lost again.
@@ -159,7 +158,7 @@ class Comparison:
             ],
         }
 
-    def unpublished_rejections(self) -> list[bytes]:
+    def unpublished_rejections(self) -> list[str]:
         """Return the stored runs whose record cannot be mapped but says that edX does not publish the run."""
         return [
             run_id for run_id, rejection in self._rejected_and_served().items() if rejection.is_unpublished
@@ -169,14 +168,14 @@ class Comparison:
         """Tell whether an earlier version of a rejected run is still served."""
         return bool(self._rejected_and_served())
 
-    def _rejected_and_served(self) -> dict[bytes, Rejection]:
+    def _rejected_and_served(self) -> dict[str, Rejection]:
         return {
             run_id: rejection
             for run_id, rejection in self._rejected.items()
             if run_id not in self._seen and self.digests.get(run_id, WITHDRAWN) not in NOT_SERVED
         }
 
-    def release(self, was_served: Iterable[bytes], stopped: Iterable[bytes] = ()) -> list[Change]:
+    def release(self, was_served: Iterable[str], stopped: Iterable[str] = ()) -> list[Change]:
         """Return the delayed changes, except those of runs that the guard stopped.
 
         Args:
@@ -197,20 +196,20 @@ class Comparison:
         self._delayed.clear()
         return released
 
-    def note_unpublished(self, run_ids: Iterable[bytes]) -> None:
+    def note_unpublished(self, run_ids: Iterable[str]) -> None:
         """Mark runs whose record cannot be mapped as no longer published by edX."""
         for run_id in run_ids:
             self._note(run_id, UNPUBLISHED, "changed")
             self.shown[run_id] = None
 
-    def note_unmappable(self, run_ids: Iterable[bytes]) -> bool:
+    def note_unmappable(self, run_ids: Iterable[str]) -> bool:
         """Mark runs whose record cannot be mapped, in a successful sync; return True if a mark is new."""
         news = [run_id for run_id in run_ids if self.digests[run_id] != UNREADABLE]
         for run_id in news:
             self.digests[run_id] = UNREADABLE
         return bool(news)
 
-    def note_withdrawn(self, run_ids: Iterable[bytes]) -> None:
+    def note_withdrawn(self, run_ids: Iterable[str]) -> None:
         """Mark runs as withdrawn."""
         for run_id in run_ids:
             self.before.setdefault(run_id, self.digests[run_id])

@@ -94,7 +94,7 @@ class MappedRun(NamedTuple):
 class StoredRun(NamedTuple):
     """A course run as stored; `mapped` is None when its properties cannot be read as a course run."""
 
-    run_id: bytes
+    run_id: str
     mapped: MappedRun | None
     withdrawn_at: str | None
 

@@ -13,7 +13,6 @@ from datetime import datetime
 from hashlib import blake2b
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
-from uuid import UUID
 
 from pydantic_core import from_json
 
@@ -97,18 +96,23 @@ def checksum(data: bytes) -> str:
     return blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
 
 
-def pack_digests(digests: Mapping[bytes, bytes]) -> bytes:
-    """Pack run id → digest into 32 bytes per run."""
-    return b"".join(run_id + digests[run_id] for run_id in sorted(digests))
+def pack_digests(digests: Mapping[str, bytes]) -> bytes:
+    """Pack run id → digest into 32 bytes per run: the 16 bytes of the UUID, then the digest."""
+    return b"".join(bytes.fromhex(run_id.replace("-", "")) + digests[run_id] for run_id in sorted(digests))
 
 
-def unpack_digests(packed: bytes) -> dict[bytes, bytes]:
+def unpack_digests(packed: bytes) -> dict[str, bytes]:
     """Read what `pack_digests` wrote."""
     width = _ID_BYTES + DIGEST_BYTES
     return {
-        packed[at : at + _ID_BYTES]: packed[at + _ID_BYTES : at + width]
+        _uuid_text(packed[at : at + _ID_BYTES].hex()): packed[at + _ID_BYTES : at + width]
         for at in range(0, len(packed), width)
     }
+
+
+def _uuid_text(digits: str) -> str:
+    # The same as str(UUID(hex=digits)), in a fifth of the time.
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def served(mapped: MappedRun, run_json: bytes) -> ServedRun | None:
@@ -224,18 +228,18 @@ def courserun_key_of(line: bytes) -> str:
     return str(from_json(match[1]) if match else from_json(line)["courserunKey"])
 
 
-def served_runs(body_json: bytes) -> Iterator[tuple[bytes, ServedRun]]:
-    """Read a body: yield each run with its packed id; runs that had ended when it was rendered are absent."""
+def served_runs(body_json: bytes) -> Iterator[tuple[str, ServedRun]]:
+    """Read a body: yield each run with its id; runs that had ended when it was rendered are absent."""
     return _served_runs(line.strip(b"[],") for line in body_json.split(b"\n") if line != b"[]")
 
 
-def _served_runs(lines: Iterable[bytes]) -> Iterator[tuple[bytes, ServedRun]]:
+def _served_runs(lines: Iterable[bytes]) -> Iterator[tuple[str, ServedRun]]:
     dates: dict[str | None, str | None] = {}  # many runs share a date: keep one text for all
     for line in lines:
         run = from_json(line)
         start_date, end_date = run.get("startDate"), run.get("endDate")
         yield (
-            UUID(line[len(_ID_START) : len(_ID_START) + 36].decode()).bytes,
+            line[len(_ID_START) : len(_ID_START) + 36].decode(),
             ServedRun(
                 run["courserunKey"],
                 dates.setdefault(start_date, start_date),

@@ -27,8 +27,8 @@ LOSS_WORDS: Final[Mapping[LossReason, str]] = {
 
 
 def lost_runs(
-    served: Mapping[bytes, str | None], leaving: Mapping[LossReason, Iterable[bytes]], moment: str
-) -> dict[LossReason, set[bytes]]:
+    served: Mapping[str, str | None], leaving: Mapping[LossReason, Iterable[str]], moment: str
+) -> dict[LossReason, set[str]]:
     """Return the runs that callers would lose, by reason; reasons without a run are left out.
 
     Args:
@@ -45,8 +45,8 @@ def lost_runs(
 
 
 def guard(
-    served: Mapping[bytes, str | None],
-    lost: Mapping[LossReason, Iterable[bytes]],
+    served: Mapping[str, str | None],
+    lost: Mapping[LossReason, Iterable[str]],
     moment: str,
     *,
     percent: int,

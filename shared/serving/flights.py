@@ -92,4 +92,4 @@ async def wait_for_storage(future: Future[T], deadline: Deadline) -> T:
     try:
         return await wait(future, deadline)
     except TimeoutError:
-        raise StorageError(f"Table Storage did not answer within {ceil(waited_s)} s") from None
+        raise StorageError(f"Table Storage could not be read within {ceil(waited_s)} s") from None

@@ -14,7 +14,14 @@ from shared.deadline import Deadline
 from shared.domain.catalog_list import CatalogList
 from shared.domain.published import Head
 from shared.domain.query import Question
-from shared.errors import CatalogsFailed, ConnectorError, NotFound, SyncError, SyncUnfinished
+from shared.errors import (
+    CatalogsFailed,
+    ConnectorError,
+    NotFound,
+    StorageError,
+    SyncError,
+    SyncUnfinished,
+)
 from shared.serving.flights import in_pool
 from shared.serving.freshness import Forward, Limits
 from shared.serving.syncing import SharedSyncs
@@ -146,6 +153,8 @@ class Refresher:
             ):
                 state.replaced.append(error)
                 return known
+            if isinstance(error, StorageError):
+                raise  # storage is to blame, not edX
             raise SyncError(
                 f"The list of catalogs could not be fetched from edX: {error.message}. {INTACT}",
                 error.retry_at,

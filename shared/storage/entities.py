@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from pydantic import ValidationError
 
@@ -44,7 +43,7 @@ def stored_run(entity: Entity) -> StoredRun:
     """Read a course run entity; its row key must be a UUID."""
     withdrawn_at = entity.get("withdrawnAt")
     return StoredRun(
-        UUID(entity["RowKey"]).bytes, _run_from(entity), None if withdrawn_at is None else str(withdrawn_at)
+        entity["RowKey"].lower(), _run_from(entity), None if withdrawn_at is None else str(withdrawn_at)
     )
 
 

@@ -116,12 +116,12 @@ class Lease:
         raise LeaseLost(_LOST)
 
     @contextmanager
-    def kept_alive(self, on_lost: Callable[[], None]) -> Iterator[None]:
+    def kept_alive(self, on_lost: Callable[[], None], every_s: float = RENEW_EVERY_S) -> Iterator[None]:
         """Renew the lease every few seconds during the block; call `on_lost` once if the lease is lost."""
         stop = threading.Event()
 
         def renew() -> None:
-            while not stop.wait(RENEW_EVERY_S):
+            while not stop.wait(every_s):
                 try:
                     self.commit([])
                 except LeaseLost:

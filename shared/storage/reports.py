@@ -17,9 +17,15 @@ class Reports:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def add(self, report: SyncReport) -> None:
-        """Store a report, and delete reports of its catalog that are older than 90 days."""
-        self._table.put(report_entity(report))
+    def add(self, report: SyncReport, *, in_one_try: bool = False) -> None:
+        """Store a report, and delete reports of its catalog that are older than 90 days.
+
+        Args:
+            report: of a sync that has ended.
+            in_one_try: do not retry. For a sync that failed because of storage: its caller is waiting, and
+                the log contains the report, too.
+        """
+        self._table.put(report_entity(report), in_one_try=in_one_try)
         old = self._table.query(
             "PartitionKey eq @catalog and RowKey gt @oldest",
             {"catalog": str(report.catalog_id), "oldest": newest_first_key(report.ended - KEPT)},

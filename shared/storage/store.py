@@ -68,7 +68,7 @@ class CatalogStore:
             catalog_id, head.counted_generation, "body", head.counted_body_parts, head.counted_body_checksum
         )
 
-    def digests(self, catalog_id: int, head: Head) -> dict[bytes, bytes]:
+    def digests(self, catalog_id: int, head: Head) -> dict[str, bytes]:
         """Return run id → digest of every stored run in the head's generation.
 
         Raises:

@@ -176,9 +176,12 @@ class Table:
 
         return self._write(insert)
 
-    def put(self, entity: Entity) -> None:
+    def put(self, entity: Entity, *, in_one_try: bool = False) -> None:
         """Write an entity; an existing one is replaced."""
-        self._write(lambda timeouts: self._client.upsert_entity(entity, mode=UpdateMode.REPLACE, **timeouts))
+        self._write(
+            lambda timeouts: self._client.upsert_entity(entity, mode=UpdateMode.REPLACE, **timeouts),
+            in_one_try=in_one_try,
+        )
 
     def commit(self, operations: Sequence[Operation]) -> str:
         """Write a batch in one partition, all or nothing; return the etag of its last entity, if not deleted.
@@ -211,7 +214,7 @@ class Table:
             raise ValueError("the answer has fewer results than operations")
         return "" if operations[-1][0] == "delete" else _whole(results[-1].get("etag"))
 
-    def _write(self, call: Callable[[Timeouts], T]) -> T:
+    def _write(self, call: Callable[[Timeouts], T], *, in_one_try: bool = False) -> T:
         """Write; create the table first if it is missing."""
 
         def write(timeouts: Timeouts) -> T:
@@ -227,9 +230,9 @@ class Table:
                     raise
             return call(timeouts)
 
-        return self._step(write)
+        return self._step(write, in_one_try=in_one_try)
 
-    def _step(self, call: Callable[[Timeouts], T]) -> T:
+    def _step(self, call: Callable[[Timeouts], T], *, in_one_try: bool = False) -> T:
         """Call until it succeeds, fails for good, or no try is left."""
         patience = self.patience()
         while True:
@@ -237,7 +240,11 @@ class Table:
                 return call(patience.timeouts())
             except Exception as error:  # noqa: BLE001 - the SDK raises any type for a truncated answer
                 ours = as_ours(error, self._host, self._base_url, self._now())
-                goes_on = is_retriable(error, self._base_url) and patience.pause(retry_after_s(error))
+                goes_on = (
+                    not in_one_try
+                    and is_retriable(error, self._base_url)
+                    and patience.pause(retry_after_s(error))
+                )
             if not goes_on:
                 raise ours  # outside the except block: the SDK's error contains URLs with signatures
 

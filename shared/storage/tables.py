@@ -4,12 +4,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from azure.core.credentials import AccessToken
 from azure.data.tables import TableServiceClient
 
-from shared.errors import ConfigurationError
 from shared.settings import StorageSettings
 from shared.storage.account import Account
 from shared.storage.credits import Credits
@@ -49,9 +47,6 @@ def open_tables(
         now: the time of day.
         clock: monotonic seconds.
         sleep: waits that many seconds, between retries and lease polls.
-
-    Raises:
-        ConfigurationError: the endpoint is not https.
     """
     service = _service(settings, credential)
 
@@ -80,10 +75,6 @@ def _service(settings: StorageSettings, credential: object | None) -> TableServi
         )
     endpoint = settings.endpoint or ""
     if credential is None:
-        if urlsplit(endpoint).scheme != "https":
-            raise ConfigurationError(
-                "TABLES_ENDPOINT", "must be https: the token of a managed identity is sent over https only"
-            )
         from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow, and local runs never need it
 
         credential = DefaultAzureCredential()

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
-from uuid import UUID
 
 from shared.domain.attempts import Attempts, FinishedSync
 from shared.domain.changes import Entry
@@ -98,16 +97,16 @@ class CatalogWriter:
             else:
                 return
 
-    def withdraw(self, run_ids: Iterable[bytes], at: datetime) -> None:
+    def withdraw(self, run_ids: Iterable[str], at: datetime) -> None:
         """Mark course runs as withdrawn; their other properties stay."""
         self._merge(run_ids, {"withdrawnAt": at.isoformat()})
 
-    def mark_unpublished(self, run_ids: Iterable[bytes]) -> None:
+    def mark_unpublished(self, run_ids: Iterable[str]) -> None:
         """Mark course runs as no longer published by edX; their other properties stay."""
         self._merge(run_ids, {"listed": False})
 
-    def _merge(self, run_ids: Iterable[bytes], properties: Entity) -> None:
-        marks = [merging({**self._key(str(UUID(bytes=run_id))), **properties}) for run_id in run_ids]
+    def _merge(self, run_ids: Iterable[str], properties: Entity) -> None:
+        marks = [merging({**self._key(run_id), **properties}) for run_id in run_ids]
         while marks:
             room = self._room()
             self._write(marks[:room])
@@ -128,7 +127,7 @@ class CatalogWriter:
         self,
         previous: Head | None,
         body: Body,
-        digests: Mapping[bytes, bytes],
+        digests: Mapping[str, bytes],
         *,
         at: datetime,
         synced_at: datetime | None,

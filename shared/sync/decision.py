@@ -20,16 +20,18 @@ class Decision:
         missing: the stored runs to withdraw; a complete pull did not contain them.
         leaving: all runs that leave or can no longer be mapped, by reason; some may not be served now.
         lost: the part of `leaving` that was in the answer after the last successful sync.
+        doubt: why a whole pull withdraws nothing all the same; None when there is no doubt.
         stopped: the error of the guard, or None; with an error, all of `lost` stays in the answer.
     """
 
-    missing: Sequence[bytes] = ()
-    leaving: Mapping[LossReason, Sequence[bytes]] = field(default_factory=dict)
-    lost: Mapping[LossReason, set[bytes]] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    leaving: Mapping[LossReason, Sequence[str]] = field(default_factory=dict)
+    lost: Mapping[LossReason, set[str]] = field(default_factory=dict)
     stopped: MassLoss | None = None
+    doubt: str | None = None
 
     @property
-    def staying(self) -> set[bytes]:
+    def staying(self) -> set[str]:
         """The runs that stay in the answer unchanged, because the guard stopped the sync."""
         return set().union(*self.lost.values()) if self.stopped else set()
 
@@ -45,8 +47,8 @@ def decide(
 ) -> Decision:
     """Decide which runs leave the answer after a pull.
 
-    An incomplete pull withdraws nothing. A pull also counts as incomplete, with the reason in
-    `progress.incomplete`, when new records without a key could be the missing runs.
+    An incomplete pull withdraws nothing. Neither does one with new records without a key, which could be the
+    missing runs.
 
     Args:
         catalog_id: for the messages.
@@ -59,17 +61,18 @@ def decide(
     comparison = progress.comparison
     missing = [] if progress.incomplete else comparison.missing()
     unidentified = comparison.unidentified - (state.head.unidentified if state.head else 0)
+    doubt = None
     if missing and unidentified > 0 and not allow:
-        progress.incomplete = (
+        doubt = (
             f"{unidentified} new records without a readable key could be among the {len(missing)} runs that "
             "are missing. If they are other runs, withdraw the missing ones: "
             f"python -m shared sync --catalog {catalog_id} --allow-withdrawals"
         )
         missing = []
-    candidates: dict[LossReason, list[bytes]] = {"missing": missing, **comparison.departures()}
+    candidates: dict[LossReason, list[str]] = {"missing": missing, **comparison.departures()}
     leaving = {reason: ids for reason, ids in candidates.items() if ids}
     if not leaving:
-        return Decision()
+        return Decision(doubt=doubt)
     lost = lost_runs(state.counted, leaving, moment)
     stopped = None if allow else guard(state.counted, lost, moment, percent=percent, catalog_id=catalog_id)
-    return Decision(missing, leaving, lost, stopped)
+    return Decision(missing, leaving, lost, stopped, doubt)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
 
 from shared.domain.comparison import Change, LossReason
 from shared.domain.course_run import StoredRun
@@ -39,7 +38,7 @@ def previewed(  # noqa: PLR0917 - collaborators and values
     store: CatalogStore,
     run: Run,
     state: StoredState,
-    changes: dict[bytes, Change],
+    changes: dict[str, Change],
     decision: Decision,
     at: datetime,
 ) -> Preview:
@@ -48,8 +47,8 @@ def previewed(  # noqa: PLR0917 - collaborators and values
     kept_back = comparison.release(state.kept if decision.leaving else (), decision.staying)
     changes |= {change.run_id: change for change in kept_back}
 
-    def stored(run_id: bytes) -> StoredRun | None:
-        return store.run(run.catalog_id, str(UUID(bytes=run_id)))
+    def stored(run_id: str) -> StoredRun | None:
+        return store.run(run.catalog_id, run_id)
 
     return Preview(
         [(stored(run_id), change) for run_id, change in changes.items()],

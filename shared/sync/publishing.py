@@ -46,7 +46,7 @@ def publish(
     head = state.head
     finished = run.finished(writer.attempts, moment) if is_success else None
     unidentified = comparison.unidentified
-    if progress.incomplete and head is not None:
+    if head is not None and (progress.incomplete or not is_success):
         unidentified = head.unidentified
     unchanged = not (state.is_rebuilt or comparison.changes or progress.withdrawn or are_news)
     if head and unchanged and rfc3339(moment) < head.holds_until:
@@ -68,7 +68,7 @@ def publish(
     )
 
 
-def _shown(state: StoredState, progress: Progress, *, keep_missing: bool) -> dict[bytes, ServedRun | None]:
+def _shown(state: StoredState, progress: Progress, *, keep_missing: bool) -> dict[str, ServedRun | None]:
     """Return the runs to serve: those that edX returned, and stored ones that stay in the answer."""
     comparison = progress.comparison
     shown = dict(comparison.shown)
@@ -80,7 +80,7 @@ def _shown(state: StoredState, progress: Progress, *, keep_missing: bool) -> dic
 
 
 def _entries(
-    run: Run, state: StoredState, shown: dict[bytes, ServedRun | None], runs: int, moment: str
+    run: Run, state: StoredState, shown: dict[str, ServedRun | None], runs: int, moment: str
 ) -> Sequence[Entry]:
     """Return the history entries of this sync; none when the published state before it was unreadable."""
     if state.was_never_published:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from uuid import UUID
 
 from shared.deadline import Deadline
 from shared.domain.comparison import Change, Comparison
@@ -76,7 +75,7 @@ def _approved(
     approval = approvals.of(record) if isinstance(record, MappedRun) else None
     if approval is None or not isinstance(record, MappedRun):
         return record
-    progress.notes[UUID(record.run.id).bytes] = approval.note
+    progress.notes[record.run.id] = approval.note
     return approval.applied_to(record)
 
 
@@ -132,7 +131,7 @@ class Puller:
                 if stored
                 else f"edX returned no courses although it counts {walk.count}"
             )
-        return decide(
+        decision = decide(
             run.catalog_id,
             state,
             progress,
@@ -140,3 +139,5 @@ class Puller:
             percent=self._settings.sync.max_withdraw_percent,
             allow=allow_withdrawals,
         )
+        progress.incomplete = progress.incomplete or decision.doubt
+        return decision

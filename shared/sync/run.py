@@ -44,7 +44,7 @@ class Progress:
     withdrawn: int = 0
     unpublished: int = 0
     ended_early: int = 0
-    notes: dict[bytes, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers for the report, by field name."""

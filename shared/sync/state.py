@@ -34,15 +34,15 @@ class StoredState:
         published = self._published_digests()
         trusted = None if rebuild or (self.head and self.head.writing) else published
         self.is_rebuilt = trusted is None
-        self._rows: dict[bytes, ServedRun] | None = None
-        self.rows_before: dict[bytes, ServedRun | None] = {}
+        self._rows: dict[str, ServedRun] | None = None
+        self.rows_before: dict[str, ServedRun | None] = {}
         """Run id → stored version of changed runs that were not in the published body."""
         if trusted is None:
             self.digests, self._rows = read_runs(store, catalog_id)
             self._keep_marks(published or {})
         else:
             self.digests = trusted
-        self.published_digests: Mapping[bytes, bytes] | None = published
+        self.published_digests: Mapping[str, bytes] | None = published
 
         self.was_never_published = (
             not self.digests
@@ -51,7 +51,7 @@ class StoredState:
         )
         """True if no sync of this catalog has published yet; the history then notes a first sync."""
 
-    def _published_digests(self) -> dict[bytes, bytes] | None:
+    def _published_digests(self) -> dict[str, bytes] | None:
         if self.head is None or not self.head.generation:
             return None
         try:
@@ -59,7 +59,7 @@ class StoredState:
         except StateDamaged:
             return None
 
-    def _keep_marks(self, published: Mapping[bytes, bytes]) -> None:
+    def _keep_marks(self, published: Mapping[str, bytes]) -> None:
         """Copy the marks for unmappable and unpublished runs, which cannot be computed from the rows."""
         for run_id, mark in published.items():
             if mark in {UNREADABLE, UNPUBLISHED} and self.digests.get(run_id, WITHDRAWN) != WITHDRAWN:
@@ -72,7 +72,7 @@ class StoredState:
         return sum(content != WITHDRAWN for content in self.digests.values())
 
     @cached_property
-    def body(self) -> dict[bytes, ServedRun] | None:
+    def body(self) -> dict[str, ServedRun] | None:
         """The published runs by run id; None when they cannot be read."""
         if self.head is None or not self.head.generation:
             return None
@@ -82,7 +82,7 @@ class StoredState:
             return None
 
     @cached_property
-    def kept(self) -> Mapping[bytes, ServedRun]:
+    def kept(self) -> Mapping[str, ServedRun]:
         """The runs to keep serving when a pull did not return them."""
         if self._rows is not None:
             return self._rows
@@ -98,9 +98,9 @@ class StoredState:
                 self.rows_before[change.run_id] = served(stored.mapped, stored_json(stored.mapped.run))
 
     @cached_property
-    def counted(self) -> Mapping[bytes, str | None]:
+    def counted(self) -> Mapping[str, str | None]:
         """The runs in the answer after the last successful sync: run id → end date, as known then."""
-        runs: Mapping[bytes, ServedRun] | None = None
+        runs: Mapping[str, ServedRun] | None = None
         if self.head is not None and self.head.counted_generation:
             with suppress(StateDamaged):
                 body = self._store.counted_body(self._catalog_id, self.head)
@@ -110,7 +110,7 @@ class StoredState:
         return {run_id: run.end_date for run_id, run in runs.items()}
 
 
-def read_runs(store: CatalogStore, catalog_id: int) -> tuple[dict[bytes, bytes], dict[bytes, ServedRun]]:
+def read_runs(store: CatalogStore, catalog_id: int) -> tuple[dict[str, bytes], dict[str, ServedRun]]:
     """Compute the digests and the runs to serve from the stored course runs."""
     digests = {}
     runs = {}

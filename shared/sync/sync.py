@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from shared.deadline import Deadline
 from shared.domain.attempts import Attempts, FinishedSync
@@ -135,7 +136,7 @@ class Syncer:
                     catalog_id,
                     run.sync_id,
                     deadline,
-                    admit=_admit_always if is_eager else self._admit,
+                    admit=_admit_always if is_eager else partial(_admit, self._now),
                     on_wait=on_wait,
                     begins_attempt=True,
                 )
@@ -170,7 +171,7 @@ class Syncer:
         deadline = Deadline.after(self._lifetime_s, self._clock)
         self.sessions.wait_for_rate_limit(deadline)
         state = StoredState(self._tables.catalogs, catalog_id, rebuild=False)
-        changes: dict[bytes, Change] = {}
+        changes: dict[str, Change] = {}
 
         def note(change: Change) -> None:
             changes[change.run_id] = change
@@ -211,11 +212,6 @@ class Syncer:
         if decision.stopped:
             raise decision.stopped
 
-    def _admit(self, attempts: Attempts) -> None:
-        failure = attempts.remembered_failure(self._now())
-        if failure is not None:
-            raise BackingOff(failure)
-
     @contextmanager
     def _reporting_failure(self, run: Run) -> Iterator[None]:
         """Report every error that the block raises; turn an unexpected one into a SyncError."""
@@ -237,13 +233,26 @@ class Syncer:
 
     def _report(self, run: Run, failure: BaseException | None) -> SyncReport:
         report = run.report(self._now(), failure)
-        quietly(lambda: self._tables.reports.add(report), "store the report", self._say)
+        add = partial(self._tables.reports.add, report, in_one_try=_is_by_storage(failure))
+        quietly(add, "store the report", self._say)
         self._say(logging.INFO if failure is None else logging.ERROR, report.log_line())
         return report
 
 
 def _admit_always(_attempts: Attempts) -> None:
     """Allow an attempt regardless of earlier failures, for eager callers."""
+
+
+def _admit(now: Callable[[], datetime], attempts: Attempts) -> None:
+    """Admit a patient caller, unless requests back off after the last attempts."""
+    failure = attempts.remembered_failure(now())
+    if failure is not None:
+        raise BackingOff(failure)
+
+
+def _is_by_storage(failure: BaseException | None) -> bool:
+    """Tell whether storage itself failed a sync, so that it is not worth many more tries now."""
+    return isinstance(failure, StorageError) and not isinstance(failure, LeaseLost)
 
 
 def _is_about_the_catalog(finished: FinishedSync) -> bool:

@@ -112,6 +112,8 @@ def test_error_names_the_first_when_everything_is_missing() -> None:
         ("ADMIN_JWKS_URL", "http://169.254.169.254/keys"),
         ("TABLES_CONNECTION_STRING", "AccountName=a"),
         ("TABLES_CONNECTION_STRING", f"AccountKey={ACCOUNT_KEY}"),
+        ("TABLES_CONNECTION_STRING", f"AccountKey={ACCOUNT_KEY};TableEndpoint=https://tables.example/a"),
+        ("TABLES_ENDPOINT", "http://127.0.0.1:10002/acc"),  # a token of an identity goes over https only
         ("TABLES_CONNECTION_STRING", "AccountName=a;AccountKey=not*base64"),
         ("TABLES_CONNECTION_STRING", f"AccountName=a;AccountKey={ACCOUNT_KEY};accountname=b"),
         ("TABLES_CONNECTION_STRING", f"AccountName=a;AccountKey={ACCOUNT_KEY};EndpointSuffix"),

@@ -4,19 +4,12 @@ from tests.builders import make_course, make_run, make_seat
 
 KEY = "course-v1:NUSx+A1x+1T2026"
 RUN = make_run(
-    key=KEY,
-    start="2001-01-01T08:00:00.123456+08:00",
-    end="2999-12-31T00:00:00Z",
-    enrollment_start="2000-12-01T00:00:00Z",
-    enrollment_end="2999-06-30T00:00:00Z",
-    pacing_type="self_paced",
-    weeks_to_complete=8,
-    min_effort=6,
-    max_effort=9,
-    marketing_url="https://www.edx.org/course/a1x",
-    enrollment_url=None,
+    key=KEY, start="2001-01-01T08:00:00.123456+08:00", end="2999-12-31T00:00:00Z",
+    enrollment_start="2000-12-01T00:00:00Z", enrollment_end="2999-06-30T00:00:00Z",
+    pacing_type="self_paced", weeks_to_complete=8, min_effort=6, max_effort=9,
+    marketing_url="https://www.edx.org/course/a1x", enrollment_url=None,
     seats=[make_seat(type="audit", price="0.00"), make_seat(price="199.00")],
-)
+)  # fmt: skip
 ENDED_KEY = "course-v1:NUSx+A1x+1T2001"
 ENDED_RUN = make_run(key=ENDED_KEY, start="2001-01-01T00:00:00Z", end="2001-12-31T00:00:00Z")
 COURSE = make_course(RUN, ENDED_RUN, key="NUSx+A1x", uuid="11111111-1111-4111-8111-111111111111")

@@ -39,6 +39,17 @@ def test_back_off_lasts_as_long_as_edx_asked_for_when_that_is_longer() -> None:
     assert remembered.retry_at == later
 
 
+def test_back_off_lasts_its_own_time_when_edx_asked_for_less() -> None:
+    sooner = NOW + timedelta(seconds=10)
+    remembered = after_failures(2, EdxUnavailable("edX is down", sooner)).remembered_failure(NOW)
+    assert remembered
+    assert remembered.retry_at == NOW + timedelta(minutes=1)
+
+
+def test_longest_back_off_begins_with_the_failure() -> None:
+    assert after_failures(6).remembered_failure(NOW) is not None
+
+
 def test_success_ends_the_back_off_and_keeps_the_last_failure() -> None:
     attempts = after_failures(3, NotFound("the catalog is not found")).begun(NOW).ended(NOW, None)
     assert attempts == Attempts(NOW, NOW, 0, NOW, Failure("NotFound", "the catalog is not found"))

@@ -1,7 +1,6 @@
 """What the history says of two published states: pure."""
 
 from typing import Any
-from uuid import UUID
 
 from shared.domain.changes import Entry, differences, entries
 from shared.domain.comparison import UNPUBLISHED
@@ -11,7 +10,7 @@ from tests.mapped_runs import make_served
 
 MOMENT = "2026-11-01T12:00:00Z"
 PAST, FUTURE = "2026-10-31T00:00:00Z", "2027-06-30T00:00:00Z"
-A = UUID(course_run_id("a")).bytes
+A = course_run_id("a")
 
 
 def entry_of(
@@ -74,6 +73,13 @@ def test_removal_names_its_reason() -> None:
     ]  # fmt: skip
 
 
+def test_entries_are_sorted_by_run_key() -> None:
+    # Sorted by their ids they would come as c, b, a.
+    runs = {course_run_id(key): make_served(key, end_date=FUTURE) for key in "cba"}
+    found = entries({}, runs, runs, moment=MOMENT, known={}, rows_before={}, notes={})
+    assert [each.courserun_key for each in found] == ["a", "b", "c"]
+
+
 def test_run_is_changed_when_it_had_ended_and_its_end_is_extended() -> None:
     row = make_served("a", end_date=PAST)
     (entry,) = entry_of(None, make_served("a", end_date=FUTURE), digest=b"x" * 16, row=row)
@@ -102,6 +108,7 @@ def test_json_of_an_entry_matches_the_contract() -> None:
     assert Entry(kind="first-sync", runs=225).as_json("2026-11-24T12:07:03Z", 1) == {
         "at": "2026-11-24T12:07:03Z", "catalogId": 1, "kind": "first-sync", "runs": 225,
     }  # fmt: skip
+    assert Entry(kind="first-sync").as_json("2026-11-24T12:07:03Z", 1)["runs"] == 0
 
 
 def test_change_of_availability_is_ignored() -> None:

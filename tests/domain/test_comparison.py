@@ -1,7 +1,5 @@
 """What a pull means for the stored runs of a catalog: decided without any I/O."""
 
-from uuid import UUID
-
 import pytest
 
 from shared.domain.comparison import UNPUBLISHED, UNREADABLE, Comparison
@@ -13,11 +11,11 @@ MOMENT = "2026-11-01T12:00:00Z"
 PAST, FUTURE = "2026-10-31T00:00:00Z", "2027-06-30T00:00:00Z"
 
 
-def id_of(key: str) -> bytes:
-    return UUID(course_run_id(key)).bytes
+def id_of(key: str) -> str:
+    return course_run_id(key)
 
 
-def stored(*runs: MappedRun) -> dict[bytes, bytes]:
+def stored(*runs: MappedRun) -> dict[str, bytes]:
     """Return the digests that are stored after a sync of these runs."""
     return {id_of(run.run.courserun_key): digest(run, stored_json(run.run)) for run in runs}
 
@@ -210,7 +208,7 @@ def test_withdrawn_run_is_not_served_when_only_the_first_pull_returned_it() -> N
 
 @pytest.mark.parametrize(("known", "after"), [((A,), {id_of("a"): UNREADABLE}), ((), {})])
 def test_refused_run_counts_as_rejected_and_is_tried_again(
-    known: tuple[MappedRun, ...], after: dict[bytes, bytes]
+    known: tuple[MappedRun, ...], after: dict[str, bytes]
 ) -> None:
     comparison = comparison_with(*known)
     changed = make_mapped("a", price="1.00", end_date=FUTURE)
@@ -220,3 +218,5 @@ def test_refused_run_counts_as_rejected_and_is_tried_again(
     assert id_of("a") not in comparison.shown
     assert comparison.changes == {}
     assert comparison.rejections == [Rejection("a", "entity", "PropertyValueTooLarge")]
+    assert comparison.missing() == []
+    assert comparison.has_rejected_runs_still_served() == bool(known)

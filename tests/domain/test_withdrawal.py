@@ -9,11 +9,11 @@ MOMENT = "2026-11-01T12:00:00Z"
 PAST, FUTURE = "2026-10-31T00:00:00Z", "2027-06-30T00:00:00Z"
 
 
-def ids(count: int, first: int = 0) -> list[bytes]:
-    return [number.to_bytes(16) for number in range(first, first + count)]
+def ids(count: int, first: int = 0) -> list[str]:
+    return [str(number) for number in range(first, first + count)]
 
 
-def served(count: int) -> dict[bytes, str | None]:
+def served(count: int) -> dict[str, str | None]:
     return dict.fromkeys(ids(count), FUTURE)
 
 
@@ -51,7 +51,7 @@ def test_message_has_the_numbers_the_reason_and_the_command_to_allow_it() -> Non
 
 
 def test_message_has_the_numbers_by_reason_when_there_are_several() -> None:
-    lost: dict[LossReason, list[bytes]] = {"missing": ids(7), "ended": ids(5, 7), "unmappable": ids(1, 12)}
+    lost: dict[LossReason, list[str]] = {"missing": ids(7), "ended": ids(5, 7), "unmappable": ids(1, 12)}
     error = guard(served(60), lost, MOMENT, percent=20, catalog_id=1)
     assert error
     assert error.message.startswith(
@@ -66,8 +66,13 @@ def test_runs_whose_known_end_has_passed_are_neither_served_nor_lost() -> None:
     assert guard(ends, {"missing": ids(5, 50)}, MOMENT, percent=20, catalog_id=1) is not None  # 5 of 10
 
 
+def test_run_has_ended_from_the_very_second_of_its_end_on() -> None:
+    assert lost_runs({ids(1)[0]: MOMENT}, {"missing": ids(1)}, MOMENT) == {}
+    assert lost_runs({ids(1)[0]: "2026-11-01T12:00:01Z"}, {"missing": ids(1)}, MOMENT) != {}
+
+
 def test_runs_that_callers_did_not_see_are_not_lost() -> None:
-    leaving: dict[LossReason, list[bytes]] = {"unpublished": ids(3), "ended": ids(2, 100), "missing": []}
+    leaving: dict[LossReason, list[str]] = {"unpublished": ids(3), "ended": ids(2, 100), "missing": []}
     assert lost_runs(served(10), leaving, MOMENT) == {"unpublished": set(ids(3))}
 
 

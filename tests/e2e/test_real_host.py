@@ -1,6 +1,6 @@
 """What only Microsoft's Functions host can show. It runs by Core Tools, where `func` is on the PATH.
 
-FUNCTIONS_HOST_URL names a running host instead; then only what a caller without a key can see is tested.
+FUNCTIONS_HOST_URL names a running host instead; then only what a caller without a key sees is tested.
 """
 
 import json

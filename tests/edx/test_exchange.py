@@ -11,11 +11,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from requests_mock import Mocker
 
 from shared.deadline import Deadline
 from shared.edx.answers import NoUsableAnswer
@@ -35,6 +37,7 @@ from tests.edx.loopback import (
     trickled_until_closed,
 )
 from tests.edx.pretend import make_settings
+from tests.sockets import unaccepting
 
 
 def endless_redirect(handler: BaseHTTPRequestHandler) -> None:
@@ -282,6 +285,30 @@ def test_a_session_ends_at_once_when_another_thread_ends_it() -> None:
         with pytest.raises(EdxUnavailable, match="the exchange with edX was ended"):
             edx.catalog(7)
         assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("left_s", "connecting_s", "silent_s"), [(100, 5, 30), (20, 5, 20), (3, 3, 3), (0, 0.001, 0.001)]
+)
+def test_connecting_may_take_5_seconds_and_silence_30_within_the_time_that_is_left(
+    web: Mocker, left_s: float, connecting_s: float, silent_s: float
+) -> None:
+    web.get("https://edx.test/", json={})
+    with suppress(NoUsableAnswer):
+        Exchanges(1).send("GET", "https://edx.test/", Deadline(left_s, lambda: 0.0))
+    (request,) = web.request_history
+    timeout: Any = request.timeout  # typed as a whole number
+    assert timeout == (connecting_s, silent_s)
+
+
+def test_the_limit_holds_when_the_connection_is_not_accepted() -> None:
+    began = time.monotonic()
+    with (
+        unaccepting() as port,
+        pytest.raises(NoUsableAnswer, match=r"did not answer (within 0\.4 s|in time)"),
+    ):
+        Exchanges(1, timeout_s=0.4).send("GET", f"http://127.0.0.1:{port}/", Deadline.after(60))
+    assert 0.3 < time.monotonic() - began < 2
 
 
 # Interim answers

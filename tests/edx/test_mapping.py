@@ -598,7 +598,7 @@ def test_the_runs_own_type_is_not_used_when_it_has_expired_seats() -> None:
     [("MITx+6.00.1x", "MITx+6.00.1x"), (None, None), ("", None), (7, None), ("a\n", None), ("k" * 256, None)],
 )
 def test_the_courses_key_is_kept_when_it_is_a_usable_text(key: object, kept: str | None) -> None:
-    assert only_run_of(make_course(key=key)).course_key == kept
+    assert only_run_of(make_course(make_run(), key=key)).course_key == kept
 
 
 def test_the_credit_is_proposed_by_the_formula() -> None:

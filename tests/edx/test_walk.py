@@ -331,13 +331,8 @@ def test_an_empty_first_page_does_not_end_the_walk_when_there_are_more_courses(f
 
 
 def test_an_empty_page_in_the_middle_makes_the_pull_incomplete() -> None:
-    fetch, _ = answering(
-        {
-            ("offset", 0): some("abc", 6, "?offset=3"),
-            ("offset", 2): some("", 6, "?offset=5"),
-            ("offset", 4): some("ef", 6),
-        }
-    )
+    first, empty, last = some("abc", 6, "?offset=3"), some("", 6, "?offset=5"), some("ef", 6)
+    fetch, _ = answering({("offset", 0): first, ("offset", 2): empty, ("offset", 4): last})
     walk = walk_of(fetch, ahead=4)
     assert keys_of(walk) == ["a", "b", "c", "e", "f"]
     assert walk.problems == ["the page at offset 2 was empty", "edX returned 5 courses but counts 6"]

@@ -62,20 +62,6 @@ def environment(azurite: Azurite, sandbox: Sandbox, tables_prefix: str) -> dict[
     }
 
 
-def fill(service: TableServiceClient, prefix: str) -> None:
-    for table, rows in ROWS.items():
-        client = service.create_table(prefix + table)
-        for row in rows:
-            client.create_entity(row)
-
-
-def stored(service: TableServiceClient, prefix: str) -> dict[str, list[dict[str, Any]]]:
-    return {
-        table: [dict(entity) for entity in service.get_table_client(prefix + table).list_entities()]
-        for table in ROWS
-    }
-
-
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - our own script
         [sys.executable, str(SCRIPT), *arguments],
@@ -86,46 +72,56 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     )
 
 
-def test_every_entity_is_restored_with_its_types_when_the_tables_are_missing(
+@pytest.fixture
+def copy(
     service: TableServiceClient, environment: dict[str, str], tables_prefix: str, tmp_path: Path
-) -> None:
-    fill(service, tables_prefix)
-    before = stored(service, tables_prefix)
-    copy = str(tmp_path / "copy.gz")
+) -> Path:
+    """Fill the tables and return a copy of them."""
+    for table, rows in ROWS.items():
+        client = service.create_table(tables_prefix + table)
+        for row in rows:
+            client.create_entity(row)
+    copy = tmp_path / "copy.gz"
+    assert run(environment, "save", str(copy)).returncode == 0
+    return copy
 
-    assert run(environment, "save", copy).returncode == 0
+
+def stored(service: TableServiceClient, prefix: str) -> dict[str, list[dict[str, Any]]]:
+    return {
+        table: [dict(entity) for entity in service.get_table_client(prefix + table).list_entities()]
+        for table in ROWS
+    }
+
+
+def test_every_entity_is_restored_with_its_types_when_the_tables_are_missing(
+    service: TableServiceClient, environment: dict[str, str], tables_prefix: str, copy: Path
+) -> None:
     elsewhere = environment | {"TABLES_PREFIX": f"{tables_prefix}b"}
-    restored = run(elsewhere, "restore", copy)
+    restored = run(elsewhere, "restore", str(copy))
 
     assert restored.returncode == 0
     assert f"{tables_prefix}bCourseRuns: 3 entities" in restored.stdout
-    assert stored(service, f"{tables_prefix}b") == before
+    assert stored(service, f"{tables_prefix}b") == stored(service, tables_prefix)
 
 
 def test_tables_have_exactly_the_entities_of_the_copy_when_they_are_replaced(
-    service: TableServiceClient, environment: dict[str, str], tables_prefix: str, tmp_path: Path
+    service: TableServiceClient, environment: dict[str, str], tables_prefix: str, copy: Path
 ) -> None:
-    fill(service, tables_prefix)
     before = stored(service, tables_prefix)
-    copy = str(tmp_path / "copy.gz")
-    run(environment, "save", copy)
     runs = service.get_table_client(f"{tables_prefix}CourseRuns")
     runs.upsert_entity({"PartitionKey": "1", "RowKey": "changes-2026", "before": "changed since"})
     runs.upsert_entity({"PartitionKey": "9", "RowKey": "new-since"})
 
-    refused = run(environment, "restore", copy)
+    refused = run(environment, "restore", str(copy))
     assert refused.returncode == 1
     assert "--replace" in refused.stderr
-    assert run(environment, "restore", copy, "--replace").returncode == 0
+    assert run(environment, "restore", str(copy), "--replace").returncode == 0
     assert stored(service, tables_prefix) == before
 
 
 def test_nothing_is_restored_when_the_copy_is_truncated(
-    service: TableServiceClient, environment: dict[str, str], tables_prefix: str, tmp_path: Path
+    service: TableServiceClient, environment: dict[str, str], tables_prefix: str, copy: Path
 ) -> None:
-    fill(service, tables_prefix)
-    copy = tmp_path / "copy.gz"
-    run(environment, "save", str(copy))
     lines = gzip.decompress(copy.read_bytes()).splitlines(keepends=True)
     copy.write_bytes(gzip.compress(b"".join(lines[:-2])))
 

@@ -11,14 +11,8 @@ from typing import Any
 import pytest
 from pycep import BicepParser
 
-from shared.settings import (
-    SETTING_NAMES,
-    AccessSettings,
-    EdxSettings,
-    MappingSettings,
-    StorageSettings,
-    SyncSettings,
-)
+from shared.settings import SETTING_NAMES
+from tests.infra.setting_fields import SETTING_FIELDS
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -61,9 +55,7 @@ def app_settings() -> dict[str, Any]:
 
 
 def defaults_in_code() -> dict[str, str]:
-    groups = (AccessSettings, EdxSettings, MappingSettings, StorageSettings, SyncSettings)
-    fields = [field for group in groups for field in group.model_fields.values()]
-    return {str(field.alias): str(field.default) for field in fields if field.default}
+    return {str(field.alias): str(field.default) for field in SETTING_FIELDS if field.default}
 
 
 def parameter_file() -> dict[str, tuple[str, str | None]]:
@@ -223,8 +215,8 @@ def test_every_rule_queries_a_file_when_it_watches_the_logs() -> None:
     loaded = set(re.findall(r"loadTextContent\('queries/([\w-]+\.kql)'\)", text))
     for_people = {"one-invocation.kql"}
     assert loaded == {path.name for path in (INFRA / "queries").glob("*.kql")} - for_people
-    assert "let limit = 4h;" in (INFRA / "queries" / "old-catalogs.kql").read_text()
-    assert "'let limit = 4h;', 'let limit = ${alertHoursWithoutSync}h;'" in text
+    assert "let max_age = 4h;" in (INFRA / "queries" / "old-catalogs.kql").read_text()
+    assert "'let max_age = 4h;', 'let max_age = ${alertHoursWithoutSync}h;'" in text
 
 
 @pytest.mark.parametrize("path", DOCS)

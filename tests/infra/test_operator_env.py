@@ -7,15 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
-from shared.settings import (
-    SETTING_NAMES,
-    AccessSettings,
-    EdxSettings,
-    MappingSettings,
-    StorageSettings,
-    SyncSettings,
-)
+from shared.settings import SETTING_NAMES
 from tests.infra.azure import INFRA, SUBSCRIPTION, Azure
+from tests.infra.setting_fields import SETTING_FIELDS
 
 SHELLS = ["sh", "bash"]
 
@@ -141,9 +135,7 @@ def words(name: str) -> set[str]:
 
 
 def test_script_knows_every_setting_and_which_have_no_default() -> None:
-    groups = (AccessSettings, EdxSettings, MappingSettings, StorageSettings, SyncSettings)
-    fields = [field for group in groups for field in group.model_fields.values()]
-    without_default = {field.alias for field in fields if field.is_required()}
+    without_default = {field.alias for field in SETTING_FIELDS if field.is_required()}
     assert words("names") == set(SETTING_NAMES)
     # The host resolves the schedule; of the two ways to storage a deployed app has the endpoint.
     assert words("required") == without_default | {"SYNC_SCHEDULE", "TABLES_ENDPOINT"}

@@ -63,7 +63,7 @@ class Store:
         self._read(f"body {catalog_id}")
         self.before_body()
         if (catalog_id, head.generation) not in self.bodies:
-            raise StateDamaged(catalog_id, "is not whole")
+            raise StateDamaged(catalog_id, "is incomplete")
         return self.bodies[catalog_id, head.generation]
 
     def lease(self, catalog_id: int) -> LeaseState | None:
@@ -102,6 +102,7 @@ class Syncer:
         self.syncs: dict[int, list[Callable[[], None]]] = {}
         self.begun: list[tuple[int, bool]] = []
         self.rebuilds = True
+        self.rebuild: Callable[[], None] = lambda: None
 
     def sync(self, catalog_id: int, _origin: Origin, *, is_eager: bool = True) -> None:
         self.begun.append((catalog_id, is_eager))
@@ -110,6 +111,8 @@ class Syncer:
             (waiting.pop(0) if len(waiting) > 1 else waiting[0])()
 
     def republish(self, _catalog_id: int) -> bool:
+        if self.rebuilds:
+            self.rebuild()
         return self.rebuilds
 
 

@@ -38,6 +38,7 @@ from shared.wiring import Connector, connect
 from tests.builders import make_course, make_run
 from tests.clock import Clock
 from tests.table_proxy import TableProxy, delay
+from tests.table_proxy import answer as refusal
 
 ONE = "course-v1:NUSx+ONE+1"
 TWO = "course-v1:NUSx+TWO+1"
@@ -312,7 +313,7 @@ def test_error_is_raised_within_the_deadline_when_storage_hangs(
     connector = connected("1", SYNC_TIME_BUDGET_SECONDS="1")
     proxy.on(delay(30))
     began = monotonic()
-    with pytest.raises(StorageError, match=r"^Table Storage did not answer within 5 s\. What was stored"):
+    with pytest.raises(StorageError, match=r"^Table Storage could not be read within 5 s\. What was stored"):
         ask(connector)
     assert monotonic() - began < 6
 
@@ -446,6 +447,14 @@ def test_known_catalogs_are_used_when_their_list_cannot_be_fetched_and_the_reque
     with pytest.raises(SyncError, match="list of catalogs could not be fetched"):
         ask(connector)
     assert ask(connector, "stale-if-error=1000").tag == before.tag
+
+
+def test_storage_is_named_when_it_cannot_keep_the_list_of_catalogs(
+    connected: Connect, proxy: TableProxy
+) -> None:
+    proxy.on(refusal(403, "AuthorizationFailure"), kind="write catalogs")
+    with pytest.raises(StorageError, match=r"^Table Storage at \S+ refused our credentials"):
+        ask(connected(""))
 
 
 # One run

@@ -119,7 +119,7 @@ def test_reader_waits_no_longer_than_its_deadline_when_storage_hangs() -> None:
         may_end.wait(SOON)
 
     house.store.before_body = hang
-    with pytest.raises(StorageError, match=r"^Table Storage did not answer within 1 s$"):
+    with pytest.raises(StorageError, match=r"^Table Storage could not be read within 1 s$"):
         asyncio.run(house.editions.of(1, house.store.heads[1], Deadline.after(0.1)))
     may_end.set()
 

@@ -64,7 +64,9 @@ def test_caller_that_joins_late_waits_until_its_own_deadline() -> None:
 
 def test_no_sync_begins_when_no_time_is_left() -> None:
     house = House()
-    assert isinstance(asyncio.run(sync(house, 0)), SyncUnfinished)
+    unfinished = asyncio.run(sync(house, 0))
+    assert isinstance(unfinished, SyncUnfinished)
+    assert unfinished.message == "no time was left for it; ask again"
     assert house.syncer.begun == []
 
 
@@ -139,6 +141,12 @@ def test_catalog_with_the_oldest_last_attempt_is_synced_first() -> None:
     }
     assert in_turn(house, [1, 2, 3, 4]) == {}
     assert [catalog_id for catalog_id, _ in house.syncer.begun] == [3, 2, 4, 1]
+
+
+def test_catalogs_are_synced_in_the_order_of_their_ids_when_none_was_tried_before() -> None:
+    house = House([1, 2, 3])
+    assert in_turn(house, [3, 1, 2]) == {}
+    assert [catalog_id for catalog_id, _ in house.syncer.begun] == [1, 2, 3]
 
 
 def test_others_get_their_share_of_the_time_when_one_catalog_does_not_end() -> None:

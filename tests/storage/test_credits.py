@@ -15,6 +15,7 @@ from tests.storage.syncs import NOW
 from tests.table_proxy import TableProxy, lose_answer
 
 COURSE_KEY = "NUSx+A1x"
+INCOMPLETE = f"The approved credit of {KEY} is ignored: it does not say who approved it, when and why"
 
 
 @pytest.fixture
@@ -82,18 +83,9 @@ def test_approval_is_removed_when_only_the_answer_is_lost(proxied_tables: Tables
         ({"credit": -1}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
         ({"credit": 1.5}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
         ({"credit": True}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
-        (
-            {"note": 7},
-            f"The approved credit of {KEY} is ignored: it does not say who approved it, when and why",
-        ),
-        (
-            {"by": 7},
-            f"The approved credit of {KEY} is ignored: it does not say who approved it, when and why",
-        ),
-        (
-            {"at": "now"},
-            f"The approved credit of {KEY} is ignored: it does not say who approved it, when and why",
-        ),
+        ({"note": 7}, INCOMPLETE),
+        ({"by": 7}, INCOMPLETE),
+        ({"at": "now"}, INCOMPLETE),
         (
             {"key": "another"},
             "The approved credit of another is ignored: row 'ROW' belongs to another key",

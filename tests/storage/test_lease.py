@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Event
@@ -16,13 +16,14 @@ from shared.domain.attempts import Attempts, FinishedSync
 from shared.errors import Failure, StorageError, SyncUnfinished
 from shared.storage.failures import EntityRefused
 from shared.storage.lease import Lease, LeaseLost, Leases, LeaseState
-from shared.storage.table import Table, replacing
+from shared.storage.table import Operation, Table, replacing
 from tests.clock import Clock
 from tests.storage.syncs import admit_all, say_nothing, take, wait_for_lease
 from tests.table_proxy import TableProxy, answer, lose_answer, refuse_in_batch
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 RUN = {"PartitionKey": "1", "RowKey": "a"}
+OFTEN_S = 0.01  # how often a lease is renewed here
 
 
 def wait_while(
@@ -192,12 +193,9 @@ def test_sequence_is_never_used_twice(table: Table, clock: Clock) -> None:
     assert seen == [1, 2, 3, 5, 6, 7, 8, 10]
 
 
-def test_lease_is_renewed_during_the_block_and_not_after_its_release(
-    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
+def test_lease_is_renewed_during_the_block_and_not_after_its_release(table: Table, clock: Clock) -> None:
     lease = take(table, clock, "holder")
-    with lease.kept_alive(lambda: None):
+    with lease.kept_alive(lambda: None, OFTEN_S):
         while stored(table)["sequence"] != 3:
             sleep(0.005)
         lease.commit([replacing(RUN)])  # side by side with the renewals
@@ -244,14 +242,21 @@ def test_write_succeeds_when_only_its_answer_is_lost(
         lease.commit([replacing({**RUN, "x": 1})])
 
 
+def fail_unawares(
+    lease: Lease, proxy: TableProxy, operations: list[Operation], finished: FinishedSync | None = None
+) -> None:
+    """Write so that storage does what it is asked and every answer of it is lost."""
+    proxy.on(lose_answer)
+    with pytest.raises(StorageError):
+        lease.commit(operations, finished)
+    proxy.rules.clear()
+
+
 def test_holder_continues_when_a_failed_write_takes_effect_later(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.on(lose_answer)
-    with pytest.raises(StorageError):
-        lease.commit([replacing(RUN)])
-    proxy.rules.clear()
+    fail_unawares(lease, proxy, [replacing(RUN)])
     lease.commit([replacing({**RUN, "x": 2})])
     entity = proxied_table.get("1", "a")
     assert entity
@@ -262,10 +267,7 @@ def test_next_holder_is_not_disturbed_when_the_answer_to_a_release_is_lost(
     proxied_table: Table, proxy: TableProxy, table: Table, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.on(lose_answer)
-    with pytest.raises(StorageError):
-        lease.commit([], FinishedSync("holder"))
-    proxy.rules.clear()
+    fail_unawares(lease, proxy, [], FinishedSync("holder"))
     following = take(table, clock, "next")
     with pytest.raises(LeaseLost):  # a renewal that had to wait its turn
         lease.commit([])
@@ -289,10 +291,7 @@ def test_holder_continues_when_the_answer_to_its_second_try_is_also_lost(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
-    proxy.on(lose_answer)
-    with pytest.raises(StorageError):
-        lease.commit([])
-    proxy.rules.clear()
+    fail_unawares(lease, proxy, [])
     rule = proxy.on(lose_answer, kind="write runs", after=1, times=1)
     lease.commit([replacing(RUN)])
     assert (rule.seen, rule.fired) == (3, 1)
@@ -488,10 +487,7 @@ def test_sync_of_the_previous_version_is_included_in_the_attempts(
 # Losing it
 
 
-def test_lost_lease_is_reported_once_when_another_process_has_taken_it(
-    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
+def test_lost_lease_is_reported_once_when_another_process_has_taken_it(table: Table, clock: Clock) -> None:
     lease = take(table, clock, "sleeper")
     take(table, clock, "heir")
     lost: list[str] = []
@@ -501,19 +497,18 @@ def test_lost_lease_is_reported_once_when_another_process_has_taken_it(
         lost.append("lost")
         told.set()
 
-    with lease.kept_alive(on_lost):
+    with lease.kept_alive(on_lost, OFTEN_S):
         assert told.wait(20)
         sleep(0.1)
     assert lost == ["lost"]
 
 
 def test_lost_lease_is_reported_when_its_row_is_deleted_during_a_sync(
-    table: Table, clock: Clock, runs_client: TableClient, monkeypatch: pytest.MonkeyPatch
+    table: Table, clock: Clock, runs_client: TableClient
 ) -> None:
-    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
     lease = take(table, clock, "holder")
     lost = Event()
-    with lease.kept_alive(lost.set):
+    with lease.kept_alive(lost.set, OFTEN_S):
         runs_client.delete_entity("1", "lease")
         assert lost.wait(20)
     with pytest.raises(LeaseLost):
@@ -522,13 +517,12 @@ def test_lost_lease_is_reported_when_its_row_is_deleted_during_a_sync(
 
 
 def test_no_lost_lease_is_reported_when_it_is_released_or_storage_fails_for_a_while(
-    proxied_table: Table, proxy: TableProxy, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
-    monkeypatch.setattr("shared.storage.lease.RENEW_EVERY_S", 0.01)
     lease = take(proxied_table, clock, "holder")
     lost: list[str] = []
     rule = proxy.on(answer(501), kind="take or renew lease", times=2)
-    with lease.kept_alive(lambda: lost.append("lost")):
+    with lease.kept_alive(lambda: lost.append("lost"), OFTEN_S):
         while rule.fired < 2:
             sleep(0.01)
         lease.commit([], FinishedSync("holder"))
@@ -539,6 +533,16 @@ def test_no_lost_lease_is_reported_when_it_is_released_or_storage_fails_for_a_wh
 # Storage that answers nonsense
 
 
+@pytest.fixture
+def bounded(proxy: TableProxy, clock: Clock) -> Iterator[None]:
+    """Check that what a test does ends within 15 seconds and 20 requests."""
+    proxy.requests.clear()
+    yield
+    assert sum(clock.slept) <= 15
+    assert len(proxy.requests) <= 20
+
+
+@pytest.mark.usefixtures("bounded")
 def test_taking_fails_when_storage_finds_no_lease_but_says_that_it_exists(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
@@ -546,32 +550,23 @@ def test_taking_fails_when_storage_finds_no_lease_but_says_that_it_exists(
     proxy.on(answer(409, "TableBeingDeleted"))
     with pytest.raises(StorageError, match="HTTP 409"):
         take(proxied_table, clock, "sync")
-    assert sum(clock.slept) <= 15
-    assert len(proxy.requests) <= 20
 
 
-def test_taking_fails_when_storage_refuses_every_batch_as_outdated(
-    proxied_table: Table, proxy: TableProxy, clock: Clock
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize(
+    ("refused", "problem"),
+    [
+        ("take or renew lease", "did not let this sync take its lease"),
+        ("write runs", "refused every write because of an outdated etag"),
+    ],
+)
+def test_taking_and_writing_end_when_storage_refuses_every_batch_as_outdated(
+    proxied_table: Table, proxy: TableProxy, clock: Clock, refused: str, problem: str
 ) -> None:
     take(proxied_table, clock, "first").commit([], FinishedSync("first"))
-    proxy.requests.clear()
-    proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind="take or renew lease")
-    with pytest.raises(StorageError, match="did not let this sync take its lease"):
-        take(proxied_table, clock, "second")
-    assert sum(clock.slept) <= 15
-    assert len(proxy.requests) <= 20
-
-
-def test_writing_fails_when_storage_refuses_every_batch_as_outdated(
-    proxied_table: Table, proxy: TableProxy, clock: Clock
-) -> None:
-    lease = take(proxied_table, clock, "holder")
-    proxy.requests.clear()
-    proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind="write runs")
-    with pytest.raises(StorageError, match="refused every write because of an outdated etag"):
-        lease.commit([replacing(RUN)])
-    assert sum(clock.slept) <= 15
-    assert len(proxy.requests) <= 20
+    proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind=refused)
+    with pytest.raises(StorageError, match=problem):
+        take(proxied_table, clock, "second").commit([replacing(RUN)])
 
 
 def test_pauses_between_lease_polls_grow(proxied_table: Table, proxy: TableProxy, clock: Clock) -> None:

@@ -9,10 +9,11 @@ from azure.data.tables import TableClient, UpdateMode
 from local.azurite import Azurite
 from shared.domain.course_run import Rejection
 from shared.domain.sync_report import SyncReport
+from shared.errors import StorageError
 from shared.settings import StorageSettings
 from shared.storage.tables import Tables
 from tests.storage.syncs import NOW
-from tests.table_proxy import TableProxy, lose_answer
+from tests.table_proxy import TableProxy, answer, lose_answer
 
 
 def make_report(number: int = 0, **fields: Any) -> SyncReport:
@@ -31,25 +32,23 @@ def make_report(number: int = 0, **fields: Any) -> SyncReport:
 
 def test_report_is_the_same_when_read_back(tables: Tables) -> None:
     report = make_report(
-        invocation_id="0a1b",
-        outcome="failed",
-        courses=1,
-        runs=2,
-        created=3,
-        changed=4,
-        unchanged=5,
-        withdrawn=6,
-        restored=7,
-        rejected=8,
+        invocation_id="0a1b", outcome="failed", courses=1, runs=2, created=3, changed=4, unchanged=5,
+        withdrawn=6, restored=7, rejected=8, unpublished=10, ended_early=11, waited_s=1.25,
         rejections=(Rejection("a", "start", "'é' is not a date"), Rejection("", "key", "no key")),
-        unknown_tracks={"masters": 2},
-        incomplete="the count changed",
-        edx_requests=9,
-        throttled_until=NOW,
-        error="edX is away",
-    )
+        unknown_tracks={"masters": 2}, incomplete="the count changed", warnings=("catalog 9 has left",),
+        edx_requests=9, throttled_until=NOW, error="edX is away",
+    )  # fmt: skip
     tables.reports.add(report)
     assert tables.reports.newest() == [report]
+
+
+def test_storage_is_asked_once_when_the_report_is_to_be_stored_in_one_try(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    proxy.on(answer(503), kind="write report")
+    with pytest.raises(StorageError):
+        proxied_tables.reports.add(make_report(), in_one_try=True)
+    assert [request.kind for request in proxy.requests] == ["write report"]
 
 
 def test_reports_are_newest_first_and_not_more_than_requested(tables: Tables) -> None:

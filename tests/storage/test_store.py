@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
-from uuid import UUID
+from uuid import uuid4
 
 import pytest
 from azure.data.tables import TableClient, UpdateMode
@@ -25,7 +25,7 @@ from tests.table_proxy import TableProxy
 
 
 def all_runs(store: CatalogStore, catalog_id: int = 1) -> dict[str, StoredRun]:
-    return {str(UUID(bytes=stored.run_id)): stored for stored in store.runs(catalog_id)}
+    return {stored.run_id: stored for stored in store.runs(catalog_id)}
 
 
 # Course runs
@@ -73,9 +73,7 @@ def test_entity_has_the_documented_keys_and_text_dates(store: CatalogStore, runs
 def test_value_is_removed_when_a_run_is_written_without_it(store: CatalogStore) -> None:
     store_runs(store, make_mapped(price="1.00", type="verified"))
     store_runs(store, make_mapped(type="audit"))
-    assert store.run(1, course_run_id(KEY)) == StoredRun(
-        UUID(course_run_id(KEY)).bytes, make_mapped(type="audit"), None
-    )
+    assert store.run(1, course_run_id(KEY)) == StoredRun(course_run_id(KEY), make_mapped(type="audit"), None)
 
 
 def test_withdrawn_run_keeps_its_other_properties_and_is_no_longer_withdrawn_when_it_returns(
@@ -84,9 +82,9 @@ def test_withdrawn_run_keeps_its_other_properties_and_is_no_longer_withdrawn_whe
     mapped = make_mapped(price="1.00", is_published=False)
     store_runs(store, mapped)
     writer = begin(store)
-    writer.withdraw([UUID(mapped.run.id).bytes], NOW)
+    writer.withdraw([mapped.run.id], NOW)
     writer.release(FinishedSync("done"))
-    run_id = UUID(mapped.run.id).bytes
+    run_id = mapped.run.id
     assert store.run(1, mapped.run.id) == StoredRun(run_id, mapped, "2026-03-01T12:00:00+00:00")
     store_runs(store, mapped)
     assert store.run(1, mapped.run.id) == StoredRun(run_id, mapped, None)
@@ -153,7 +151,7 @@ def test_run_is_unreadable_when_its_properties_are_malformed(
     store_runs(store, make_mapped(min_effort=4))
     runs_client.update_entity({"PartitionKey": "1", "RowKey": course_run_id(KEY), **odd}, UpdateMode.MERGE)
     runs_client.create_entity({"PartitionKey": "1", "RowKey": "0-no-uuid"})
-    assert list(store.runs(1)) == [StoredRun(UUID(course_run_id(KEY)).bytes, None, None)]
+    assert list(store.runs(1)) == [StoredRun(course_run_id(KEY), None, None)]
 
 
 def test_unknown_properties_are_ignored(store: CatalogStore, runs_client: TableClient) -> None:
@@ -169,7 +167,7 @@ def test_unknown_properties_are_ignored(store: CatalogStore, runs_client: TableC
 
 
 def test_published_state_is_read_as_it_was_written(store: CatalogStore) -> None:
-    digests = {os.urandom(16): os.urandom(16) for _ in range(3)}
+    digests = {str(uuid4()): os.urandom(16) for _ in range(3)}
     head = publish(store, digests=digests, unidentified=2)
     assert replace(head, generation="", body_checksum="", digest_checksum="") == Head(
         body_parts=1,
@@ -194,7 +192,7 @@ def test_body_is_read_as_it_was_written_when_it_needs_several_parts(store: Catal
 
 
 def test_digests_are_read_as_they_were_written_when_they_need_several_parts(store: CatalogStore) -> None:
-    digests = {os.urandom(16): os.urandom(16) for _ in range(21_000)}  # 656 KiB
+    digests = {str(uuid4()): os.urandom(16) for _ in range(21_000)}  # 656 KiB
     head = publish(store, digests=digests)
     assert head.digest_parts == 2
     assert store.digests(1, head) == digests
@@ -219,7 +217,7 @@ def test_previous_generation_stays_and_older_ones_go(store: CatalogStore, runs_c
 def test_state_is_damaged_when_a_part_is_missing_or_altered(
     store: CatalogStore, runs_client: TableClient, kind: str, altered: dict[str, object] | None
 ) -> None:
-    head = publish(store, digests={b"i" * 16: b"d" * 16})
+    head = publish(store, digests={str(uuid4()): b"d" * 16})
     read = store.body if kind == "body" else store.digests
     key = {"PartitionKey": "1", "RowKey": f"published-{head.generation}-{kind}-0000"}
     if altered is None:
@@ -295,7 +293,7 @@ def test_writer_that_lost_its_lease_changes_nothing(store: CatalogStore, table: 
     assert marked
     writer = begin(store)
     take(table, clock, "heir", 60)
-    run_id = UUID(course_run_id(KEY)).bytes
+    run_id = course_run_id(KEY)
     with pytest.raises(LeaseLost):
         put(writer, make_mapped(price="2.00"))
     with pytest.raises(LeaseLost):

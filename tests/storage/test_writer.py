@@ -1,7 +1,5 @@
 """What a sync writes to a catalog on Azurite: refusals, marks, and the body that counts for the guard."""
 
-from uuid import UUID
-
 import pytest
 from azure.data.tables import TableClient, UpdateMode
 
@@ -80,22 +78,18 @@ def test_other_properties_stay_when_a_run_is_withdrawn_or_marked_unpublished(sto
     mapped, other = make_mapped(price="1.00"), make_mapped(OLD_STYLE_KEY)
     store_runs(store, mapped, other)
     writer = begin(store)
-    writer.mark_unpublished([UUID(mapped.run.id).bytes])
-    writer.withdraw([UUID(other.run.id).bytes], NOW)
+    writer.mark_unpublished([mapped.run.id])
+    writer.withdraw([other.run.id], NOW)
     writer.release(FinishedSync("done"))
-    assert store.run(1, mapped.run.id) == StoredRun(
-        UUID(mapped.run.id).bytes, mapped._replace(is_published=False), None
-    )
-    assert store.run(1, other.run.id) == StoredRun(
-        UUID(other.run.id).bytes, other, "2026-03-01T12:00:00+00:00"
-    )
+    assert store.run(1, mapped.run.id) == StoredRun(mapped.run.id, mapped._replace(is_published=False), None)
+    assert store.run(1, other.run.id) == StoredRun(other.run.id, other, "2026-03-01T12:00:00+00:00")
 
 
 def test_marks_are_written_in_several_batches_of_which_the_first_contains_the_head(
     proxied_tables: Tables, proxy: TableProxy
 ) -> None:
     store = proxied_tables.catalogs
-    ids = [UUID(course_run_id(f"NUSx/{number}/1")).bytes for number in range(200)]
+    ids = [course_run_id(f"NUSx/{number}/1") for number in range(200)]
     writer = begin(store)
     proxy.requests.clear()
     writer.withdraw(ids, NOW)

@@ -29,6 +29,7 @@ from shared.errors import (
     Failure,
     MassLoss,
     NotFound,
+    StorageError,
     SyncError,
 )
 from shared.settings import StorageSettings, connector_settings
@@ -41,6 +42,7 @@ from shared.sync.sync import BackingOff, Syncer
 from tests.builders import make_course, make_run
 from tests.clock import Clock
 from tests.table_proxy import TableProxy
+from tests.table_proxy import answer as busy
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 COURSES = "/catalogs/1/courses/"
@@ -177,13 +179,23 @@ def test_second_sync_writes_no_course_run_when_nothing_changed(
     assert after.synced_at == clock.now()
 
 
-def test_only_what_differs_is_written(
+def test_only_what_differs_is_written_and_a_preview_tells_it_before(
     syncer: Syncer, tables: Tables, catalog: Catalog, proxy: TableProxy
 ) -> None:
     sync(syncer)
+    before = head_of(tables)
     catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
     catalog.remove("NUSx+2x")
     catalog.add(make_course(key="NUSx+5x"))
+    proxy.requests.clear()
+    preview = syncer.preview(1)
+    assert {request.method for request in proxy.requests} == {"GET"}
+    assert [(change.kind, stored is None) for stored, change in preview.changes] == [
+        ("changed", False), ("created", True),
+    ]  # fmt: skip
+    assert [stored.mapped.run.courserun_key for stored in preview.gone if stored.mapped] == [run_key(2)]
+    assert preview.stopped is None
+    assert head_of(tables) == before
     proxy.requests.clear()
     report = sync(syncer)
     assert counts(report) == {"created": 1, "changed": 1, "unchanged": 3, "withdrawn": 1}
@@ -441,6 +453,16 @@ def test_sync_ends_within_its_lifetime(
     assert tables.reports.newest()[0].seconds < 5
 
 
+def test_report_is_stored_in_one_try_when_storage_has_failed_the_sync(
+    syncer: Syncer, proxy: TableProxy
+) -> None:
+    proxy.on(busy(503), kind="create lease|write report")
+    with pytest.raises(StorageError, match="HTTP 503"):
+        sync(syncer)
+    kinds = [request.kind for request in proxy.requests]
+    assert (kinds.count("create lease"), kinds.count("write report")) == (6, 1)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_lease_is_released_and_the_report_written_when_a_sync_is_stopped(
     syncer: Syncer, make_syncer: Callable[..., Syncer], tables: Tables, error: type[BaseException]
@@ -688,6 +710,17 @@ def begin(tables: Tables, sync_id: str) -> CatalogWriter:
     return writer
 
 
+@pytest.mark.parametrize("option", ["rebuild", "allow_withdrawals"])
+def test_operator_gets_a_sync_of_its_own_after_the_one_that_runs_when_an_option_asks_for_more(
+    syncer: Syncer, tables: Tables, option: str
+) -> None:
+    ending = Timer(0.2, begin(tables, "other").release, [FinishedSync("other")])
+    ending.start()
+    report = sync(syncer, **{option: True})
+    ending.join()
+    assert counts(report) == {"created": 5}
+
+
 @pytest.mark.parametrize(
     "failure",
     [
@@ -779,25 +812,7 @@ def test_sync_waits_for_the_end_of_a_stored_throttling_within_a_minute(
     assert clock.slept == [40]
 
 
-# The preview, the log, the history
-
-
-def test_preview_shows_what_a_sync_would_do_and_writes_nothing(
-    syncer: Syncer, tables: Tables, catalog: Catalog, proxy: TableProxy
-) -> None:
-    sync(syncer)
-    catalog.alter_run(run_key(1), end="2027-01-01T00:00:00Z")
-    catalog.remove("NUSx+2x")
-    catalog.add(make_course(key="NUSx+5x"))
-    proxy.requests.clear()
-    preview = syncer.preview(1)
-    assert {request.method for request in proxy.requests} == {"GET"}
-    assert [(change.kind, stored is None) for stored, change in preview.changes] == [
-        ("changed", False), ("created", True),
-    ]  # fmt: skip
-    assert [stored.mapped.run.courserun_key for stored in preview.gone if stored.mapped] == [run_key(2)]
-    assert preview.stopped is None
-    assert tables.catalogs.head(1) == head_of(tables)
+# The log, the history
 
 
 def test_sync_logs_one_line_of_json(syncer: Syncer, caplog: pytest.LogCaptureFixture) -> None:

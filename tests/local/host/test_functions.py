@@ -13,26 +13,22 @@ from local.host import Host
 NEVER = "0 0 0 1 1 *"
 
 
-def test_async_functions_share_one_thread_when_many_call(host: Host) -> None:
+@pytest.mark.parametrize(
+    ("route", "text", "callers", "shortest_s", "longest_s"),
+    [
+        ("slow", "slept", 20, 0.5, 5),  # async functions share one thread; one after the other would take ten
+        ("blocking", "blocked", 6, 0.9, 60),  # the others wait for one of two threads: three rounds of two
+    ],
+)
+def test_async_functions_share_one_thread_and_sync_functions_wait_for_one_of_the_pool(
+    host: Host, route: str, text: str, callers: int, *, shortest_s: float, longest_s: float
+) -> None:
     began = time.monotonic()
-    with ThreadPoolExecutor(20) as callers:
-        answers = list(
-            callers.map(lambda _: requests.get(f"{host.url}/Pre/slow", timeout=10).text, range(20))
-        )
+    with ThreadPoolExecutor(callers) as pool:
+        answers = [pool.submit(requests.get, f"{host.url}/Pre/{route}", timeout=10) for _ in range(callers)]
 
-    assert answers == ["slept"] * 20
-    assert time.monotonic() - began < 5  # one after the other would take ten
-
-
-def test_sync_functions_queue_when_the_thread_pool_is_full(host: Host) -> None:
-    began = time.monotonic()
-    with ThreadPoolExecutor(6) as callers:
-        answers = list(
-            callers.map(lambda _: requests.get(f"{host.url}/Pre/blocking", timeout=10).text, range(6))
-        )
-
-    assert answers == ["blocked"] * 6
-    assert time.monotonic() - began >= 0.9  # three rounds of two
+    assert {answer.result().text for answer in answers} == {text}
+    assert shortest_s <= time.monotonic() - began < longest_s
 
 
 @pytest.mark.parametrize("route", ["broken", "no_answer"])

@@ -1,5 +1,6 @@
-"""Each row of the HTTP contract over real HTTP: the host stand-in, a sandbox edX and real tables."""
+"""Each row of the HTTP contract: on the host stand-in and on the worker, with a sandbox edX and tables."""
 
+import gzip
 import json
 import re
 import time
@@ -9,80 +10,33 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import requests
 
-from local.azurite import Azurite
-from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer, slow, throttle
 from local.sandbox.tokens import SigningKey
+from tests.attacks import KEY as SUBSCRIPTION_KEY
 from tests.builders import make_course, make_run
-from tests.conftest import SUBSCRIPTION_KEY, settings_of
+from tests.contract.callers import Caller, Start
 from tests.contract.example import COURSE, ENDED_KEY, KEY, SERVED
 from tests.contract.schema import CONTRACT
+from tests.worker.harness import Answer
 
 OLD_STYLE = "NUSx/A2x/2T2026"
 
 
-def catalogs() -> list[Catalog]:
-    return [
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    catalogs = [
         Catalog(7, "Ours", [COURSE]),
         Catalog(8, "Ours too", [make_course(make_run(key=OLD_STYLE, start=None), key="NUSx+A2x")]),
         Catalog(9, "Somebody else's", [make_course(key="NUSx+A3x")], viewers=["somebody-else"]),
     ]
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(catalogs()) as sandbox:
+    with Sandbox(catalogs) as sandbox:
         yield sandbox
 
 
-def start(sandbox: Sandbox, azurite: Azurite, prefix: str) -> HostProcess:
-    settings = settings_of(sandbox, azurite.connection_string, prefix)
-    return HostProcess({**settings, "APIM_SUBSCRIPTION_KEYS": f"another-key, {SUBSCRIPTION_KEY}"})
-
-
-@pytest.fixture(scope="module")
-def host(sandbox: Sandbox, azurite: Azurite) -> Iterator[HostProcess]:
-    with start(sandbox, azurite, "ContractRows") as host:
-        yield host
-
-
-class Caller:
-    """An administrator; headers that are None are left out."""
-
-    def __init__(self, host: HostProcess, sandbox: Sandbox) -> None:
-        self.url = f"{host.url}/ExternalLinks/edXCourseruns"
-        self.token = f"Bearer {sandbox.mint()}"
-
-    def get(
-        self, query: str = "", *, path: str = "", method: str = "GET", **headers: Any
-    ) -> requests.Response:
-        sent = {
-            "Ocp-Apim-Subscription-Key": SUBSCRIPTION_KEY,
-            "Authorization": self.token,
-            **{name.replace("_", "-"): value for name, value in headers.items()},
-        }
-        with requests.Session() as session:
-            session.trust_env = False
-            session.headers["Accept-Encoding"] = "identity"
-            return session.request(method, f"{self.url}{path}?{query}", headers=sent, timeout=30)
-
-    def keys(self, query: str = "") -> list[str]:
-        return [run["courserunKey"] for run in self.get(query).json()]
-
-
-@pytest.fixture
-def caller(host: HostProcess, sandbox: Sandbox) -> Iterator[Caller]:
-    caller = Caller(host, sandbox)
-    sandbox.forget_requests()
-    yield caller
-    sandbox.rules.clear()
-
-
-def error(response: requests.Response) -> str:
+def error(response: Answer) -> str:
     """Return the message of an error, whose body is a JSON string, as documented."""
     assert response.headers["Content-Type"].startswith("application/json")
     assert response.headers["Cache-Control"] == "no-store"
@@ -97,7 +51,7 @@ def error(response: requests.Response) -> str:
 
 def test_catalogue_is_an_array_that_matches_the_schema_exactly(caller: Caller) -> None:
     response = caller.get()
-    assert response.status_code == 200
+    assert response.status == 200
     runs = response.json()
     assert [run["courserunKey"] for run in runs] == [OLD_STYLE, KEY]  # sorted, the ended one left out
     assert runs[1] == SERVED
@@ -118,7 +72,7 @@ def test_catalogue_is_an_array_that_matches_the_schema_exactly(caller: Caller) -
 def test_stored_catalogue_is_served_without_edx_when_it_is_fresh(caller: Caller, sandbox: Sandbox) -> None:
     before = caller.get()
     sandbox.forget_requests()
-    assert caller.get().content == before.content
+    assert caller.get().body == before.body
     assert sandbox.requests_to("/catalog/") == []
 
 
@@ -131,20 +85,34 @@ def test_gzip_body_has_the_same_json(caller: Caller) -> None:
     plain, packed = caller.get(), caller.get(Accept_Encoding="br;q=1, gzip;q=0.5")
     assert packed.headers["Content-Encoding"] == "gzip"
     assert "Content-Encoding" not in plain.headers
-    assert packed.content == plain.content
+    assert gzip.decompress(packed.body) == plain.body
     assert packed.headers["ETag"] == plain.headers["ETag"]
 
 
 def test_unknown_parameters_a_body_and_empty_parameters_are_ignored(caller: Caller) -> None:
-    with requests.Session() as session:
-        session.trust_env = False
-        response = session.get(
-            f"{caller.url}?catalogId=&courserunKey=&x=1&x=2&catalog=0",
-            data="{body}",
-            headers={"Ocp-Apim-Subscription-Key": SUBSCRIPTION_KEY, "Authorization": caller.token},
-            timeout=30,
-        )
+    response = caller.get("catalogId=&courserunKey=&x=1&x=2&catalog=0", body=b'{"catalogId": 9}')
     assert [run["courserunKey"] for run in response.json()] == [OLD_STYLE, KEY]
+
+
+def test_run_has_only_the_fields_that_are_known(caller: Caller, sandbox: Sandbox) -> None:
+    unknown = (
+        "start", "end", "enrollment_start", "enrollment_end", "pacing_type", "weeks_to_complete",
+        "min_effort", "max_effort", "marketing_url", "enrollment_url", "type",
+    )  # fmt: skip
+    run = make_run(key="NUSx/A5x/2T2026", seats=[], **dict.fromkeys(unknown))
+    sandbox.catalogs[8].add(
+        make_course(run, key="NUSx+A5x", uuid="22222222-2222-4222-8222-222222222222", marketing_url=None)
+    )
+    response = caller.get("courserunKey=NUSx/A5x/2T2026", Cache_Control="no-cache")
+    sandbox.catalogs[8].remove("NUSx+A5x")
+    assert response.json() == {
+        "id": "45fe2d95-5738-5ecb-863e-db770c4539dc",
+        "courserunKey": "NUSx/A5x/2T2026",
+        "uuid": "22222222-2222-4222-8222-222222222222",
+        "availability": "Upcoming",
+        "enrollmentUrl": "https://courses.edx.org/course_modes/choose/NUSx%2FA5x%2F2T2026/",
+    }
+    caller.get(Cache_Control="no-cache")
 
 
 # catalogId
@@ -163,7 +131,7 @@ def test_only_one_catalog_is_answered_when_it_is_named(caller: Caller) -> None:
 )  # fmt: skip
 def test_answer_is_400_when_the_catalog_id_is_malformed(caller: Caller, sandbox: Sandbox, query: str) -> None:
     response = caller.get(query, Cache_Control="no-cache")
-    assert response.status_code == 400
+    assert response.status == 400
     assert "catalogId" in error(response)
     assert sandbox.requests_to("/catalog/") == []
 
@@ -171,7 +139,7 @@ def test_answer_is_400_when_the_catalog_id_is_malformed(caller: Caller, sandbox:
 @pytest.mark.parametrize("catalog_id", [9, 999, "9" * 100, "9" * 5000])
 def test_answer_is_404_when_the_catalog_is_not_ours(caller: Caller, catalog_id: object) -> None:
     response = caller.get(f"catalogId={catalog_id}", Cache_Control="no-cache")
-    assert (response.status_code, error(response)) == (404, "the catalog is not found")
+    assert (response.status, error(response)) == (404, "the catalog is not found")
 
 
 @pytest.mark.parametrize("status", [404, 403])
@@ -179,7 +147,7 @@ def test_answer_is_404_when_edx_says_so_of_the_catalog(caller: Caller, sandbox: 
     caller.get()
     sandbox.on("/7/courses/", answer(status))
     response = caller.get("catalogId=7", Cache_Control="no-cache, stale-if-error=600")
-    assert (response.status_code, error(response)) == (404, "the catalog is not found")
+    assert (response.status, error(response)) == (404, "the catalog is not found")
 
 
 # courserunKey
@@ -191,7 +159,7 @@ def test_answer_is_404_when_edx_says_so_of_the_catalog(caller: Caller, sandbox: 
 def test_answer_is_an_object_instead_of_an_array_when_a_run_key_is_given(caller: Caller, query: str) -> None:
     response = caller.get(f"courserunKey={query}")
     assert response.json() == SERVED
-    assert response.content in caller.get().content
+    assert response.body in caller.get().body
     assert response.headers["ETag"] != caller.get().headers["ETag"]
 
 
@@ -207,7 +175,7 @@ def test_one_run_is_found_when_its_key_is_of_the_old_style(caller: Caller) -> No
 )  # fmt: skip
 def test_answer_is_404_when_the_run_is_unknown_ended_or_elsewhere(caller: Caller, query: str) -> None:
     response = caller.get(query, If_None_Match="*")
-    assert (response.status_code, error(response)) == (404, "the course run is not found")
+    assert (response.status, error(response)) == (404, "the course run is not found")
 
 
 def test_answer_is_404_while_the_run_is_withdrawn(caller: Caller, sandbox: Sandbox) -> None:
@@ -216,7 +184,7 @@ def test_answer_is_404_while_the_run_is_withdrawn(caller: Caller, sandbox: Sandb
     sandbox.catalogs[7].replace([make_course(key="NUSx+A4x")])
     try:
         response = caller.get(f"courserunKey={KEY}", Cache_Control="max-age=0")
-        assert (response.status_code, error(response)) == (404, "the course run is not found")
+        assert (response.status, error(response)) == (404, "the course run is not found")
     finally:
         sandbox.catalogs[7].replace(courses)
     assert caller.get(f"courserunKey={KEY}", Cache_Control="max-age=0").json() == before
@@ -229,7 +197,7 @@ def test_answer_is_404_while_the_run_is_withdrawn(caller: Caller, sandbox: Sandb
 )  # fmt: skip
 def test_answer_is_400_when_the_run_key_is_malformed(caller: Caller, query: str) -> None:
     response = caller.get(query)
-    assert response.status_code == 400
+    assert response.status == 400
     assert "courserunKey" in error(response)
 
 
@@ -241,7 +209,7 @@ def test_answer_is_304_when_the_caller_has_the_json(caller: Caller, query: str) 
     tag = caller.get(query).headers["ETag"]
     for condition in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
         response = caller.get(query, If_None_Match=condition)
-        assert (response.status_code, response.content) == (304, b"")
+        assert (response.status, response.body) == (304, b"")
         assert response.headers["Content-Type"] == "application/json"
         assert response.headers["ETag"] == tag
         assert response.headers["Cache-Control"] == "private, no-cache"
@@ -258,9 +226,9 @@ def test_answer_is_304_when_the_caller_has_the_json(caller: Caller, query: str) 
     ],
 )
 def test_answer_is_200_when_the_condition_does_not_match_or_is_malformed(
-    caller: Caller, headers: dict[str, str]
+    caller: Caller, headers: dict[str, Any]
 ) -> None:
-    assert caller.get(**headers).status_code == 200
+    assert caller.get(**headers).status == 200
 
 
 def test_tag_changes_exactly_when_the_json_does(caller: Caller, sandbox: Sandbox) -> None:
@@ -269,7 +237,7 @@ def test_tag_changes_exactly_when_the_json_does(caller: Caller, sandbox: Sandbox
     sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=1)
     changed = caller.get(Cache_Control="no-cache", If_None_Match=tag)
     sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=14)
-    assert changed.status_code == 200
+    assert changed.status == 200
     assert changed.headers["ETag"] != tag
     assert caller.get(Cache_Control="no-cache").headers["ETag"] == tag
 
@@ -296,7 +264,7 @@ def test_answer_is_401_before_any_other_check_when_the_subscription_key_is_wrong
     caller: Caller, sandbox: Sandbox, key: str | None
 ) -> None:
     response = caller.get("catalogId=x", Ocp_Apim_Subscription_Key=key, Authorization=forged(sandbox))
-    assert response.status_code == 401
+    assert response.status == 401
     assert "WWW-Authenticate" not in response.headers
     assert "subscription" in error(response)
     assert sandbox.requests == []
@@ -308,7 +276,7 @@ def test_answer_is_401_before_parameters_are_read_when_the_token_is_not_valid(
 ) -> None:
     sent = token(sandbox) if callable(token) else token
     response = caller.get("catalogId=x", Authorization=sent)
-    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert (response.status, response.headers["WWW-Authenticate"]) == (401, "Bearer")
     error(response)
     assert sandbox.requests_to("/catalog/") == []
 
@@ -317,7 +285,7 @@ def test_answer_is_403_before_parameters_are_read_when_the_role_is_missing(
     caller: Caller, sandbox: Sandbox
 ) -> None:
     response = caller.get("catalogId=x", Authorization=without_role(sandbox))
-    assert (response.status_code, error(response)) == (
+    assert (response.status, error(response)) == (
         403,
         "Login user not authorized to perform this action",
     )
@@ -325,7 +293,7 @@ def test_answer_is_403_before_parameters_are_read_when_the_role_is_missing(
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_answer_is_the_404_of_the_host_when_the_method_is_not_get(caller: Caller, method: str) -> None:
-    assert caller.get(method=method).status_code == 404
+    assert caller.get(method=method).status == 404
 
 
 # 500
@@ -337,16 +305,16 @@ def test_answer_is_500_or_stored_data_as_the_request_says_when_edx_fails(
     before = caller.get()
     sandbox.on("/7/courses/", answer(200, "<html>secret page</html>"))
     response = caller.get(Cache_Control="no-cache")
-    assert response.status_code == 500
+    assert response.status == 500
     message = error(response)
     assert message.startswith("Catalog 7 could not be synced: ")
     assert message.endswith("What was stored before is intact.")
     assert not any(text in message for text in ("Traceback", "secret", sandbox.url))
     assert "Retry-After" not in response.headers
-    assert caller.get(Cache_Control="no-cache, stale-if-error=600").content == before.content
-    assert caller.get(Cache_Control="only-if-cached").content == before.content
+    assert caller.get(Cache_Control="no-cache, stale-if-error=600").body == before.body
+    assert caller.get(Cache_Control="only-if-cached").body == before.body
     stale = caller.get(Cache_Control="no-cache, stale-if-error=600", If_None_Match=before.headers["ETag"])
-    assert stale.status_code == 304
+    assert stale.status == 304
 
 
 def test_stored_catalogue_is_served_as_stale_by_default_when_edx_fails(
@@ -355,22 +323,23 @@ def test_stored_catalogue_is_served_as_stale_by_default_when_edx_fails(
     before = caller.get(Cache_Control="no-cache")
     sandbox.on("/7/courses/", answer(200, "<html>secret page</html>"))
     stale = caller.get(Cache_Control="max-age=0")
-    assert (stale.status_code, stale.content) == (200, before.content)
+    assert (stale.status, stale.body) == (200, before.body)
     held = caller.get(Cache_Control="max-age=0", If_None_Match=before.headers["ETag"])
-    assert held.status_code == 304
+    assert held.status == 304
     for each in (stale, held):
         assert re.fullmatch(
             r"luminus-edx-connector; hit; ttl=-\d+; detail=edx-unavailable", each.headers["Cache-Status"]
         )
-    assert caller.get(Cache_Control="max-age=0, stale-if-error=0").status_code == 500
+    assert caller.get(Cache_Control="max-age=0, stale-if-error=0").status == 500
 
 
 def test_answer_is_500_with_retry_after_when_the_first_sync_has_not_finished(
-    sandbox: Sandbox, azurite: Azurite, tables_prefix: str
+    start: Start, sandbox: Sandbox
 ) -> None:
-    with start(sandbox, azurite, tables_prefix) as host:
-        caller = Caller(host, sandbox)
+    with start() as caller:
+        sandbox.forget_requests()
         never = caller.get(Cache_Control="only-if-cached")
+        assert sandbox.requests_to("/(catalog|oauth2)/") == []
         sandbox.on("/8/courses/", throttle(3592))
         throttled = caller.get()
         sandbox.rules.clear()
@@ -378,13 +347,13 @@ def test_answer_is_500_with_retry_after_when_the_first_sync_has_not_finished(
         remembered = caller.get(Cache_Control="no-cache")
         partial = caller.get(Cache_Control="only-if-cached")
         stored = caller.get("catalogId=7", Cache_Control="only-if-cached")
-    assert (never.status_code, error(never)) == (500, "Nothing has been synced yet")
-    assert throttled.status_code == remembered.status_code == 500
+    assert (never.status, error(never)) == (500, "Nothing has been synced yet")
+    assert throttled.status == remembered.status == 500
     assert "Catalog 8" in error(throttled)
     assert 3580 <= int(throttled.headers["Retry-After"]) <= 3592
     assert 3570 <= int(remembered.headers["Retry-After"]) <= int(throttled.headers["Retry-After"])
     assert sandbox.requests_to("/(catalog|oauth2)/") == []
-    assert partial.status_code == 500
+    assert partial.status == 500
     assert "Retry-After" not in partial.headers
     assert [run["courserunKey"] for run in stored.json()] == [KEY]
 
@@ -412,35 +381,35 @@ def test_concurrent_callers_share_one_pull(caller: Caller, sandbox: Sandbox) -> 
     sandbox.on("/7/courses/", slow(1), times=1)
     with ThreadPoolExecutor(12) as callers:
         answers = list(callers.map(lambda _: caller.get("catalogId=7", Cache_Control="no-cache"), range(12)))
-    assert {each.status_code for each in answers} == {200}
-    assert len({each.content for each in answers}) == 1
-    assert json.loads(answers[0].content) == [SERVED]
+    assert {each.status for each in answers} == {200}
+    assert len({each.body for each in answers}) == 1
+    assert json.loads(answers[0].body) == [SERVED]
     assert len(sandbox.requests_to("/7/courses/")) == 1
 
 
 # The history
 
 
-def changes(caller: Caller, query: str = "", **headers: Any) -> requests.Response:
+def changes(caller: Caller, query: str = "", **headers: Any) -> Answer:
     return caller.get(query, path="/changes", **headers)
 
 
-def test_history_shows_what_changed_newest_first_and_never_calls_edx(
-    sandbox: Sandbox, azurite: Azurite, tables_prefix: str
-) -> None:
+def test_history_shows_what_changed_newest_first_and_never_calls_edx(start: Start, sandbox: Sandbox) -> None:
     sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=14)
-    with start(sandbox, azurite, tables_prefix) as host:
-        caller = Caller(host, sandbox)
+    with start() as caller:
         assert changes(caller).json() == []
         caller.get(Cache_Control="no-cache")
         sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=1)
         caller.get(Cache_Control="no-cache")
         sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=4)
         caller.get(Cache_Control="no-cache")
+        sandbox.catalogs[8].alter_run(OLD_STYLE, min_effort=14)
         sandbox.forget_requests()
         every = changes(caller)
         first = changes(caller, "limit=1&catalogId=8")
-        following = changes(caller, first.links["next"]["url"].removeprefix("?"))
+        link = re.fullmatch(r'<\?(catalogId=8&limit=1&cursor=[\w-]+)>; rel="next"', first.headers["Link"])
+        assert link
+        following = changes(caller, link[1])
         one_run = changes(caller, f"courserunKey={OLD_STYLE}&since=2026-01-01")
         never = changes(caller, "courserunKey=never-was")
         assert sandbox.requests_to("/catalog/") == []
@@ -462,9 +431,8 @@ def test_history_shows_what_changed_newest_first_and_never_calls_edx(
     assert "Link" not in every.headers
     assert first.json() == [newest]
     assert following.json() == [older]
-    assert re.fullmatch(r'<\?catalogId=8&limit=1&cursor=[\w-]+>; rel="next"', first.headers["Link"])
     assert one_run.json() == [newest, older]
-    assert (never.status_code, never.json()) == (200, [])
+    assert (never.status, never.json()) == (200, [])
 
 
 @pytest.mark.parametrize(
@@ -474,7 +442,7 @@ def test_history_shows_what_changed_newest_first_and_never_calls_edx(
 )  # fmt: skip
 def test_history_answers_400_when_a_parameter_is_malformed(caller: Caller, query: str) -> None:
     response = changes(caller, query)
-    assert response.status_code == 400
+    assert response.status == 400
     error(response)
 
 
@@ -482,8 +450,8 @@ def test_history_requests_are_checked_in_the_same_order(caller: Caller, sandbox:
     no_key = changes(caller, "limit=0", Ocp_Apim_Subscription_Key=None)
     no_token = changes(caller, "limit=0", Authorization=None)
     no_role = changes(caller, "limit=0", Authorization=without_role(sandbox))
-    assert [each.status_code for each in (no_key, no_token, no_role)] == [401, 401, 403]
+    assert [each.status for each in (no_key, no_token, no_role)] == [401, 401, 403]
     assert "WWW-Authenticate" not in no_key.headers
     assert no_token.headers["WWW-Authenticate"] == "Bearer"
     not_ours = changes(caller, "catalogId=999")
-    assert (not_ours.status_code, error(not_ours)) == (404, "the catalog is not found")
+    assert (not_ours.status, error(not_ours)) == (404, "the catalog is not found")

@@ -1,0 +1,71 @@
+"""A published state that cannot be read is rebuilt from what is stored, else by a sync."""
+
+import asyncio
+import json
+
+import pytest
+
+from shared.api.contract import parse_freshness
+from shared.deadline import Deadline
+from shared.domain.published import unpack
+from shared.domain.query import Question
+from shared.errors import CatalogsFailed
+from shared.serving.answering import Answering, Reader
+from shared.serving.refreshing import Refresher
+from shared.settings import SyncSettings
+from shared.storage.store import StateDamaged
+from shared.sync.run import Origin
+from tests.mapped_runs import make_served
+from tests.serving.fakes import House
+
+
+@pytest.fixture
+def house() -> House:
+    """A catalog whose published body is gone."""
+    house = House()
+    house.store.publish(1, [make_served("a")])
+    house.store.bodies.clear()
+    return house
+
+
+def ask(house: House, cache_control: str = "") -> list[str]:
+    """Return the run keys that are answered."""
+    _, catalogs, store = house.parts
+    settings = SyncSettings()
+    now = house.clock.now
+    refresher = Refresher(store, catalogs, house.syncs, settings, pool=house.pool, now=now)
+    answering = Answering(refresher, house.editions, settings, now=now)
+    question = Question(None, None, parse_freshness(cache_control))
+    answer = asyncio.run(answering.answer(question, Reader(), Origin("http"), Deadline.after(5)))
+    assert answer.body
+    return [run["courserunKey"] for run in json.loads(unpack(answer.body))]
+
+
+def publish_anew(house: House) -> None:
+    house.store.publish(1, [make_served("a"), make_served("b")], generation="two")
+
+
+def test_no_sync_is_begun_when_what_is_stored_is_enough(house: House) -> None:
+    house.syncer.rebuild = lambda: publish_anew(house)
+    assert ask(house) == ["a", "b"]
+    assert house.syncer.begun == []
+
+
+def test_catalog_is_synced_at_once_when_what_is_stored_is_not_enough(house: House) -> None:
+    house.syncer.rebuilds = False
+    house.syncer.syncs[1] = [lambda: publish_anew(house)]
+    assert ask(house) == ["a", "b"]
+    assert house.syncer.begun == [(1, True)]
+
+
+def test_edx_is_not_asked_when_only_what_is_stored_is_wanted_and_it_is_not_enough(house: House) -> None:
+    house.syncer.rebuilds = False
+    with pytest.raises(CatalogsFailed, match="The published state of catalog 1 is incomplete"):
+        ask(house, "only-if-cached")
+    assert house.syncer.begun == []
+
+
+def test_damage_is_told_when_the_state_is_damaged_again_after_it_was_rebuilt(house: House) -> None:
+    with pytest.raises(StateDamaged) as damaged:
+        ask(house)
+    assert damaged.value.message == "The published state of catalog 1 is incomplete"
