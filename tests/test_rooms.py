@@ -1,4 +1,4 @@
-"""The rooms of the house: each layer imports only from those below it, as docs/architecture.md shows."""
+"""Each package imports only from packages below it, as docs/architecture.md shows."""
 
 import ast
 from collections.abc import Iterator

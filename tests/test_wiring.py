@@ -1,4 +1,4 @@
-"""How the parts are put together: by default the real ones, by wish those of a test."""
+"""The wiring of the parts: the real ones by default, or those of a test."""
 
 import json
 import logging

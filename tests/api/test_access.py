@@ -75,7 +75,7 @@ def document(value: object, status: int = 200, location: str = "") -> Answer:
 
 
 def trickle(handler: BaseHTTPRequestHandler) -> None:
-    """Send header after header, never stopping for as long as a read timeout."""
+    """Send one header after another, each before the read timeout."""
     handler.send_response(200)
     handler.flush_headers()
     try:
@@ -340,7 +340,7 @@ def test_keys_in_the_header_of_a_token_are_ignored(jwks: Jwks) -> None:
 def test_token_is_refused_without_a_fetch_when_the_header_is_not_one_whole_token(
     jwks: Jwks, authorization: str
 ) -> None:
-    # A cut signature is found only with the key at hand.
+    # A truncated signature is detected only with the key.
     asyncio.run(jwks.keys.get("key-1"))
     assert refused(jwks.access, authorization) == "The token is not valid"
     assert len(jwks.requests) == 1
@@ -521,7 +521,7 @@ def test_reason_is_named_when_the_certificate_is_not_trusted(jwks: Jwks, tmp_pat
 
 
 def self_signed(folder: Path) -> Path:
-    """Write a certificate for 127.0.0.1 that nobody vouches for, with its key."""
+    """Write a self-signed certificate for 127.0.0.1, with its key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     begin = datetime.now(UTC) - timedelta(days=1)
@@ -552,7 +552,7 @@ def test_proxy_of_the_environment_is_not_used_when_fetching(
 
 
 class HangingJwks:
-    """Fetches that go on until they are told to end."""
+    """Fetches that end only when the test says so."""
 
     def __init__(self) -> None:
         self.keys = signing_keys(json.dumps({"keys": [KEY.jwk()]}).encode())

@@ -1,4 +1,4 @@
-"""What a request asks, by the HTTP contract: parameters, freshness, conditions, encodings."""
+"""Parsing of requests by the HTTP contract: parameters, freshness, conditions, encodings."""
 
 import re
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""openapi.json: it is what the models say, and what the functions do."""
+"""openapi.json matches the models and the answers of the functions."""
 
 import json
 from collections.abc import Iterator

@@ -68,7 +68,7 @@ def expired() -> ssl.SSLCertVerificationError:
 
 
 def wrapped(cause: Exception) -> requests.ConnectionError:
-    """Wrap an error as requests and urllib3 do."""
+    """Wrap an error like requests and urllib3."""
     return requests.ConnectionError(urllib3.exceptions.MaxRetryError(object(), "/?secret", cause))  # type: ignore[arg-type]
 
 

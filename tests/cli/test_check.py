@@ -1,4 +1,4 @@
-"""`check`: every part that can never work fails, and the right one is blamed."""
+"""`check`: every part that cannot work fails, and the message names the right one."""
 
 import json
 from datetime import UTC, datetime, timedelta

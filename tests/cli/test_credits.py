@@ -1,4 +1,4 @@
-"""`credits`: approvals by people, one by one and by file, and what they change."""
+"""`credits`: approvals, set one by one or from a file, and their effect."""
 
 import pytest
 

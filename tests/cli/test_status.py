@@ -1,4 +1,4 @@
-"""`status`: one line a catalog, and an exit code for cron."""
+"""`status`: one line per catalog, and an exit code for cron."""
 
 import time
 from datetime import UTC, datetime, timedelta

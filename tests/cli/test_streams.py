@@ -39,7 +39,7 @@ def synced(cli: Cli, settings: dict[str, str]) -> dict[str, str]:
 
 
 def lines(settings: dict[str, str], columns: int, *arguments: str) -> list[str]:
-    """Return what a terminal shows, less bold and dim."""
+    """Return the output on a terminal without bold and dim."""
     shown = run_here(settings, *arguments, columns=columns).stdout
     return re.sub("\x1b\\[[0-9]*m", "", shown).splitlines()
 

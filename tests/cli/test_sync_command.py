@@ -1,4 +1,4 @@
-"""`sync`: what it does, says and exits with."""
+"""`sync`: its effect, its output and its exit code."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What is remembered of attempts, and how long requests back off."""
+"""The stored attempts, and how long requests back off."""
 
 from datetime import UTC, datetime, timedelta
 

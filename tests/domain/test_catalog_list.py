@@ -1,4 +1,4 @@
-"""When a new list of catalogs is a failure rather than news."""
+"""When a new list of catalogs is rejected."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What the history says of two published states: pure."""
+"""The history entries for two published states."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def test_there_is_no_entry_when_callers_see_no_difference() -> None:
     assert entry_of(same, same) == []
     assert entry_of(None, None) == []
     ended = make_served("a", end_date=PAST)
-    assert entry_of(ended, None, seen=False) == []  # it had ended by the clock
+    assert entry_of(ended, None, seen=False) == []  # its known end has passed
     assert entry_of(ended, ended) == []
 
 

@@ -1,4 +1,4 @@
-"""What a pull means for the stored runs of a catalog: decided without any I/O."""
+"""The comparison of a pull with the stored runs of a catalog, without I/O."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Approved credits: which approval counts for a run."""
+"""Approved credits: which approval applies to a run."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""The published state: a body is rendered, packed, read back and rendered again without a difference."""
+"""The published state: a body stays the same when it is packed, read and rendered again."""
 
 import gzip
 import json
@@ -75,7 +75,7 @@ def test_body_is_complete_when_it_is_longer_than_a_chunk() -> None:
 
 
 def test_bytes_and_tag_are_those_of_earlier_versions() -> None:
-    # Else every caller of a catalogue that did not change would get it anew after a deployment.
+    # Otherwise every caller would download an unchanged catalogue again after a deployment.
     body = render((make_served(f"NUSx/{number:03}/1") for number in range(513)), NOW)
     assert body.tag == "89b12a72b981fc4e43f9b3918817663c"
     assert checksum(body.packed) == "33a6fd108635ce8cef539fc6b151075e"

@@ -1,4 +1,4 @@
-"""The guard against mass loss: what callers would lose, and when that is too much."""
+"""The guard against mass loss: which runs callers would lose, and when that is too many."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What an answer means, without a socket: every status with each body that matters."""
+"""The interpretation of answers, without a socket: every status with each relevant body."""
 
 import json
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
 def error_of(question: Question[Any], given_answer: Answer) -> Exception:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - each test looks at what came
         meaning(question, given_answer, NOW)
-    assert caught.value.__context__ is None  # nothing of the body hangs on to an error
+    assert caught.value.__context__ is None  # the error holds no part of the body
     return caught.value
 
 

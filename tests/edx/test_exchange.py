@@ -353,7 +353,7 @@ def test_the_explanation_of_an_error_is_read_to_4_kib() -> None:
     exchanges.close()
 
 
-# Whom an error names
+# The cause that an error names
 
 
 def test_the_host_is_named_when_the_connection_is_refused() -> None:

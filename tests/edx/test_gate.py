@@ -102,7 +102,7 @@ def test_throttled_when_edx_throttles_four_times(web: Mocker, edx: EdxSession, f
 
 
 class Caller:
-    """A session, as the gate sees it, with a thread for each request."""
+    """A session for the gate, with a thread for each request."""
 
     def __init__(self, gate: Gate) -> None:
         self.has_ended = False
@@ -123,7 +123,7 @@ class Caller:
         raise AssertionError(seconds)
 
     def ask(self) -> Event:
-        """Ask for a slot in a thread of its own; the event is set once it is held."""
+        """Request a slot in a new thread; the event is set when the thread holds it."""
         entered, leave = Event(), Event()
 
         def hold() -> None:

@@ -638,7 +638,7 @@ LONG = "https://www.edx.org/" + "x" * (32_768 - 20)
     [
         ("marketing_url", LONG, f"'https://www.edx.org/{'x' * 40}'…"),
         ("enrollment_url", LONG, f"'https://www.edx.org/{'x' * 40}'…"),
-        # The character counts twice: it takes two units of UTF-16.
+        # The character is two UTF-16 units.
         ("marketing_url", LONG[:-2] + "🎓", f"'https://www.edx.org/{'x' * 40}'…"),
     ],
 )

@@ -53,7 +53,7 @@ any_json = st.recursive(
 
 
 def with_some(fields: dict[str, Any], replaced: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Give a sample some of whose fields hold something else."""
+    """Draw a sample with some fields replaced by other values."""
     changes = st.fixed_dictionaries({}, optional=dict.fromkeys(fields, replaced))
     return changes.map(lambda changed: fields | changed)
 

@@ -131,7 +131,7 @@ def test_the_fields_that_we_use_are_read_from_a_complete_answer() -> None:
 
 
 def spoiled(field: bytes, value: bytes) -> bytes:
-    """Return a page of three courses in whose second one a field holds something else."""
+    """Return a page of three courses; in the second, one field has another value."""
     first, second, third = (json.dumps(full_course(key=f"c{n}")).encode() for n in range(3))
     i = second.index(b'"%s": ' % field) + len(field) + 4
     j = min(k for k in (second.find(b", ", i), second.find(b"}", i)) if k > 0)

@@ -121,7 +121,7 @@ def test_threads_share_one_renewal_when_their_token_is_rejected() -> None:
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if handler.headers["Authorization"] == "JWT old":
-            both.wait(10)  # both have sent the old token before either is told
+            both.wait(10)  # both have sent the old token before either gets an answer
             send(handler, b"", 401)
         else:
             send(handler, {"id": 7})

@@ -15,7 +15,7 @@ FIVE = ["a", "b", "c", "d", "e"]
 def answering(
     pages: dict[tuple[str, int], dict[str, object]],
 ) -> tuple[Callable[..., CoursesPage], list[int]]:
-    """Return a fetch with ready pages by style and position, and the positions that were asked for."""
+    """Return a fetch with given pages by style and position, and the list of requested positions."""
     asked: list[int] = []
 
     def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:

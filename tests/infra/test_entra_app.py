@@ -1,4 +1,4 @@
-"""infra/entra-app.sh with a played Microsoft Entra ID."""
+"""infra/entra-app.sh with a simulated Microsoft Entra ID."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The scripts that azd runs and those that an operator starts: the real ones, with a played Azure."""
+"""The scripts that azd and operators run, with a simulated Azure."""
 
 import pytest
 

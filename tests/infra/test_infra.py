@@ -1,4 +1,4 @@
-"""What the Bicep, the docs and the code say of the same things agrees."""
+"""Bicep, docs and code agree with each other."""
 
 import json
 import os
@@ -200,7 +200,7 @@ def test_queries_read_fields_that_the_log_lines_have(name: str, query: str) -> N
 
 @pytest.mark.parametrize(("name", "query"), list(queries()))
 def test_queries_work_when_no_line_has_ever_been_logged(name: str, query: str) -> None:
-    # Every table stands in a fuzzy union beside an empty one, so that it need not exist.
+    # Every table is in a fuzzy union with an empty one, so that the query works without it.
     tables = r"\b(?:App[A-Z]\w+|ApiManagementGatewayLogs|AZKVAuditLogs|StorageTableLogs)\b"
     code = re.sub(r"//.*", "", query)
     unions = re.findall(

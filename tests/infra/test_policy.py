@@ -1,6 +1,6 @@
-"""The gateway's policy: parsed, its steps in order, its expressions on the cases that they are for.
+"""The gateway's policy: it can be parsed, its steps are in order, its expressions handle their cases.
 
-Expressions are C#, which nothing here runs; their regular expressions mean the same in Python.
+Expressions are C#, which cannot run here; their regular expressions mean the same in Python.
 """
 
 import json
@@ -25,7 +25,7 @@ def gateway() -> Any:
 
 
 def expressions() -> Iterator[str]:
-    """Give every C# expression, as the gateway reads it."""
+    """Yield every C# expression as the gateway reads it."""
     for element in policy().iter():
         for text in (*element.attrib.values(), element.text or ""):
             if text.strip().startswith(("@(", "@{")):
@@ -42,7 +42,7 @@ def patterns(expression: str) -> list[re.Pattern[str]]:
 
 
 def answers() -> dict[str, tuple[str, str]]:
-    """Return, by body, the status and WWW-Authenticate of each answer that the gateway itself gives."""
+    """Return, by body, the status and WWW-Authenticate of each answer of the gateway itself."""
     found = {}
     for answer in policy().iter("return-response"):
         status = answer.find("set-status")

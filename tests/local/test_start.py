@@ -1,4 +1,4 @@
-"""How the parts that run locally start, and what they say when they cannot."""
+"""The start of the local parts, and their messages when they cannot start."""
 
 import socket
 import subprocess

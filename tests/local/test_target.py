@@ -1,4 +1,4 @@
-"""Which edX a run means."""
+"""The choice between the real edX and the sandbox."""
 
 import pytest
 

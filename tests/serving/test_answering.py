@@ -1,4 +1,4 @@
-"""The answers behind the triggers: freshness, several catalogs, shared pulls, damage; by our own clock."""
+"""Answers to requests: freshness, several catalogs, shared pulls, damaged states; with a fake clock."""
 
 import asyncio
 import json
@@ -74,7 +74,7 @@ Connect = Callable[..., Connector]
 
 @pytest.fixture
 def connected(proxied_tables: Tables, settings: dict[str, str], clock: Clock) -> Connect:
-    """Build connectors, each as in a process of its own; by default a failure is never replaced."""
+    """Build connectors as if each had its own process; by default stale data is never returned."""
 
     def build(catalog_ids: str = "1,2", **more_settings: str) -> Connector:
         environment = {
@@ -131,7 +131,7 @@ def content(answered: Answer) -> Any:
 
 
 def same(answered: Answer, before: Answer) -> bool:
-    """Tell whether two answers show the same JSON of the same sync."""
+    """Tell whether two answers have the same JSON of the same sync."""
     return (answered.tag, answered.age_s, answered.body) == (before.tag, before.age_s, before.body)
 
 
@@ -584,7 +584,7 @@ def test_concurrent_processes_share_one_pull(connected: Connect, sandbox: Sandbo
 def test_concurrent_callers_share_a_failure(connector: Connector, sandbox: Sandbox) -> None:
     def fail_later(exchange: Exchange, reply: Reply) -> Reply | None:
         exchange.wait(0.2)
-        return answer(400)(exchange, reply)  # no further try heals it: one request a pull
+        return answer(400)(exchange, reply)  # not retried: one request per pull
 
     sandbox.on("/courses/", fail_later)
 
@@ -646,7 +646,7 @@ def test_reader_continues_with_the_next_generation_when_its_own_is_removed(
     first = ask(other)
 
     def meanwhile(tag: str) -> bool:
-        # Between the head and the parts: two generations on, so that the first one's parts are gone.
+        # Between reading head and parts: publish two generations, so that the first one's parts are removed.
         if tag == first.tag:
             with ThreadPoolExecutor(1) as elsewhere:
                 for day in ("01", "02"):

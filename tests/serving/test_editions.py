@@ -1,4 +1,4 @@
-"""What follows a sync is done once for a crowd, too: reading, rendering, merging and unpacking."""
+"""Reading, rendering, merging and unpacking are done once for concurrent callers."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def edition(house: House) -> Edition:
 
 
 class Counted:
-    """A function that counts its calls and takes a while, so that a crowd meets in it."""
+    """A slow function that counts its calls, so that concurrent callers share one call."""
 
     def __init__(self, function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = 0

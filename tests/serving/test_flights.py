@@ -1,4 +1,4 @@
-"""Work is done once however many ask for it, and anew for who asks after its end."""
+"""Work is done once for concurrent callers, and again for callers after its end."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ SOON_S = 10
 
 
 class Work:
-    """Work that waits for a sign and counts how often it was begun."""
+    """Work that waits for an event and counts how often it was started."""
 
     def __init__(self, failure: BaseException | None = None) -> None:
         self.begun = 0

@@ -1,4 +1,4 @@
-"""What a request takes, and what Cache-Status says, by RFC 9111, RFC 5861 and RFC 9211."""
+"""Freshness limits and Cache-Status by RFC 9111, RFC 5861 and RFC 9211."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -26,7 +26,7 @@ def entry(key: str, **fields: Any) -> Entry:
 
 
 def published(minutes: float, *keys: str, generation: str = "g") -> Published:
-    """Return what a sync published that many minutes ago."""
+    """Return the history row of a sync that published this many minutes ago."""
     return Published(NOW - timedelta(minutes=minutes), generation, tuple(map(entry, keys)))
 
 

@@ -1,4 +1,4 @@
-"""A published state that cannot be read is rebuilt from what is stored, else by a sync."""
+"""A damaged published state is rebuilt from the stored runs, or by a sync."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.serving.fakes import House
 
 @pytest.fixture
 def house() -> House:
-    """A catalog whose published body is gone."""
+    """A catalog whose published body is missing."""
     house = House()
     house.store.publish(1, [make_served("a")])
     house.store.bodies.clear()
@@ -29,7 +29,7 @@ def house() -> House:
 
 
 def ask(house: House, cache_control: str = "") -> list[str]:
-    """Return the run keys that are answered."""
+    """Return the run keys in the answer."""
     _, catalogs, store = house.parts
     settings = SyncSettings()
     now = house.clock.now

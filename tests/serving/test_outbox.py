@@ -1,4 +1,4 @@
-"""Lines of syncs are logged by the invocation that asks for them: in order, each once, not endlessly many."""
+"""Lines of syncs are logged by the invocation that flushes them: in order, each once, with a limit."""
 
 import logging
 import threading

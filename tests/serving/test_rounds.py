@@ -1,4 +1,4 @@
-"""The timer's round: what it syncs, how it fails, and the line that says how each catalog stands."""
+"""The timer's round: which catalogs it syncs, how it fails, and its log line."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ AWAY = EdxUnavailable("edX is away")
 
 
 class Round:
-    """One round of a house: its error and its line."""
+    """One round of the timer: its error and its log line."""
 
     def __init__(self, house: House, seconds: float = 5) -> None:
         _, catalogs, store = house.parts

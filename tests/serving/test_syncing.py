@@ -1,4 +1,4 @@
-"""A sync belongs to itself: each caller waits its own time, and leaving ends nobody's sync."""
+"""Shared syncs: each caller waits until its own deadline, and a sync continues when callers leave."""
 
 import asyncio
 import logging

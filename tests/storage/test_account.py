@@ -1,4 +1,4 @@
-"""Our account at edX as it is remembered on Azurite."""
+"""The stored state of our edX account, on Azurite."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

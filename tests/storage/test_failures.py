@@ -1,4 +1,4 @@
-"""The culprit of a failure of Table Storage is named: with the host, never with a query or a secret."""
+"""The message for a failure of Table Storage names the cause and the host, never a query or a secret."""
 
 import socket
 import ssl
@@ -68,7 +68,7 @@ def test_unknown_host_is_named(clock: Clock) -> None:
 
 
 class LateClock(Clock):
-    """A clock by which every look at it takes 15 seconds, so that a step is one try of one second."""
+    """A clock that advances 15 seconds per reading, so that a step is one try of one second."""
 
     def monotonic(self) -> float:
         self.pass_s(15)
@@ -93,7 +93,7 @@ def test_timeout_is_named_when_storage_does_not_answer() -> None:
 
 
 def test_last_try_ends_with_the_step_when_storage_is_silent(azurite: Azurite, clock: Clock) -> None:
-    """Every try waits as long as the step still lasts, and at least a second."""
+    """Every try has the remaining time of the step as its timeout, but at least a second."""
     seen: list[tuple[float, float]] = []
 
     class Client(TableClient):
@@ -124,7 +124,7 @@ def test_reset_connection_is_named(proxied_table: Table, proxy: TableProxy, faul
 
 @pytest.fixture
 def tls_port(tmp_path: Path) -> Iterator[int]:
-    """A server with a certificate that nobody trusts."""
+    """A server with an untrusted certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The history on Azurite: what a sync changed is seen with the state that it published, or never."""
+"""The history on Azurite: changes become visible together with the published state, or never."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -114,7 +114,7 @@ def test_small_change_is_written_in_the_batch_that_replaces_the_head(
 
 
 def incompressible_entries() -> list[Entry]:
-    """Entries whose keys do not become small when they are compressed: more than an entity takes."""
+    """Entries with keys that do not compress well, so that they do not fit an entity."""
     keys = (blake2b(b"%d" % number, digest_size=20).hexdigest() for number in range(40_000))
     return [Entry(kind="added", courserun_key=key, id="x") for key in keys]
 

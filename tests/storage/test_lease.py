@@ -1,4 +1,4 @@
-"""The sync lease on Azurite: one holder at a time, however it ended and whatever answers were lost."""
+"""The sync lease on Azurite: one holder at a time, also after crashes and lost answers."""
 
 import os
 import socket
@@ -245,7 +245,7 @@ def test_write_succeeds_when_only_its_answer_is_lost(
 def fail_unawares(
     lease: Lease, proxy: TableProxy, operations: list[Operation], finished: FinishedSync | None = None
 ) -> None:
-    """Write so that storage does what it is asked and every answer of it is lost."""
+    """Write while every request takes effect and every answer is lost."""
     proxy.on(lose_answer)
     with pytest.raises(StorageError):
         lease.commit(operations, finished)
@@ -269,7 +269,7 @@ def test_next_holder_is_not_disturbed_when_the_answer_to_a_release_is_lost(
     lease = take(proxied_table, clock, "holder")
     fail_unawares(lease, proxy, [], FinishedSync("holder"))
     following = take(table, clock, "next")
-    with pytest.raises(LeaseLost):  # a renewal that had to wait its turn
+    with pytest.raises(LeaseLost):  # a renewal that had to wait for the lock
         lease.commit([])
     lease.commit([], FinishedSync("holder", Failure("StorageError", "Table Storage failed")))
     following.commit([replacing(RUN)])
@@ -343,7 +343,7 @@ def test_renewed_lease_is_not_taken_over_when_it_was_seen_long_ago(table: Table,
     holder.commit([replacing(RUN)])
 
 
-# Who holds it, who is told
+# The holder, and notices about it
 
 
 def test_lease_names_its_holder_until_it_is_released(table: Table, clock: Clock) -> None:
@@ -535,7 +535,7 @@ def test_no_lost_lease_is_reported_when_it_is_released_or_storage_fails_for_a_wh
 
 @pytest.fixture
 def bounded(proxy: TableProxy, clock: Clock) -> Iterator[None]:
-    """Check that what a test does ends within 15 seconds and 20 requests."""
+    """Check that the block ends within 15 seconds and 20 requests."""
     proxy.requests.clear()
     yield
     assert sum(clock.slept) <= 15

@@ -1,4 +1,4 @@
-"""Course runs, published states and reports on Azurite: what is written is read, and damage is noticed."""
+"""Course runs, published states and reports on Azurite: reading back, and detection of damage."""
 
 import os
 from dataclasses import replace
@@ -132,7 +132,7 @@ def test_last_version_is_written_when_a_run_is_put_twice(proxied_tables: Tables,
     store = proxied_tables.catalogs
     writer = begin(store)
     put(writer, make_mapped(price="1.00"), make_mapped(OLD_STYLE_KEY), make_mapped(price="2.00"))
-    # Azurite takes a row twice in a batch, Azure does not.
+    # Azurite accepts a row twice in a batch, Azure does not.
     batches = [request.row_keys for request in proxy.requests]
     assert max(row_keys.count(course_run_id(KEY)) for row_keys in batches) == 1
     stored = store.run(1, course_run_id(KEY))

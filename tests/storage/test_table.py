@@ -1,4 +1,4 @@
-"""One table on Azurite: created when missing, every operation repeated until it is done or hopeless."""
+"""One table on Azurite: it is created when missing, and operations are retried."""
 
 import re
 from collections.abc import Callable
@@ -171,7 +171,7 @@ def test_credentials_are_named_when_storage_refuses_them(
 
 
 def forged_page(exchange: Exchange) -> None:
-    """Say that a query goes on, always at the same place."""
+    """Return the same continuation token for every page of a query."""
     head, body = exchange.forward()
     token = b"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: a\r\n\r\n"
     exchange.send(head.removesuffix(b"\r\n") + token, body)

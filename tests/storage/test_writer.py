@@ -1,4 +1,4 @@
-"""What a sync writes to a catalog on Azurite: refusals, marks, and the body that counts for the guard."""
+"""Writes of a sync on Azurite: refused runs, marks, and the body of the last successful sync."""
 
 import pytest
 from azure.data.tables import TableClient, UpdateMode
@@ -17,7 +17,7 @@ from tests.table_proxy import Exchange, TableProxy, refuse_in_batch
 
 
 def refuse_unnamed(*guilty: MappedRun) -> object:
-    """Refuse every batch that holds one of these runs, without saying which."""
+    """Refuse every batch that contains one of these runs, without naming it."""
 
     def act(exchange: Exchange) -> None:
         if any(mapped.run.id in exchange.request.body for mapped in guilty):
@@ -154,7 +154,7 @@ def test_state_is_damaged_when_the_body_of_the_last_successful_sync_is_missing(
     assert store.body(1, head) == ONE_RUN.packed
 
 
-# The sync before, and a dead one
+# The previous sync, and a sync whose process stopped
 
 
 def test_writer_knows_the_previous_sync_and_the_one_whose_process_stopped(

@@ -1,4 +1,4 @@
-"""The sync of one catalog: a real sandbox, real tables, and a clock of the test's own."""
+"""The sync of one catalog, with the sandbox, real tables and a fake clock."""
 
 import json
 import logging
@@ -122,7 +122,7 @@ def run_ids(proxy: TableProxy) -> list[str]:
 
 
 def take_over(table: Table, clock: Clock) -> None:
-    """Take the lease of catalog 1 over, as another process does when it has stood still for its time."""
+    """Take over the lease of catalog 1, as another process does after it has expired."""
     leases = Leases(table, clock=clock.monotonic, sleep=clock.sleep, now=clock.now)
     taken = leases.acquire(
         "1",
@@ -508,7 +508,7 @@ def test_progress_knows_the_total(syncer: Syncer) -> None:
 
 
 def twenty(catalog: Catalog, **fields: Any) -> None:
-    """Show twenty courses of one run each, with these fields of the run."""
+    """Serve twenty courses with one run each, with these fields of the run."""
     catalog.replace(
         [make_course(make_run(key=run_key(n), **fields), key=f"NUSx+{n}x") for n in range(10, 30)]
     )
@@ -645,7 +645,7 @@ def test_published_state_is_rebuilt_when_it_is_damaged(
     sync(syncer)
     generation = head_of(tables).generation
     runs_client.delete_entity("1", f"published-{generation}-{row}" if row else "published")
-    # Renders the body anew, from the runs where the body before cannot be read.
+    # Renders the body again, from the stored runs if the previous body cannot be read.
     catalog.alter_run(run_key(1), start="soon")
     catalog.alter_run(run_key(2), end="2027-01-01T00:00:00Z")
     assert counts(sync(syncer)) == {"changed": 1, "unchanged": 3, "rejected": 1}
@@ -873,7 +873,7 @@ def test_history_has_the_changes_of_a_sync_that_was_killed_after_it_wrote(
         if done == 6:
             raise KeyboardInterrupt
 
-    # One run a batch would be written at once; here the flush of a full batch is played by hand.
+    # With one run per batch, runs are written at once; here the test flushes a full batch.
     clock.pass_s(60)
     with pytest.raises(KeyboardInterrupt):
         sync(syncer, on_progress=kill)

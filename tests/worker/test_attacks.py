@@ -1,4 +1,4 @@
-"""No attack gets more than its status, reaches edX or storage, or leaves a secret anywhere."""
+"""No attack gets more than its status, reaches edX or storage, or puts a secret into a log."""
 
 from collections.abc import Iterator
 from urllib.parse import quote

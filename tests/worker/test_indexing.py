@@ -1,4 +1,4 @@
-"""What the host reads about the functions, and that reading it needs nothing."""
+"""The bindings that the host reads, which need no settings, network or disk."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.worker.harness import APP_DIRECTORY, FunctionsWorker
 
-# An audit hook sees every connection, name look-up and write, whoever makes it in whatever way.
+# An audit hook sees every connection, name look-up and write.
 IMPORT_WITH_NOTHING = """
 import os, sys
 

@@ -1,4 +1,4 @@
-"""Every line of the app's names a live invocation when it is logged, by the rules of every kind of worker."""
+"""Every log line belongs to a running invocation, by the rules of every kind of worker."""
 
 from collections.abc import Iterator
 from time import monotonic, sleep

@@ -1,4 +1,4 @@
-"""The timer function on the worker: what it runs, and that its failure is the platform's failure."""
+"""The timer function on the worker: its syncs, and the failed invocation after a failed sync."""
 
 from collections.abc import Iterator
 

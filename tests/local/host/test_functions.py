@@ -1,4 +1,4 @@
-"""How functions are called, and what becomes of their failures."""
+"""Calls of functions, and the answers to their failures."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ NEVER = "0 0 0 1 1 *"
 @pytest.mark.parametrize(
     ("route", "text", "callers", "shortest_s", "longest_s"),
     [
-        ("slow", "slept", 20, 0.5, 5),  # async functions share one thread; one after the other would take ten
+        ("slow", "slept", 20, 0.5, 5),  # async functions share one thread; in sequence they would take ten
         ("blocking", "blocked", 6, 0.9, 60),  # the others wait for one of two threads: three rounds of two
     ],
 )

@@ -1,4 +1,4 @@
-"""Requests and answers on the wire, as the real host's web server has them."""
+"""Requests and answers on the wire, compared with the real host's web server."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ CHUNKED = b"GET /Pre/slow HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def received(host: Host, request: bytes) -> bytes:
-    """Send bytes, and return all that comes until the host closes."""
+    """Send bytes, and return everything received until the host closes the connection."""
     with socket.create_connection(("127.0.0.1", int(host.url.rpartition(":")[2])), timeout=10) as connection:
         connection.sendall(request)
         with connection.makefile("rb") as stream:

@@ -1,4 +1,4 @@
-"""The host in a process of its own."""
+"""The host in its own process."""
 
 import json
 import os

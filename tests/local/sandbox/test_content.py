@@ -1,4 +1,4 @@
-"""The sample and the load."""
+"""The sample catalogs and the large catalogue."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What the real server does, asked over real HTTP."""
+"""The behaviour of the real server, over HTTP."""
 
 import pytest
 
@@ -100,7 +100,7 @@ def test_call_is_refused_when_it_has_no_valid_token(edx: Caller, authorization: 
 
 def test_user_is_throttled_when_the_requests_of_an_hour_are_used_up(edx: Caller) -> None:
     edx.sandbox.requests_per_hour = 3
-    assert edx.get(Authorization="JWT made-up").status_code == 401  # not counted: it is nobody's
+    assert edx.get(Authorization="JWT made-up").status_code == 401  # not counted: it has no user
     answers = [
         edx.get(path) for path in (COURSES, "catalog/v1/catalogs/", "catalog/v1/catalogs/99/", COURSES)
     ]

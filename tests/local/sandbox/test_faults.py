@@ -1,4 +1,4 @@
-"""Faults of answers and connections, asked over real HTTP."""
+"""Faults of answers and connections, over HTTP."""
 
 import json
 import socket
