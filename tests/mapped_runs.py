@@ -1,4 +1,4 @@
-"""Course runs as mapping makes them: a plain one with the fields of a test, and any that can be."""
+"""Mapped course runs: a plain one with the fields that a test sets, and arbitrary ones."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ _ADDRESSES = st.text().map("https://www.edx.org/{}".format)
 
 
 def mapped_runs() -> st.SearchStrategy[MappedRun]:
-    """Draw from everything that mapping can make of a run."""
+    """Draw any run that mapping can produce."""
     fields: dict[str, st.SearchStrategy[Any]] = {
         "uuid": st.uuids().map(str),
         "start_date": _DATES,

@@ -52,11 +52,11 @@ def make_approval(key: str = KEY, note: str = "Senate") -> Approval:
         ),
     ],
 )
-def test_formula_is_written_out_when_nobody_approved_a_credit(mapped: MappedRun, reason: str) -> None:
+def test_formula_is_shown_when_no_credit_is_approved(mapped: MappedRun, reason: str) -> None:
     assert credit_reason(mapped, None, 30) == f"by formula: {reason}"
 
 
-def test_approval_is_told_with_the_proposal_of_the_formula() -> None:
+def test_approval_is_shown_with_the_proposal_of_the_formula() -> None:
     assert credit_reason(make_mapped(), make_approval(), 30) == (
         "4 approved for this run by ann on 2026-03-01 (Senate). "
         "The formula proposes 4 = 9 weeks x 15 hours a week / 30 hours a credit, rounded down"

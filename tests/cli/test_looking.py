@@ -40,7 +40,7 @@ def test_catalogs_are_listed(cli: Cli) -> None:
     assert rows(shown.stdout) == [["id", "name", "courses"], ["7", "[bold]Ours", "9"], ["8", "Empty", "0"]]
 
 
-def test_one_catalog_is_asked_for_by_its_id(cli: Cli, sandbox: Sandbox) -> None:
+def test_one_catalog_is_requested_by_its_id(cli: Cli, sandbox: Sandbox) -> None:
     assert printed(cli("catalogs", "--catalog", "8", "--json")) == [
         {"id": 8, "name": "Empty", "courses_count": 0}
     ]
@@ -49,7 +49,7 @@ def test_one_catalog_is_asked_for_by_its_id(cli: Cli, sandbox: Sandbox) -> None:
     assert (unknown.returncode, unknown.stderr.startswith("Error: the catalog is not found")) == (1, True)
 
 
-def test_runs_are_shown_one_a_line_with_weeks_and_effort(cli: Cli) -> None:
+def test_runs_are_shown_one_per_line_with_weeks_and_effort(cli: Cli) -> None:
     cli("sync", "--catalog", "7")
     shown = cli("runs", "--catalog", "7")
     assert shown.returncode == 0
@@ -76,13 +76,13 @@ def test_runs_are_shown_one_a_line_with_weeks_and_effort(cli: Cli) -> None:
         (["--withdrawn"], []),
     ],
 )
-def test_runs_are_chosen_by_key_state_and_type(cli: Cli, options: list[str], expected: list[str]) -> None:
+def test_runs_are_filtered_by_key_state_and_type(cli: Cli, options: list[str], expected: list[str]) -> None:
     cli("sync", "--catalog", "7")
     found = printed(cli("runs", "--catalog", "7", *options, "--json"))
     assert [run["courserunKey"] for run in found] == expected
 
 
-def test_runs_show_the_fields_that_are_asked_for(cli: Cli) -> None:
+def test_runs_show_the_requested_fields(cli: Cli) -> None:
     cli("sync", "--catalog", "7")
     cli("credits", "set", "NUSx+A2x", "3", "--note", "Senate")
     fields = "courserunKey,modularcredit, proposedCredit,approvedCredit,approvalNote"

@@ -1,4 +1,4 @@
-"""`sync`: what it does, says and exits with."""
+"""`sync`: its effect, its output and its exit code."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from tests.cli.running import Cli
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_totals_and_rejections_are_told(cli: Cli) -> None:
+def test_totals_and_rejections_are_shown(cli: Cli) -> None:
     done = cli("sync", "--catalog", "7")
     assert done.returncode == 0
     first, *rest = done.stdout.splitlines()
@@ -100,7 +100,7 @@ def test_dry_run_gives_totals_first_and_writes_nothing(
     assert everything_stored(azurite, tables_prefix) == before
 
 
-def test_guard_is_passed_when_the_operator_says_so(cli: Cli, catalog: Catalog) -> None:
+def test_withdrawals_above_the_limit_are_allowed_by_the_option(cli: Cli, catalog: Catalog) -> None:
     catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(12)])
     assert printed(cli("sync", "--catalog", "7", "--json"))[0]["created"] == 12
     catalog.replace([make_course(key="NUSx+0x")])
@@ -118,7 +118,7 @@ def test_guard_is_passed_when_the_operator_says_so(cli: Cli, catalog: Catalog) -
     assert all(run["withdrawnAt"] and run["catalog"] == 7 for run in withdrawn)
 
 
-def test_rebuild_finds_what_the_published_state_does_not_know(
+def test_rebuild_finds_differences_between_stored_runs_and_the_published_state(
     cli: Cli, azurite: Azurite, tables_prefix: str
 ) -> None:
     cli("sync", "--catalog", "7")
@@ -160,7 +160,7 @@ def wait_for_courses(sandbox: Sandbox) -> None:
     pytest.fail("the sync never asked for courses")
 
 
-def test_what_is_intact_is_told_when_the_operator_interrupts(
+def test_message_says_what_is_intact_when_the_operator_interrupts(
     settings: dict[str, str], cli: Cli, sandbox: Sandbox
 ) -> None:
     cli("sync", "--catalog", "7")
@@ -178,7 +178,7 @@ def test_what_is_intact_is_told_when_the_operator_interrupts(
     assert len(printed(cli("runs", "--json", "--catalog", "7"))) == 4
 
 
-def test_a_sync_says_that_it_waits_for_another_and_counts_that_apart(
+def test_a_sync_says_that_it_waits_for_another_and_shows_the_waiting_time_separately(
     settings: dict[str, str], cli: Cli, sandbox: Sandbox
 ) -> None:
     sandbox.on("/7/courses/", slow(6), times=1)

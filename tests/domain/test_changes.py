@@ -1,4 +1,4 @@
-"""What the history says of two published states: pure."""
+"""The history entries for two published states."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def entry_of(
     )
 
 
-def test_entry_tells_each_field_before_and_after_when_a_run_changed() -> None:
+def test_entry_has_each_changed_field_before_and_after() -> None:
     before = make_served("a", price="150.00", min_effort=3, end_date=FUTURE)
     after = make_served("a", price="99.00", modular_credit=2, end_date=FUTURE)
     assert entry_of(before, after) == [
@@ -49,7 +49,7 @@ def test_there_is_no_entry_when_callers_see_no_difference() -> None:
     assert entry_of(same, same) == []
     assert entry_of(None, None) == []
     ended = make_served("a", end_date=PAST)
-    assert entry_of(ended, None, seen=False) == []  # it had ended by the clock
+    assert entry_of(ended, None, seen=False) == []  # its known end has passed
     assert entry_of(ended, ended) == []
 
 
@@ -86,7 +86,7 @@ def test_run_is_changed_when_it_had_ended_and_its_end_is_extended() -> None:
     assert (entry.kind, entry.fields) == ("changed", {"endDate": {"before": PAST, "after": FUTURE}})
 
 
-def test_entry_carries_the_note_when_the_credit_follows_from_an_approval() -> None:
+def test_entry_has_the_note_of_the_approval_when_the_credit_is_approved() -> None:
     before, after = make_served("a", modular_credit=2), make_served("a", modular_credit=4)
     (entry,) = entry_of(before, after, note="Board, 3 March")
     assert entry.note == "Board, 3 March"
@@ -94,7 +94,7 @@ def test_entry_carries_the_note_when_the_credit_follows_from_an_approval() -> No
     assert entry.note is None
 
 
-def test_json_is_the_contracts() -> None:
+def test_json_of_an_entry_matches_the_contract() -> None:
     changed = Entry(kind="changed", courserun_key="k", id="i", fields={"price": {"after": "1"}}, note="n")
     assert changed.as_json("2026-11-24T12:07:03Z", 1) == {
         "at": "2026-11-24T12:07:03Z", "catalogId": 1, "courserunKey": "k", "id": "i", "kind": "changed",
@@ -111,5 +111,5 @@ def test_json_is_the_contracts() -> None:
     assert Entry(kind="first-sync").as_json("2026-11-24T12:07:03Z", 1)["runs"] == 0
 
 
-def test_availability_never_differs() -> None:
+def test_change_of_availability_is_ignored() -> None:
     assert differences({"availability": "Current"}, {"availability": "Upcoming"}) == {}

@@ -9,7 +9,7 @@ from shared.domain.sync_report import SyncReport
 STARTED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def test_log_line_is_one_line_of_json_with_all_that_a_query_needs() -> None:
+def test_log_line_is_one_line_of_json_with_the_fields_for_queries() -> None:
     report = SyncReport(
         sync_id="5d2f",
         catalog_id=31,

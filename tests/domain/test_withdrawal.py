@@ -1,4 +1,4 @@
-"""The guard against mass loss: what callers would lose, and when that is too much."""
+"""The guard against mass loss: which runs callers would lose, and when that is too many."""
 
 import pytest
 
@@ -35,14 +35,12 @@ def served(count: int) -> dict[str, str | None]:
         (0, 0, 0, False),
     ],
 )
-def test_guard_stops_a_loss_when_it_is_too_much(
-    total: int, losing: int, percent: int, *, stops: bool
-) -> None:
+def test_guard_stops_a_loss_above_the_limit(total: int, losing: int, percent: int, *, stops: bool) -> None:
     error = guard(served(total), {"missing": ids(losing)}, MOMENT, percent=percent, catalog_id=1)
     assert (error is not None) is stops
 
 
-def test_sentence_gives_the_numbers_the_reason_and_the_way_out() -> None:
+def test_message_has_the_numbers_the_reason_and_the_command_to_allow_it() -> None:
     error = guard(served(60), {"unpublished": ids(60)}, MOMENT, percent=20, catalog_id=7)
     assert error
     assert error.message == (
@@ -52,7 +50,7 @@ def test_sentence_gives_the_numbers_the_reason_and_the_way_out() -> None:
     )
 
 
-def test_sentence_gives_the_numbers_by_reason_when_there_are_several() -> None:
+def test_message_has_the_numbers_by_reason_when_there_are_several() -> None:
     lost: dict[LossReason, list[str]] = {"missing": ids(7), "ended": ids(5, 7), "unmappable": ids(1, 12)}
     error = guard(served(60), lost, MOMENT, percent=20, catalog_id=1)
     assert error
@@ -62,7 +60,7 @@ def test_sentence_gives_the_numbers_by_reason_when_there_are_several() -> None:
     )
 
 
-def test_runs_that_end_by_the_clock_count_neither_as_served_nor_as_lost() -> None:
+def test_runs_whose_known_end_has_passed_are_neither_served_nor_lost() -> None:
     ends = {number: PAST if position < 50 else FUTURE for position, number in enumerate(ids(60))}
     assert lost_runs(ends, {"missing": ids(52)}, MOMENT) == {"missing": set(ids(2, 50))}
     assert guard(ends, {"missing": ids(5, 50)}, MOMENT, percent=20, catalog_id=1) is not None  # 5 of 10

@@ -1,4 +1,4 @@
-"""Lines of syncs are logged by the invocation that asks for them: in order, each once, not endlessly many."""
+"""Lines of syncs are logged by the invocation that flushes them: in order, each once, with a limit."""
 
 import logging
 import threading
@@ -9,7 +9,7 @@ import pytest
 from shared.serving.outbox import Outbox
 
 
-def test_lines_of_other_threads_are_logged_once_and_in_order_by_the_thread_that_asks(
+def test_lines_of_other_threads_are_logged_once_and_in_order_by_the_thread_that_flushes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -105,7 +105,7 @@ def test_one_catalog_that_leaves_the_list_is_a_warning_in_log_and_history(
     assert [json.loads(line)["warnings"] for line in said] == [[sentence]]
 
 
-def test_patient_caller_gets_the_remembered_failure_when_the_list_failed_twice(
+def test_caller_that_is_not_eager_gets_the_remembered_failure_when_the_list_failed_twice(
     make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, clock: Clock
 ) -> None:
     rule = sandbox.on("/catalogs/", answer(200, "[]"))

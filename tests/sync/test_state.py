@@ -1,4 +1,4 @@
-"""What is stored when a sync begins: from the published state, else from the course runs themselves."""
+"""The stored state when a sync begins, from the published state or from the course runs."""
 
 from typing import Any
 
