@@ -82,6 +82,7 @@ def test_first_of_several_records_counts_when_none_is_published() -> None:
     second = make_mapped("a", listed=False, price="1.00")
     assert taken(comparison, unlisted("a"), second) == [("created", "a")]
     assert comparison.digests == stored(unlisted("a"))
+    assert comparison.departures()["unpublished"] == []
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -291,7 +291,8 @@ def test_connecting_may_take_5_seconds_and_silence_30_within_the_time_that_is_le
     web.get("https://edx.test/", json={})
     with suppress(NoUsableAnswer):
         Exchanges(1).send("GET", "https://edx.test/", Deadline(left_s, lambda: 0.0))
-    assert web.last_request.timeout == (connecting_s, silent_s)
+    (request,) = web.request_history
+    assert request.timeout == (connecting_s, silent_s)
 
 
 def test_the_limit_holds_when_the_connection_is_not_accepted() -> None:

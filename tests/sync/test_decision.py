@@ -27,8 +27,10 @@ def decided(
         {IDS[n]: digest(each, stored_json(each.run)) for n, each in enumerate(RUNS)}, MOMENT
     )
     comparison.begin_pull()
-    for record in [*RUNS[20 - seen :], *[Rejection("", "key", "no key")] * unreadable]:
-        comparison.compare(record)
+    for mapped in RUNS[20 - seen :]:
+        comparison.compare(mapped)
+    for _ in range(unreadable):
+        comparison.compare(Rejection("", "key", "no key"))
     state: Any = SimpleNamespace(head=Head(unidentified=1), counted=dict.fromkeys(IDS, END))
     progress = Progress(comparison, incomplete=incomplete)
     return decide(7, state, progress, moment=MOMENT, percent=percent, allow=allow)
