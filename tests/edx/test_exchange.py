@@ -292,7 +292,8 @@ def test_connecting_may_take_5_seconds_and_silence_30_within_the_time_that_is_le
     with suppress(NoUsableAnswer):
         Exchanges(1).send("GET", "https://edx.test/", Deadline(left_s, lambda: 0.0))
     (request,) = web.request_history
-    assert request.timeout == (connecting_s, silent_s)
+    timeouts: object = request.timeout  # requests_mock says that it is a number
+    assert timeouts == (connecting_s, silent_s)
 
 
 def test_the_limit_holds_when_the_connection_is_not_accepted() -> None:
