@@ -916,6 +916,26 @@ def test_history_tells_the_changes_of_a_sync_that_was_killed_after_it_wrote(
     ]  # fmt: skip
 
 
+def test_history_says_restored_when_a_sync_that_was_killed_had_written_the_run_that_came_back(
+    syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
+) -> None:
+    sync(syncer)
+    (course,) = [each for each in catalog.courses if each["key"] == "NUSx+2x"]
+    stored = tables.catalogs.run(1, course_run_id(run_key(2)))
+    assert stored
+    assert stored.mapped
+    catalog.remove("NUSx+2x")
+    sync(syncer)
+    catalog.add(course)
+    writer = begin(tables, "killed")
+    writer.put(stored.mapped, 100)
+    writer.flush()
+    writer.release(FinishedSync("killed", Failure("KeyboardInterrupt", "stopped")))
+    clock.pass_s(60)
+    sync(syncer)
+    assert changes(tables, clock)[0] == {"catalogId": 1, "courserunKey": run_key(2), "kind": "restored"}
+
+
 def test_approved_credit_is_served_and_its_note_is_in_the_history(
     syncer: Syncer, tables: Tables, clock: Clock
 ) -> None:
