@@ -92,6 +92,7 @@ def test_entries_are_shown_for_90_days_and_removed_by_the_next_change(
     assert moments(history.pages(1)) == [NOW + DAY, NOW]
     clock.pass_s(1)
     assert moments(history.pages(1)) == [NOW + DAY]
+    assert moments(history.pages(1, NOW)) == [NOW + DAY]
     assert len(row_keys(runs_client)) == 2
     publish(store, at=clock.now(), changes=[REMOVED])
     assert moments(history.pages(1)) == [clock.now(), NOW + DAY]
