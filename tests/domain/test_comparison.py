@@ -66,12 +66,20 @@ def test_runs_that_edx_does_not_show_are_missing_but_not_those_withdrawn_before(
     assert comparison.missing() == [id_of("b")]
     comparison.note_withdrawn(comparison.missing())
     assert comparison.digests[id_of("b")] == WITHDRAWN
+    assert comparison.before == {id_of("b"): stored(B)[id_of("b")]}
     assert comparison.missing() == []
 
 
 def test_first_of_several_records_is_used_when_all_are_published() -> None:
     comparison = comparison_with(A)
     assert taken(comparison, A, make_mapped("a", price="1.00")) == []
+
+
+def test_first_of_several_records_counts_when_none_is_published() -> None:
+    comparison = comparison_with()
+    second = make_mapped("a", is_published=False, price="1.00")
+    assert taken(comparison, unpublished("a"), second) == [("created", "a")]
+    assert comparison.digests == stored(unpublished("a"))
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -101,6 +109,7 @@ def test_change_that_removes_a_run_from_the_answer_is_delayed(record: MappedRun,
     (released,) = comparison.release([id_of("a")])
     assert (released.kind, released.mapped) == ("changed", record)
     assert comparison.changes == {id_of("a"): "changed"}
+    assert comparison.release([id_of("a")]) == []
 
 
 def test_run_is_unchanged_when_the_guard_stops_its_loss() -> None:

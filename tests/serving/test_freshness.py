@@ -9,6 +9,7 @@ from shared.errors import (
     AccessUnavailable,
     CatalogsFailed,
     ConnectorError,
+    EdxError,
     EdxProtocolError,
     EdxRefused,
     EdxThrottled,
@@ -87,6 +88,7 @@ def test_nothing_replaces_a_failure_when_nothing_is_stored_or_the_catalog_is_hid
         (0, limits(), ["stale"], "fwd=stale; ttl=900"),
         (0, limits(0), ["request"], "fwd=request; ttl=0"),
         (0, limits(), ["request", "stale", "miss"], "fwd=miss; ttl=900"),
+        (0, limits(), ["request", "stale"], "fwd=stale; ttl=900"),
     ],
 )
 def test_cache_status_says_where_the_answer_comes_from(
@@ -102,6 +104,7 @@ def test_cache_status_says_where_the_answer_comes_from(
         (EdxUnavailable("secret"), "edx-unavailable"),
         (EdxRefused("secret"), "edx-refused-us"),
         (EdxProtocolError("secret"), "edx-protocol-error"),
+        (EdxError("secret"), "edx-failed"),
         (StorageError("secret"), "storage-failed"),
         (MassLoss("secret"), "mass-loss"),
         (SyncUnfinished("secret"), "sync-unfinished"),
@@ -121,7 +124,12 @@ def test_ttl_is_below_0_when_the_answer_is_stale_however_young_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("at", "asked", "expected"),
-    [(None, limits(), "miss"), (ago(900), limits(), "stale"), (ago(899), limits(0), "request")],
+    [
+        (None, limits(), "miss"),
+        (ago(900), limits(), "stale"),
+        (ago(-900), limits(), "stale"),
+        (ago(899), limits(0), "request"),
+    ],
 )
 def test_cache_status_says_why_a_sync_was_needed(
     at: datetime | None, asked: Limits, expected: Forward

@@ -41,7 +41,7 @@ from shared.sync.run import Origin
 from shared.sync.sync import BackingOff, Syncer
 from tests.builders import make_course, make_run
 from tests.clock import Clock
-from tests.table_proxy import TableProxy
+from tests.table_proxy import TableProxy, refuse_in_batch
 from tests.table_proxy import answer as busy
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
@@ -234,6 +234,18 @@ def test_rejected_run_keeps_its_stored_value(syncer: Syncer, tables: Tables, cat
     assert (report.outcome, tables.catalogs.run(1, course_run_id(run_key(2)))) == ("ok", before)
     assert served(tables) == ["0", "1", "2", "3", "4"]
     assert b"2027" not in body(tables)
+
+
+def test_run_that_storage_refuses_is_rejected_and_written_by_the_next_sync(
+    syncer: Syncer, tables: Tables, proxy: TableProxy
+) -> None:
+    proxy.on(refuse_in_batch(0), kind="write runs", times=1)
+    report = sync(syncer)
+    assert counts(report) == {"created": 4, "rejected": 1}
+    assert [(each.run_key, each.field) for each in report.rejections] == [(run_key(0), "entity")]
+    assert served(tables) == ["1", "2", "3", "4"]
+    assert counts(sync(syncer)) == {"created": 1, "unchanged": 4}
+    assert served(tables) == ["0", "1", "2", "3", "4"]
 
 
 def test_run_that_edx_no_longer_publishes_is_stored_and_not_served(
@@ -553,6 +565,10 @@ def test_small_loss_is_counted_apart_from_withdrawals(
         "changed": 3, "unchanged": 16, "unpublished": 2, "ended_early": 1, "withdrawn": 1, "rejected": 1,
     }  # fmt: skip
     assert served(tables) == [f"{number}" for number in range(14, 30)]
+    unpublished = tables.catalogs.run(1, course_run_id(run_key(12)))
+    assert unpublished
+    assert unpublished.mapped
+    assert not unpublished.mapped.is_published
     assert counts(sync(syncer)) == {"unchanged": 18, "rejected": 1}
 
 
