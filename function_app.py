@@ -1,4 +1,4 @@
-"""The triggers: each parses what comes in, calls one use case and answers. HTTP statuses are decided here."""
+"""The triggers: each parses its input, calls one use case and answers. HTTP statuses are assigned here."""
 
 import json
 import logging
@@ -47,11 +47,11 @@ STATUSES: Final[dict[type[ConnectorError], int]] = {
     NotFound: 404,
     ConnectorError: 500,
 }
-"""The status of each kind of error; a kind that is not here has that of the kind it belongs to."""
+"""The HTTP status of each error class; a class that is not here has the status of its base class."""
 
 
 class _Process:
-    """What this process keeps between invocations; each part is built when a call first needs it."""
+    """The parts that this process keeps between invocations; each is built when it is first needed."""
 
     def __init__(self) -> None:
         self.outbox = Outbox()
@@ -93,7 +93,7 @@ async def _course_runs(req: func.HttpRequest, context: func.Context) -> func.Htt
     headers = answer_headers(answer.tag, answer.age_s, answer.cache_status) | _retry_after(answer.retry_at)
     if answer.is_gzip:
         headers["Content-Encoding"] = "gzip"
-    # The host says text/plain of a 304 that does not say what it is.
+    # Without a Content-Type, the host sends text/plain with a 304.
     return func.HttpResponse(
         answer.body,
         status_code=304 if answer.body is None else 200,
@@ -105,7 +105,7 @@ async def _course_runs(req: func.HttpRequest, context: func.Context) -> func.Htt
 @app.function_name("course_run_changes")
 @app.route(route="ExternalLinks/edXCourseruns/changes", methods=["GET"])
 async def course_run_changes(req: func.HttpRequest) -> func.HttpResponse:
-    """Return the history of what callers were shown, to an administrator; never calls edX."""
+    """Return the history of changes in the answer, to an administrator; never calls edX."""
     return await _answered(lambda: _course_run_changes(req))
 
 
@@ -125,7 +125,7 @@ async def _course_run_changes(req: func.HttpRequest) -> func.HttpResponse:
 @app.function_name("sync_course_runs")
 @app.timer_trigger(arg_name="timer", schedule="%SYNC_SCHEDULE%", run_on_startup=False, use_monitor=True)
 async def sync_course_runs(timer: func.TimerRequest, context: func.Context) -> None:
-    """Sync every catalog; a failure fails the invocation, so that the platform marks it."""
+    """Sync every catalog; a failed sync makes the invocation fail, so that the platform reports it."""
     _process.outbox.flush()
     deadline = Deadline.after(ROUND_S)
     if timer.past_due:
@@ -139,8 +139,8 @@ async def sync_course_runs(timer: func.TimerRequest, context: func.Context) -> N
 
 @app.function_name("health")
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the worker hands it in
-    """Tell probes that the app runs, and which version; depends on nothing."""
+async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the worker passes it
+    """Answer probes with the version; uses neither edX nor storage."""
     _process.outbox.flush()
     return func.HttpResponse(
         json.dumps({"status": "healthy", "version": __version__}), mimetype="application/json"
@@ -154,13 +154,13 @@ async def _check_access(req: func.HttpRequest) -> None:
 
 
 async def _answered(answer: Callable[[], Awaitable[func.HttpResponse]]) -> func.HttpResponse:
-    """Answer a request, whatever happens; log in this invocation what syncs had to say."""
+    """Answer a request, also after an unexpected error; log the lines of syncs in this invocation."""
     _process.outbox.flush()
     try:
         return await answer()
     except ConnectorError as error:
         return _failed(error)
-    except Exception as error:  # noqa: BLE001 - nobody gets a stack trace, nor a text that may hold anything
+    except Exception as error:  # noqa: BLE001 - callers get no stack trace and no unknown text
         log_unexpected(logger, error)
         return _failed(ConnectorError("The connector failed unexpectedly. What was stored before is intact."))
     finally:

@@ -1,1 +1,1 @@
-"""The benchmark: the connector beside its floors and its rivals. See docs/performance.md."""
+"""The benchmark: compares the connector with its floors and its rivals. See docs/performance.md."""

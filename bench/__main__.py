@@ -1,4 +1,4 @@
-"""`python -m bench`, or `make bench`: the connector beside its floors and its rivals, as a table.
+"""`python -m bench`, or `make bench`: compares the connector with its floors and its rivals, as a table.
 
 Everything is measured in turn, several rounds, each piece in a process of its own (bench/pieces.py) against
 one edX sandbox and one Azurite; what counts is the ratio of medians within one run.
@@ -35,7 +35,7 @@ console = Console(width=100)
 
 
 class Target(NamedTuple):
-    """What is promised: one piece at most `ratio` times as long as another."""
+    """A target: one piece takes at most `ratio` times as long as another."""
 
     piece: str
     floor: str
@@ -54,7 +54,7 @@ PEAK_MB = 100
 
 
 class Measurements:
-    """What each piece took: seconds, CPU seconds and the peak memory of its process in MB."""
+    """The measured seconds, CPU seconds and peak memory (MB) of each piece."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = defaultdict(list)
@@ -62,7 +62,7 @@ class Measurements:
         self.peak_mb: dict[str, float] = {}
 
     def run(self, piece: str, settings: dict[str, str], name: str = "") -> None:
-        """Measure a piece once more, under another name when one is given."""
+        """Measure a piece once more; store the result under `name` if it is given."""
         printed = json.loads(_python(settings, "bench.pieces", piece))
         for part, (seconds, cpu_s) in printed["took"].items():
             self.note(name or part, seconds)
@@ -86,11 +86,11 @@ class World:
         self._control({"warm": PAGE_SIZES[0]})
 
     def settings(self, prefix: str) -> dict[str, str]:
-        """Return the settings for tables of one's own."""
+        """Return settings with their own table prefix."""
         return {**self._settings, "TABLES_PREFIX": prefix}
 
     def warm(self, page_size: int) -> None:
-        """Have the sandbox make its pages beforehand: it is the connector that we measure."""
+        """Make the sandbox generate its pages in advance, so that their time is not measured."""
         self._control({"warm": page_size})
 
     def change(self, max_effort: int) -> None:
@@ -120,7 +120,7 @@ def world(courses: int, latency_ms: float) -> Iterator[World]:
                 "TABLES_CONNECTION_STRING": azurite.connection_string,
             }
             here = World(url, settings, courses)
-            # Azurite's first seconds are slower than all that follow; nobody's number shall have them.
+            # Azurite is slower in its first seconds, which must not be measured.
             Measurements().run("write", here.settings("Warm"))
             yield here
     finally:
@@ -177,7 +177,7 @@ def show_comparison(taken: Measurements) -> None:
 
 
 def show_sizes(latency_ms: float, rounds: int) -> None:
-    """Show what a run costs in catalogues of several sizes."""
+    """Show the cost per run for catalogues of several sizes."""
     names = ("write", "pull", "first sync", "unchanged sync")
     table = Table("runs", *names, "peak MB", title="Milliseconds a run (seconds in all), medians")
     for runs in SIZES:

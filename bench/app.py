@@ -1,6 +1,6 @@
-"""The functions as their triggers call them, in this process: function_app's own callables, no host between.
+"""Calls the functions of function_app.py in this process, without a host.
 
-A host adds the same to everything, and what it adds is not ours; so it is left out on both sides.
+A host would add the same time to everything that is compared, so it is left out.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class App:
         self._loop.run_until_complete(self._functions["sync_course_runs"](TimerRequest(), self._context))
 
     def ask(self, **headers: str) -> func.HttpResponse:
-        """Ask for the catalogue as an administrator; what is stored is fresh, so that edX is not called."""
+        """Request the catalogue as an administrator; stored data is fresh, so that edX is not called."""
         request = func.HttpRequest(
             "GET",
             "http://localhost/ExternalLinks/edXCourseruns",

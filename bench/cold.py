@@ -1,6 +1,6 @@
-"""How long a new process takes to import something and, for the app, to give its first answer, in seconds.
+"""Measures how long a new process takes to import a package and, for the app, to give its first answer.
 
-Nothing but the standard library is imported here before the clock runs.
+Only the standard library is imported before the measurement starts.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A crowd at a boundary: twenty callers at once, the moment that a run begins, without host, edX or storage.
+"""Twenty callers at the time when a run begins, so that bodies are rendered again; no host, edX or storage.
 
 python -m bench.crowd 100000          one catalog of so many runs
 python -m bench.crowd 20000 20000     two that have half of their runs in common
@@ -32,7 +32,7 @@ BEGINS = "2026-03-01T12:00:10Z"
 
 
 def make_run(number: int) -> ServedRun:
-    """Make a run of the size that edX's have here; one in a thousand begins at the boundary."""
+    """Make a run of typical size; one in a thousand begins at the boundary."""
     key = f"course-v1:NUSx+{number:06d}x+1T2026"
     run = CourseRun(
         id=course_run_id(key),
@@ -55,7 +55,7 @@ def make_run(number: int) -> ServedRun:
 
 
 class Store:
-    """The published states of the catalogs, in memory, packed as storage has them."""
+    """The published states of the catalogs, in memory, packed as in storage."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.heads: dict[int, Head] = {}
@@ -96,7 +96,7 @@ def peak_mb() -> float:
 
 
 def measure(sizes: Sequence[int]) -> None:
-    """Ask once, let the boundary pass, ask twenty times at once; print CPU seconds and megabytes."""
+    """Ask once, move the clock past the boundary, ask twenty times at once; print CPU seconds and memory."""
     store: Any = Store(sizes)
     catalogs: Any = Catalogs(list(store.heads))
     syncs: Any = None  # nothing is synced here

@@ -1,7 +1,7 @@
-"""What is measured, each piece in a process of its own: `python -m bench.pieces NAME` prints what it took.
+"""The measured pieces, each in its own process: `python -m bench.pieces NAME` prints the measured times.
 
-Floors do a part of the work and nothing else; rivals do all of a first sync in another way. Everything reads
-the same sandbox and writes to the same Azurite, in a table of its own. Imports and settings do not count.
+Floors do only a part of the work; rivals do a complete first sync in another way. All pieces read
+the same sandbox and write to the same Azurite, each to its own table. Imports and settings are not measured.
 """
 
 import json
@@ -32,7 +32,7 @@ Entity = dict[str, Any]
 
 
 class Took(NamedTuple):
-    """How long a piece took, by the clock and of this process's CPU."""
+    """The elapsed seconds and the CPU seconds of a piece."""
 
     seconds: float
     cpu_s: float
@@ -48,13 +48,13 @@ def timed(work: Callable[[], object]) -> Took:
 
 
 def sync() -> dict[str, Took]:
-    """Fire the timer function once, on whatever is stored."""
+    """Fire the timer function once, with the present content of storage."""
     app = App()
     return {"sync": timed(app.sync)}
 
 
 def answers() -> dict[str, Took]:
-    """Ask a warm instance, beside bare point reads of what is published. Medians of some calls in turn."""
+    """Ask a warm instance, and read the published state directly; medians of several calls in turn."""
     app = App()
     table = _table("CourseRuns")
     tag = app.ask().headers["ETag"]
@@ -93,7 +93,7 @@ def _read_published(table: TableClient) -> None:
 
 
 def quick_script() -> dict[str, Took]:
-    """Do as one does in an afternoon: pages of 20, one after the other, an upsert a run."""
+    """Do what a simple script does: pages of 20, one after another, one upsert per run."""
     settings = connector_settings()
     table = _new_table("Quick")
 
@@ -117,7 +117,7 @@ def sequential() -> dict[str, Took]:
 
 
 def dlt() -> dict[str, Took]:
-    """Let dlt do it, with a destination that takes batches."""
+    """Use dlt, with a destination that takes batches."""
     from bench.with_dlt import pipeline  # noqa: PLC0415 - the tests run without dlt
 
     settings = connector_settings()
@@ -167,7 +167,7 @@ def _mapped(courses: Iterable[object], settings: ConnectorSettings) -> Iterator[
 
 def _entity(mapped: MappedRun) -> Entity:
     values = mapped.run.model_dump(by_alias=True, exclude_none=True)
-    return {"PartitionKey": CATALOG, "RowKey": values.pop("id"), **values, "listed": mapped.listed}
+    return {"PartitionKey": CATALOG, "RowKey": values.pop("id"), **values, "listed": mapped.is_published}
 
 
 def _table(name: str) -> TableClient:

@@ -40,14 +40,14 @@ var ofEachCatalog = [
   }
 ]
 
-// Each query gives a row for each thing that is wrong.
+// Each query returns one row per problem.
 var rules = [
   {
     name: 'no-successful-sync'
     displayName: 'No successful edX sync in ${alertHoursWithoutSync} h'
-    description: 'A catalog grows old, or (catalog "timer") the timer does not run.'
+    description: 'A catalog is too old, or (catalog "timer") the timer does not run.'
     severity: 1
-    query: replace(loadTextContent('queries/old-catalogs.kql'), 'let limit = 4h;', 'let limit = ${alertHoursWithoutSync}h;')
+    query: replace(loadTextContent('queries/old-catalogs.kql'), 'let max_age = 4h;', 'let max_age = ${alertHoursWithoutSync}h;')
     evaluationFrequency: 'PT30M'
     windowSize: withoutSync
     dimensions: ofEachCatalog
@@ -65,7 +65,7 @@ var rules = [
   {
     name: 'catalog-left-edx'
     displayName: 'edX no longer lists a catalog'
-    description: 'A catalog of ours has left the list that edX gives us, perhaps with our permission for it.'
+    description: 'edX no longer lists one of our catalogs. Perhaps we lost the permission for it.'
     severity: 3
     query: loadTextContent('queries/left-catalogs.kql')
     evaluationFrequency: 'PT1H'
@@ -85,7 +85,7 @@ var rules = [
   {
     name: 'gateway-5xx'
     displayName: 'The gateway answered with 5xx'
-    description: 'Callers got a failure.'
+    description: 'The gateway answered callers with a 5xx status.'
     severity: 2
     query: loadTextContent('queries/gateway-failures.kql')
     evaluationFrequency: 'PT15M'

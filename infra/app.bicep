@@ -17,7 +17,7 @@ param applicationInsightsName string
 @description('The Log Analytics workspace that takes the logs of the vault and of storage.')
 param workspaceName string
 
-@description('Object id of whoever deploys and operates. Empty: nobody.')
+@description('Object id of the user or group that deploys and operates. Empty: none.')
 param operatorPrincipalId string
 
 @description('The id of our edX API client.')
@@ -297,11 +297,11 @@ resource functionApp 'Microsoft.Web/sites@2024-11-01' = {
         { name: 'ADMIN_ROLE_CLAIM', value: adminRoleClaim }
         { name: 'ADMIN_ROLE', value: adminRole }
 
-        // The platform's. FUNCTIONS_WORKER_RUNTIME is not among them: Flex Consumption refuses it.
+        // Settings of the platform. FUNCTIONS_WORKER_RUNTIME is absent because Flex Consumption refuses it.
         { name: 'AzureWebJobsStorage__accountName', value: storage.name }
         { name: 'AzureWebJobsStorage__credential', value: 'managedidentity' }
         { name: 'AzureWebJobsStorage__clientId', value: identity.properties.clientId }
-        // Else the host answers `/` with a page of its own.
+        // Without this, the host answers `/` with its own page.
         { name: 'AzureWebJobsDisableHomepage', value: 'true' }
         { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: applicationInsights.properties.ConnectionString }
         { name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING', value: 'ClientId=${identity.properties.clientId};Authorization=AAD' }
@@ -330,7 +330,7 @@ resource functionApp 'Microsoft.Web/sites@2024-11-01' = {
         maximumInstanceCount: 40
         triggers: {
           http: {
-            // The platform's own number for Python is 1: every waiting caller would keep an instance busy.
+            // The platform's default for Python is 1: every waiting caller would keep an instance busy.
             perInstanceConcurrency: httpConcurrency
           }
         }
@@ -403,7 +403,7 @@ resource tableLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = 
   }
 }
 
-// The host renews its locks all day, so of blobs only deletions.
+// Only deletions of blobs, because the host renews its locks in blobs all day.
 resource blobLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'to-log-analytics'
   scope: storage::blobs

@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def open_service(storage: StorageSettings, stack: ExitStack) -> TableServiceClient:
-    """Open Table Storage by connection string or by the identity of whoever is logged in."""
+    """Open Table Storage by connection string or by the identity of the logged-in user."""
     if storage.connection_string is not None:
         text = storage.connection_string.get_secret_value()
         return stack.enter_context(TableServiceClient.from_connection_string(text))
@@ -92,8 +92,8 @@ def save(service: TableServiceClient, prefix: str, file: Path) -> dict[str, int]
 def restore(service: TableServiceClient, prefix: str, file: Path, *, replace: bool) -> dict[str, int]:
     """Write the entities of a whole file to our tables, and return how many by table.
 
-    Nothing is written when the file is cut short or, without `replace`, when a table holds entities. With
-    `replace` the tables then hold what the file holds and nothing else.
+    Nothing is written when the file is truncated or, without `replace`, when a table has entities. With
+    `replace`, entities that are not in the file are deleted.
     """
     saved = _read(file)
     clients = {table: service.get_table_client(prefix + table) for table in TABLES}
@@ -135,7 +135,7 @@ def _read(file: Path) -> dict[str, list[Entity]]:
     counts = None
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         if json.loads(next(lines, "{}")).get("format") != FORMAT:
-            raise CopyFailed(f"{file} is no copy of the tables")
+            raise CopyFailed(f"{file} is not a copy of the tables")
         for line in lines:
             found = json.loads(line)
             counts = found.get("counts")
@@ -143,7 +143,7 @@ def _read(file: Path) -> dict[str, list[Entity]]:
                 values = {name: _from_json(value) for name, value in found["entity"].items()}
                 saved[found["table"]].append(values)
     if counts != {table: len(entities) for table, entities in saved.items()}:
-        raise CopyFailed(f"{file} is cut short")
+        raise CopyFailed(f"{file} is truncated")
     return saved
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the app registration for administrators' logins in the tenant that az is logged in to, or finishes one of the
-# same name, and prints the commands that tell azd about it. Whoever runs it needs the role Application Developer.
+# same name, and prints the azd commands to set its values. You need the role Application Developer.
 #     infra/entra-app.sh "edX connector for LumiNUS" [OBJECT-ID...]
 # Each object id (of a user, a group or a program's service principal) gets the role LumiNUS.Admin; that needs
 # Cloud Application Administrator.
@@ -58,7 +58,7 @@ scopes="\"requestedAccessTokenVersion\": 2, \"oauth2PermissionScopes\": [{
     \"adminConsentDisplayName\": \"Read the catalogue of edX course runs\",
     \"adminConsentDescription\": \"Read the catalogue of edX course runs as the user who is logged in\"}]"
 graph PATCH "applications(appId='$app_id')" --body "{\"identifierUris\": [\"api://$app_id\"], \"api\": {$scopes}}"
-# Apart, because it names the scope. It lets `az account get-access-token` have a token without asking for consent.
+# A separate call, because it refers to the scope. It lets `az account get-access-token` have a token without asking for consent.
 graph PATCH "applications(appId='$app_id')" --body "{\"api\": {$scopes,
     \"preAuthorizedApplications\": [{\"appId\": \"$azure_cli\", \"delegatedPermissionIds\": [\"$scope_id\"]}]}}"
 

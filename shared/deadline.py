@@ -1,4 +1,4 @@
-"""One value for time that runs out: made at the entrance, handed down, read at sockets and waits."""
+"""A deadline: created where a request or a sync begins, passed down, and read at every wait and timeout."""
 
 import time
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Deadline:
-    """A moment by a monotonic clock.
+    """A point in time on a monotonic clock.
 
     Attributes:
-        at_s: the moment, in seconds of `clock`.
+        at_s: the point in time, in seconds of `clock`.
         clock: returns monotonic seconds.
     """
 
@@ -20,11 +20,11 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Self:
-        """Return the moment that many seconds from now."""
+        """Return the deadline that is `seconds` from now."""
         return cls(clock() + seconds, clock)
 
     def left_s(self) -> float:
-        """Return the seconds until the moment, 0 once it has passed."""
+        """Return the seconds that are left; 0 after the deadline."""
         return max(0.0, self.at_s - self.clock())
 
     @property
@@ -33,5 +33,5 @@ class Deadline:
         return self.clock() >= self.at_s
 
     def within(self, seconds: float) -> "Deadline":
-        """Return the moment that many seconds from now, or this one if it comes sooner."""
+        """Return the deadline that is `seconds` from now, or this one if it is earlier."""
         return Deadline(min(self.at_s, self.clock() + seconds), self.clock)

@@ -1,8 +1,7 @@
-"""Every error that one part of the connector raises and another handles, one meaning each.
+"""The errors that one part of the connector raises and another handles; each class has one meaning.
 
-The message is written for the person who reads the answer or the log: it says what failed and what is
-still intact, and never holds a secret, a token or a stack trace. What callers need beyond the message is an
-attribute, so that nobody reads it out of the text.
+The message is for people who read an answer or the log: it says what failed and what is still intact, and
+never contains a secret, a token or a stack trace. Programs use the attributes and never parse the message.
 
     ConnectorError
     ├── ConfigurationError        a setting is missing or malformed
@@ -10,8 +9,8 @@ attribute, so that nobody reads it out of the text.
     ├── EdxError
     │   ├── EdxRefused            edX does not accept our credentials
     │   ├── EdxUnavailable        edX cannot be reached or fails; retriable
-    │   │   └── EdxThrottled      edX's rate limit; nobody calls before `retry_at`
-    │   └── EdxProtocolError      edX answered something that is not its API
+    │   │   └── EdxThrottled      edX's rate limit; no request is sent before `retry_at`
+    │   └── EdxProtocolError      an answer of edX does not match its API
     ├── StorageError              Table Storage cannot be reached, fails or refuses
     ├── SyncError                 a sync cannot be finished, though edX and storage work
     │   ├── MassLoss              the guard against mass loss stopped the sync
@@ -23,8 +22,8 @@ attribute, so that nobody reads it out of the text.
         ├── Forbidden             a genuine login without the admin role
         └── NotFound              a catalog or course run that does not exist for us
 
-Storage adds two that only a sync meets (storage/lease.py, storage/store.py). HTTP statuses are decided in
-function_app.py.
+Storage defines two more that only syncs meet (storage/lease.py, storage/store.py). function_app.py assigns
+the HTTP statuses.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ from typing import NamedTuple, Self
 
 
 class ConnectorError(Exception):
-    """Anything that the connector itself reports.
+    """The base of all errors of the connector.
 
     Attributes:
-        retry_at: when a later try makes sense (aware, UTC); None when nobody said.
+        retry_at: the earliest time at which a retry makes sense (aware, UTC); None when it is unknown.
     """
 
     def __init__(self, message: str, retry_at: datetime | None = None) -> None:
@@ -49,7 +48,7 @@ class ConnectorError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence for the caller and the log."""
+        """The message for the caller and the log."""
         return str(self)
 
 
@@ -62,7 +61,7 @@ class ConfigurationError(ConnectorError):
 
 
 class AccessUnavailable(ConnectorError):
-    """The keys that tokens are checked with cannot be fetched, so nobody may call until they can."""
+    """The keys for checking tokens cannot be fetched; all requests fail until they can be."""
 
 
 class EdxError(ConnectorError):
@@ -77,7 +76,7 @@ class EdxUnavailable(EdxError):
     """edX cannot be reached or fails; a later try may succeed.
 
     Attributes:
-        status: the HTTP status that the last try was answered with; None when no whole answer came.
+        status: the HTTP status of the last try; None when there was no complete answer.
     """
 
     def __init__(self, message: str, retry_at: datetime | None = None, status: int | None = None) -> None:
@@ -86,7 +85,7 @@ class EdxUnavailable(EdxError):
 
 
 class EdxThrottled(EdxUnavailable):
-    """edX's rate limit is used up; nobody calls edX before `retry_at`, which is always known."""
+    """edX's rate limit is used up; no request is sent before `retry_at`, which is never None."""
 
     retry_at: datetime
 
@@ -95,7 +94,7 @@ class EdxThrottled(EdxUnavailable):
 
 
 class EdxProtocolError(EdxError):
-    """edX answered something that is not what its API promises."""
+    """An answer of edX does not match its API."""
 
 
 class StorageError(ConnectorError):
@@ -107,7 +106,7 @@ class SyncError(ConnectorError):
 
 
 class MassLoss(SyncError):
-    """Callers would lose suspiciously many course runs, so the sync stopped and nothing was taken away."""
+    """Callers would lose too many course runs, so the sync stopped and nothing was taken away."""
 
 
 class SyncUnfinished(SyncError):
@@ -118,7 +117,7 @@ class CatalogsFailed(SyncError):
     """One or more catalogs could not be synced; the others were.
 
     Attributes:
-        failures: catalog id → what stopped it.
+        failures: catalog id → the error.
     """
 
     def __init__(self, message: str, failures: Mapping[int, ConnectorError]) -> None:
@@ -139,7 +138,7 @@ class Unauthenticated(RequestError):
     """No valid subscription key or token.
 
     Attributes:
-        challenge: whether the token is what is missing or wrong, so that the answer names the scheme.
+        challenge: whether the token is missing or wrong; the answer then has a WWW-Authenticate header.
     """
 
     def __init__(self, message: str, *, challenge: bool) -> None:
@@ -148,7 +147,7 @@ class Unauthenticated(RequestError):
 
 
 class Forbidden(RequestError):
-    """A genuine login without the admin role."""
+    """A valid token without the admin role."""
 
 
 class NotFound(RequestError):
@@ -156,27 +155,27 @@ class NotFound(RequestError):
 
 
 class Failure(NamedTuple):
-    """An error in a form that can be stored: another process raises it again with kind and evidence."""
+    """An error in a form that can be stored, so that another process can raise it again."""
 
-    kind: str  # the class's name
+    kind: str  # the name of the class
     message: str
     retry_at: datetime | None = None
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """Describe an error. Only the text of our own errors is known to hold no secret."""
+        """Describe an error; the text of errors other than ours is left out, as it may contain a secret."""
         if isinstance(error, ConnectorError):
             return cls(type(error).__name__, error.message, error.retry_at)
         return cls(type(error).__name__, f"the sync was stopped by {type(error).__name__}")
 
     def error(self) -> ConnectorError:
-        """Return the error again; a kind that this version does not know becomes a SyncError."""
+        """Return the error; an unknown kind becomes a SyncError."""
         kind = next((kind for kind in _kinds(ConnectorError) if kind.__name__ == self.kind), SyncError)
         if kind is EdxThrottled and self.retry_at is None:
             kind = EdxUnavailable
         try:
             return kind(self.message, self.retry_at)
-        except TypeError:  # a kind that needs more than can be stored
+        except TypeError:  # the class needs arguments that are not stored
             return SyncError(self.message, self.retry_at)
 
 
@@ -187,11 +186,11 @@ def _kinds(kind: type[ConnectorError]) -> Iterator[type[ConnectorError]]:
 
 
 def unexpected(error: BaseException) -> str:
-    """Describe an error that is none of ours by kind and place; its text may hold anything and stays out."""
+    """Describe an unexpected error by class and place; its text is left out, as it may contain a secret."""
     places = "".join(traceback.format_tb(error.__traceback__))
     return f"Unexpected {type(error).__name__}\n{places}"
 
 
 def log_unexpected(logger: logging.Logger, error: BaseException) -> None:
-    """Log an error that is none of ours."""
+    """Log an unexpected error."""
     logger.error("%s", unexpected(error))

@@ -1,11 +1,11 @@
-"""NCRONTAB schedules as an Azure Functions timer reads them: what is accepted, and when it is due.
+"""NCRONTAB schedules as the timer of Azure Functions reads them: checks a schedule and finds the next time.
 
 The timer extension reads five fields or six (seconds first) with the library NCrontab, in UTC. From
 NCrontab's CrontabSchedule.cs, CrontabField.cs and CrontabFieldImpl.cs: a field is numbers, `*`, ranges,
 lists, steps and English names of months and days; there is no `?`, `L`, `W`, `#` or `@hourly`, and Sunday is
-0, never 7. A moment must fit the day of the month and the day of the week, both.
+0, never 7. A date must match both the day of the month and the day of the week.
 
-A TimeSpan ("01:00:00"), which the extension takes too, works on an App Service plan only
+A TimeSpan ("01:00:00"), which the extension also accepts, works on an App Service plan only
 (https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer), so it is refused here.
 """
 
@@ -24,8 +24,8 @@ _WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "
 
 _DAY_S = 86_400
 _SEARCHED_DAYS = 41 * 366
-"""How far ahead the next occurrence is searched. The rarest dates, such as a Sunday that is the 29th of
-February, are at most 40 years apart (28, or 40 across a century without a leap day)."""
+"""How far ahead the next time is searched. The rarest dates, such as a Sunday on February 29, are at most
+40 years apart (28, or 40 across a century without a leap day)."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Schedule:
     weekdays: tuple[int, ...]
 
     def is_due_on(self, day: date) -> bool:
-        """Tell whether the schedule is due at any time of a day."""
+        """Tell whether the schedule is due at any time on a day."""
         return day.month in self.months and day.day in self.days and day.isoweekday() % 7 in self.weekdays
 
     def first_time(self, not_before: time = time.min) -> time | None:
-        """Return the first time of a due day that is not before another; None when it is later that day."""
+        """Return the first due time of a day at or after `not_before`; None when there is none."""
         for hour in self.hours:
             for minute in self.minutes if hour >= not_before.hour else ():
                 for second in self.seconds if (hour, minute) >= (not_before.hour, not_before.minute) else ():
@@ -75,7 +75,7 @@ def parse(text: str) -> Schedule:
     """Read a schedule.
 
     Raises:
-        ValueError: Azure Functions would not accept it; the message names the field and what it may hold.
+        ValueError: Azure Functions would not accept it; the message names the field and its valid values.
     """
     parts = [part for part in text.split(" ") if part]
     fields = {5: _FIELDS, 6: (_SECOND, *_FIELDS)}.get(len(parts))
@@ -89,10 +89,10 @@ def parse(text: str) -> Schedule:
 
 
 def next_occurrence(schedule: str, after: datetime) -> datetime | None:
-    """Return the first moment after another (UTC) at which a schedule is due; None when it never is.
+    """Return the first time after `after` (UTC) at which a schedule is due; None when it is never due.
 
     Raises:
-        ValueError: it is no schedule.
+        ValueError: the schedule is malformed.
     """
     due = parse(schedule)
     earliest = after.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)
@@ -107,10 +107,10 @@ def next_occurrence(schedule: str, after: datetime) -> datetime | None:
 def longest_gap_s(schedule: str) -> float:
     """Return the longest time between two occurrences, in seconds; infinite when it is never due.
 
-    It is the longest of the years 2000 to 2055: each date falls on each day of the week in them.
+    The years 2000 to 2055 are searched: in them, each date falls on each day of the week.
 
     Raises:
-        ValueError: it is no schedule.
+        ValueError: the schedule is malformed.
     """
     due = parse(schedule)
     first_s, last_s = (
@@ -136,7 +136,7 @@ def _days(first: date, count: int) -> Iterator[date]:
 
 
 def _allowed(field: _Field, text: str) -> tuple[int, ...]:
-    """Return the values that a field's text allows."""
+    """Parse a field; return the values that it allows."""
     values: set[int] = set()
     for part in text.split(","):
         start, slash, step_text = part.partition("/")
@@ -155,7 +155,7 @@ def _allowed(field: _Field, text: str) -> tuple[int, ...]:
 
 
 def _value(field: _Field, text: str) -> int:
-    """Return the value of a number or of a name, which any first letters of it stand for."""
+    """Return the value of a number or a name; a name may be shortened to its first letters."""
     if re.fullmatch("[0-9]{1,9}", text):
         if field.lowest <= int(text) <= field.highest:
             return int(text)

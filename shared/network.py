@@ -1,6 +1,6 @@
-"""What every HTTP exchange of ours shares: our name, Retry-After, how to cut a socket, what an error means.
+"""Shared by all HTTP clients of the connector: user agent, Retry-After, cutting a socket, network errors.
 
-Pure but for `cut`. It imports nothing of ours, so that each part that talks to a server can use it.
+Pure except for `cut`. It imports no other module of the connector.
 """
 
 import re
@@ -19,7 +19,7 @@ import urllib3
 USER_AGENT = "luminus-edx-connector"
 
 RETRY_AFTER_MAX_S = 24 * 60 * 60
-"""The longest wait that a Retry-After can ask for, in seconds; a longer one counts as this."""
+"""The longest accepted Retry-After, in seconds; a longer one is reduced to this."""
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
@@ -41,14 +41,14 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
 
 
 def cut(sock: socket.socket) -> None:
-    """Shut a connection down in both directions, from any thread; whoever reads from it wakes up."""
-    with suppress(OSError):  # it may have been closed just now
-        # The plain socket's method, for TLS too: SSLSocket's own takes the TLS state away from the reader.
+    """Shut down a connection in both directions, from any thread; a thread that reads from it wakes up."""
+    with suppress(OSError):  # it may already be closed
+        # The plain socket's method, also for TLS: SSLSocket.shutdown removes the TLS state under the reader.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def host_of(url: str) -> str:
-    """Return the host, and the port if there is one, for an error message: no path, query or credentials."""
+    """Return host and port of a URL for an error message, without path, query and credentials."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
@@ -57,7 +57,7 @@ class Fault(NamedTuple):
 
     Attributes:
         problem: a clause that follows the server's name, such as "refused the connection".
-        is_final: whether a further try would fail in the same way.
+        is_final: whether a retry would fail in the same way.
     """
 
     problem: str
@@ -68,7 +68,7 @@ UNKNOWN_FAULT = Fault("cannot be reached or dropped the connection")
 
 
 def fault_of(error: BaseException) -> Fault:
-    """Say what an error of a network library means. Nothing of the error's own text is shown.
+    """Describe an error of a network library, without using the error's own text.
 
     Libraries wrap the system's error two or three times, so the whole chain is searched for it.
     """
@@ -94,7 +94,7 @@ _PROBLEMS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], st
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that it was raised from, wraps, or names as its reason, each once."""
+    """Yield an error and all its causes (context, wrapped arguments, reason), each once."""
     todo: list[object] = [error]
     seen: set[int] = set()
     while todo:

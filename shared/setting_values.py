@@ -1,6 +1,6 @@
-"""What the value of one setting may be. `settings.py` says which setting must be what.
+"""Checks for the values of settings; `settings.py` assigns them to the settings.
 
-A check raises ValueError without a text, because a text could quote the value.
+A check raises ValueError without a message, because a message could quote the value.
 """
 
 import base64
@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from shared import ncrontab
 from shared.domain.catalog_id import CATALOG_ID_MAX, parse_catalog_id
 
-# Stricter than any URL parser, so that no two of them can read a different host out of one value. There is
-# no `@` before the path: a URL with credentials in it is refused.
+# Stricter than any URL parser, so that two parsers cannot disagree about the host. `@` is refused before the
+# path: a URL may not contain credentials.
 _URL = re.compile(
     r"https?://([a-z0-9][\w.-]*|\[[0-9a-f:.]+\])(:\d{1,5})?(/[!-~]*)?", re.ASCII | re.IGNORECASE
 )
@@ -36,15 +36,16 @@ def is_loopback(url: str) -> bool:
 
 
 def is_key_vault_reference(value: str) -> bool:
-    """Tell whether a value is a reference to Key Vault that the platform has not resolved.
+    """Tell whether a value is a Key Vault reference that the platform has not resolved.
 
-    App settings keep the reference itself when the vault cannot be read. As a key it could be guessed.
+    An app setting keeps its reference when the vault cannot be read. It must not be used as a key: it can be
+    guessed.
     """
     return value.strip().lower().startswith("@microsoft.keyvault(")
 
 
 def entries(value: object) -> object:
-    """Split a comma-separated text; empty entries and Key Vault references are none, repeated ones one."""
+    """Split a comma-separated text; drop empty entries, Key Vault references and repeated entries."""
     if not isinstance(value, str):
         return value
     parts = (part.strip() for part in value.split(","))
@@ -88,10 +89,10 @@ def _without_placeholder(value: str) -> str:
 
 def _connection_string(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
-    # The one form in which the SDK takes Azurite's short name.
+    # The only form in which the SDK accepts Azurite's short name.
     if text.lower() == "usedevelopmentstorage=true":
         return secret
-    # As the SDK reads it: names in any case, none twice, none without a value.
+    # As the SDK reads it: names are case-insensitive, may not repeat and need a value.
     pairs = [part.partition("=") for part in text.rstrip(";").split(";")]
     parts = {name.lower(): value for name, _, value in pairs}
     if len(parts) != len(pairs) or not all(parts) or not all(parts.values()):

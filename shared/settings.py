@@ -1,7 +1,7 @@
-"""Typed settings: the only reader of the environment.
+"""Typed settings; the only module that reads the environment.
 
-An alias is the environment's name of a setting, a description is what is expected of it. A missing or
-malformed setting is one ConfigurationError that names it and never holds its value.
+The alias is the name of the environment variable, the description says which values are valid. A missing or
+malformed setting raises a ConfigurationError that names it and never contains its value.
 """
 
 import os
@@ -39,7 +39,7 @@ from shared.setting_values import (
 )
 
 TIME_BUDGET_MAX_S = 220
-"""The longest that a caller waits for a sync: the platform ends a request at 230 s
+"""The longest time that a caller waits for a sync: the platform ends a request after 230 s
 (https://learn.microsoft.com/azure/azure-functions/functions-scale#timeout)."""
 
 
@@ -50,7 +50,7 @@ class _Settings(BaseModel):
 
 
 class AccessSettings(_Settings):
-    """Who may call: the APIM subscription keys and what an administrator's token must show."""
+    """Access: the APIM subscription keys and the required claims of an administrator's token."""
 
     subscription_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(entries)] = Field(
         alias="APIM_SUBSCRIPTION_KEYS",
@@ -87,26 +87,26 @@ class EdxSettings(_Settings):
         alias="EDX_CATALOG_IDS",
         description="catalog ids, whole numbers above 0, separated by commas (none: every catalog edX lists)",
     )
-    # Courses from page to page; a request asks for one more. The server has no maximum; at 40 kB a course,
-    # 501 stay below the 32 MiB an answer.
+    # Courses per page; a request asks for one more. The server has no maximum; at 40 kB per course, 501
+    # courses stay below the limit of 32 MiB per answer.
     page_size: WholeNumber = Field(
         100, alias="EDX_PAGE_SIZE", ge=1, le=500, description="a whole number of courses from 1 to 500"
     )
-    # Requests in flight. More would only meet the rate limit of 200 requests an hour sooner.
+    # Requests in flight. More would only reach the rate limit of 200 requests per hour sooner.
     concurrency: WholeNumber = Field(
         4, alias="EDX_CONCURRENCY", ge=1, le=32, description="a whole number of requests from 1 to 32"
     )
 
 
 class MappingSettings(_Settings):
-    """What mapping needs to know besides edX's record."""
+    """Settings of the mapping."""
 
     enrollment_url: EnrollmentTemplate = Field(
         "https://courses.edx.org/course_modes/choose/{key}/",
         alias="EDX_ENROLLMENT_URL",
         description=f"{URL_RULE}, with {{key}} where the run key goes and no other braces",
     )
-    # Hours of work for one modular credit; NUS counts a 4-MC module as about 120 hours.
+    # Hours of work per modular credit; at NUS a module of 4 MC is about 120 hours.
     modular_credit_hours: WholeNumber = Field(
         30, alias="MODULAR_CREDIT_HOURS", ge=1, description="a whole number of hours, 1 or more"
     )
@@ -135,7 +135,7 @@ class StorageSettings(_Settings):
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
-        # Raised as it is: pydantic wraps ValueError and AssertionError only.
+        # Not wrapped by pydantic, which wraps only ValueError and AssertionError.
         if self.connection_string is None and self.endpoint is None:
             raise ConfigurationError(
                 "TABLES_CONNECTION_STRING",
@@ -150,31 +150,31 @@ class StorageSettings(_Settings):
 
 
 class SyncSettings(_Settings):
-    """When a catalog is fresh or will do, how long a caller waits and how much a sync may withdraw."""
+    """Limits for fresh and stale answers, for the wait of callers, and for withdrawals."""
 
-    # A pull of 4,000 courses is 41 of the 200 requests an hour that edX allows.
+    # A pull of 4,000 courses takes 41 of the 200 requests per hour that edX allows.
     fresh_for_s: WholeNumber = Field(
         900, alias="SYNC_FRESH_FOR_SECONDS", ge=0, description="a whole number of seconds, 0 or more"
     )
-    # Of a catalog's runs that are listed and have not ended.
+    # Of a catalog's runs that are published and have not ended.
     max_withdraw_percent: WholeNumber = Field(
         20, alias="SYNC_MAX_WITHDRAW_PERCENT", ge=0, le=100, description="a whole number from 0 to 100"
     )
-    # How old an answer may be when a sync fails and the request does not say.
+    # The maximum age of an answer after a failed sync, if the request has no stale-if-error.
     stale_if_error_s: WholeNumber = Field(
         86_400,
         alias="SYNC_STALE_IF_ERROR_SECONDS",
         ge=0,
-        description="a whole number of seconds, 0 or more (0: never answer what is older than fresh)",
+        description="a whole number of seconds, 0 or more (0: never answer with stale data)",
     )
-    # How long a caller waits for a sync, which goes on when its caller has left.
+    # How long a caller waits for a sync; the sync continues after that.
     time_budget_s: Annotated[
         WholeNumber, Field(ge=1), AfterValidator(lambda value: min(value, TIME_BUDGET_MAX_S))
     ] = Field(200, alias="SYNC_TIME_BUDGET_SECONDS", description="a whole number of seconds, 1 or more")
 
 
 class TimerSettings(_Settings):
-    """When the timer fires. The Functions host resolves it in the binding; only the command line reads it."""
+    """The schedule of the timer, for the command line; the Functions host reads it from the binding."""
 
     schedule: NcrontabSchedule = Field(
         alias="SYNC_SCHEDULE",
@@ -183,7 +183,7 @@ class TimerSettings(_Settings):
 
 
 class ConnectorSettings(_Settings):
-    """Everything but access."""
+    """All settings except those of access and of the timer."""
 
     edx: EdxSettings
     mapping: MappingSettings
@@ -201,13 +201,13 @@ SETTING_NAMES = _names(
 """The names of all settings."""
 
 _PREFIXES = ("EDX_", "SYNC_", "TABLES_", "APIM_", "ADMIN_", "MODULAR_")
-"""What the names of our settings begin with, and nothing of the platform's or of azd's in a deployed app."""
+"""Prefixes of our settings; no setting of the platform or of azd in a deployed app begins with one."""
 
 SettingsGroup = TypeVar("SettingsGroup", bound=_Settings)
 
 
 def access_settings(environment: Mapping[str, str] = os.environ) -> AccessSettings:
-    """Read who may call.
+    """Read the settings of access.
 
     Raises:
         ConfigurationError: a setting of access is missing or malformed; the first one is named.
@@ -216,7 +216,7 @@ def access_settings(environment: Mapping[str, str] = os.environ) -> AccessSettin
 
 
 def connector_settings(environment: Mapping[str, str] = os.environ) -> ConnectorSettings:
-    """Read all settings but those of access and of the timer.
+    """Read all settings except those of access and of the timer.
 
     Raises:
         ConfigurationError: one of them is missing or malformed; the first one is named.
@@ -244,18 +244,18 @@ def load(group: type[SettingsGroup], environment: Mapping[str, str] = os.environ
 def problems_of(
     group: type[SettingsGroup], environment: Mapping[str, str] = os.environ
 ) -> list[ConfigurationError]:
-    """Return everything that is missing or malformed in a group, in the order of its settings."""
+    """Return an error for each missing or malformed setting of a group, in the order of the settings."""
     return _read(group, environment)[1]
 
 
 def setting_warnings(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return what is probably not meant, one sentence each; it stops nothing."""
+    """Return warnings about settings that are probably a mistake, one sentence each."""
     found = unknown_settings(environment)
     budget = environment.get("SYNC_TIME_BUDGET_SECONDS", "").strip()
     if re.fullmatch("[0-9]{1,9}", budget) and int(budget) > TIME_BUDGET_MAX_S:
         found.append(
-            f"SYNC_TIME_BUDGET_SECONDS is more than {TIME_BUDGET_MAX_S} and counts as {TIME_BUDGET_MAX_S}: "
-            "the platform ends a request at 230 s"
+            f"SYNC_TIME_BUDGET_SECONDS is more than {TIME_BUDGET_MAX_S}, so {TIME_BUDGET_MAX_S} is used: "
+            "the platform ends a request after 230 s"
         )
     keys = [part for part in environment.get("APIM_SUBSCRIPTION_KEYS", "").split(",") if part.strip()]
     if any(map(is_key_vault_reference, keys)) and not all(map(is_key_vault_reference, keys)):
@@ -267,7 +267,7 @@ def setting_warnings(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def unknown_settings(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return a sentence for each name that looks like a setting of ours and is none, unless it is empty."""
+    """Return a sentence for each non-empty variable that looks like one of our settings and is unknown."""
     unknown = sorted(
         name
         for name, value in environment.items()
@@ -283,7 +283,7 @@ def unknown_settings(environment: Mapping[str, str] = os.environ) -> list[str]:
 def _read(
     group: type[SettingsGroup], environment: Mapping[str, str]
 ) -> tuple[SettingsGroup | None, list[ConfigurationError]]:
-    """Return a group, or everything that is wrong with it."""
+    """Return a group of settings, or the errors in it."""
     given = {name: value for name in _names(group) if (value := environment.get(name, "").strip())}
     unresolved = {name for name, value in given.items() if is_key_vault_reference(value)}
     faulty = set(unresolved)
@@ -294,7 +294,7 @@ def _read(
         faulty |= {str(each["loc"][0]) for each in error.errors()}
     except ConfigurationError as error:  # a group's own rule about several of its settings
         conflict = error
-    # Outside of the except block, so that no error has a context: pydantic's holds the values.
+    # Outside the except block, so that no error has a context: pydantic's error contains the values.
     problems = [
         ConfigurationError(name, f"{_fault(name, given, unresolved)} expected {field.description}")
         for field in group.model_fields.values()

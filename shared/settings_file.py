@@ -1,4 +1,4 @@
-"""local.settings.json: the settings of a run on this machine, in the form of Azure Functions Core Tools."""
+"""Reads local.settings.json: settings for this machine, in the format of Azure Functions Core Tools."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from shared.errors import ConfigurationError
 
 
 def with_settings_file(file: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment and, for what it does not name, the values of a local.settings.json, if any.
+    """Return the environment, with the values of a local.settings.json for names that it does not set.
 
-    A name that the environment sets empty is not taken from the file: it counts as absent.
+    A name that is set to "" in the environment is not taken from the file. The file may be missing.
 
     Raises:
-        ConfigurationError: the file is no local settings; the message names it.
+        ConfigurationError: the file is malformed; the message names it.
     """
     if not file.is_file():
         return dict(environment)
@@ -32,7 +32,7 @@ def _values(file: Path) -> dict[str, str]:
         problem = "is malformed: expected UTF-8 text"
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-    # Outside of the except block, so that no error has a context: the JSON error's holds the whole file.
+    # Outside the except block, so that no error has a context: the JSON error contains the whole file.
     if problem:
         raise _fault(file, problem)
     values = document.get("Values") if isinstance(document, dict) else None
@@ -51,7 +51,7 @@ def _values(file: Path) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    """Return a value as its JSON spells it: true, 4."""
+    """Return a value as in JSON: true, 4."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -1,7 +1,7 @@
-"""Builds the connector: the one place that knows all the parts, each of which a caller may hand in instead.
+"""Builds the connector from its parts; a caller can pass its own part instead of each default.
 
-The access check has settings of its own and is built apart: nobody learns of another setting that is missing
-before the request has passed it.
+The access check has its own settings and is built separately: a caller that fails it must not learn that
+another setting is missing.
 """
 
 import logging
@@ -29,8 +29,8 @@ from shared.sync.catalogs import OurCatalogs
 from shared.sync.sync import Syncer
 
 REQUEST_THREADS = 16
-"""Threads for the blocking steps of requests: as many requests as the host sends at once. infra/app.bicep has
-the same number as httpConcurrency (a test compares them)."""
+"""Threads for the blocking steps of requests, one for each concurrent request. It equals httpConcurrency in
+infra/app.bicep (a test compares them)."""
 
 
 class Connector(NamedTuple):
@@ -67,14 +67,14 @@ def connect(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Connector:
-    """Return everything but the access check.
+    """Return the connector without the access check.
 
     Args:
-        outbox: gets what syncs have to say.
-        environment: holds the settings.
-        tables: by default those that the settings name.
-        edx: by default the API that the settings name.
-        pool: runs the blocking steps of requests; by default one of `REQUEST_THREADS` threads.
+        outbox: receives the log lines of syncs.
+        environment: contains the settings.
+        tables: by default the tables that the settings name.
+        edx: by default a client of the API that the settings name.
+        pool: runs the blocking steps of requests; by default a pool of `REQUEST_THREADS` threads.
         now: returns the time (aware, UTC).
         clock: returns monotonic seconds.
         sleep: waits for a number of seconds.

@@ -1,6 +1,6 @@
-"""Attacks on the functions that need proofs as data, so that each way in (worker, HTTP) is tried with all.
+"""Attacks on the protected functions as data, so that worker and HTTP are both tested with all of them.
 
-Each is a request that differs from an honest administrator's in what it names. None may reach edX or storage.
+Each request differs from a valid one in what its name says. None may reach edX or storage.
 """
 
 import json
@@ -28,7 +28,7 @@ Headers = Mapping[str, str | None]
 class Attack:
     """One request and the only status that it may get.
 
-    `headers` replace the honest ones; None leaves one out.
+    `headers` replace the valid ones; None leaves one out.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Attack:
 
 
 def guarded_settings(sandbox: Sandbox) -> dict[str, str]:
-    """Return settings under which whatever the app reaches for is in the sandbox's log, storage included."""
+    """Return settings under which the sandbox logs all requests of the app, including those to storage."""
     storage = f"AccountName=attacked;AccountKey={_STORAGE_KEY};TableEndpoint={sandbox.url}attacked;"
     return {
         **sandbox.settings(),
@@ -59,14 +59,14 @@ def guarded_settings(sandbox: Sandbox) -> dict[str, str]:
 
 
 def secrets(sandbox: Sandbox, headers: Mapping[str, str]) -> list[str]:
-    """Return what no log and no answer may show: our secrets and each part of the proofs that were sent."""
+    """Return what no log and no answer may contain: our secrets and each part of the keys and tokens sent."""
     sent = [headers.get("Ocp-Apim-Subscription-Key", ""), *headers.get("Authorization", "").split()]
     parts = [part for text in sent for part in text.split(".") if len(part) > len("Bearer")]
     return [KEY, _STORAGE_KEY, sandbox.client_secret, *parts]
 
 
 def honest_headers(sandbox: Sandbox) -> dict[str, str]:
-    """Return what an administrator sends."""
+    """Return the headers of an administrator."""
     return {"Ocp-Apim-Subscription-Key": KEY, "Authorization": f"Bearer {sandbox.mint()}"}
 
 
@@ -115,7 +115,7 @@ def _genuine_header(sandbox: Sandbox) -> str:
 
 
 def _promoted(sandbox: Sandbox) -> str:
-    """Put an administrator's claims under the signature of somebody's token."""
+    """Replace the claims of a signed token by an administrator's."""
     header, _, signature = sandbox.mint(roles=["LumiNUS.Student"]).split(".")
     return ".".join((header, sandbox.mint().split(".")[1], signature))
 

@@ -1,6 +1,6 @@
-"""Builders of what edX sends, as JSON: a plain sample each, and the fields that a test is about.
+"""Builders of edX's JSON records: a plain sample with the fields that a test sets.
 
-The plain run has begun and does not end, by the real clock as well as by that of a test.
+The plain run has begun and does not end, both by the real clock and by that of a test.
 """
 
 from typing import Any

@@ -1,10 +1,10 @@
-"""Time that passes only when somebody sleeps."""
+"""Time that passes only when `sleep` is called."""
 
 from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """A time of day and a monotonic clock that go together; `slept` are the pauses so far, in seconds."""
+    """A wall clock and a monotonic clock in step; `slept` lists the pauses so far, in seconds."""
 
     def __init__(self) -> None:
         self.moment = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The command line as an operator runs it: in a process of its own."""
+"""The command line in its own process, as an operator runs it."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ _REPOSITORY = Path(__file__).parents[1]
 def run_command_line(
     settings: Mapping[str, str], *arguments: str, folder: Path = _REPOSITORY
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m shared` in a folder, with these settings and no others."""
+    """Run `python -m shared` in a folder, with only these settings."""
     return subprocess.run(  # noqa: S603 - the command is ours
         [sys.executable, "-m", "shared", *arguments],
         cwd=folder,

@@ -45,7 +45,7 @@ def administrator(edx: Sandbox) -> Iterator[requests.Session]:
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Azurite]:
-    """Table Storage for all tests; each uses a table prefix of its own."""
+    """Table Storage for all tests; each uses its own table prefix."""
     with Azurite() as azurite:
         yield azurite
 
@@ -68,7 +68,7 @@ def settings(sandbox: Sandbox, azurite: Azurite, tables_prefix: str) -> dict[str
 
 @pytest.fixture
 def host(settings: dict[str, str]) -> Iterator[HostProcess]:
-    """The functions over HTTP, in a process of their own."""
+    """The functions over HTTP, in their own process."""
     with HostProcess(settings) as host:
         yield host
 
@@ -117,7 +117,7 @@ def proxied_tables(proxy: TableProxy, tables_prefix: str, clock: Clock) -> Table
 
 @pytest.fixture
 def runs_client(azurite: Azurite, tables_prefix: str) -> TableClient:
-    """The table of course runs as the SDK sees it, for hands other than ours."""
+    """The table of course runs through the SDK, for changes that the connector does not make."""
     return TableClient.from_connection_string(azurite.connection_string, f"{tables_prefix}CourseRuns")
 
 

@@ -1,4 +1,4 @@
-"""Course runs as mapping makes them: a plain one with the fields of a test, and any that can be."""
+"""Mapped course runs: a plain one with the fields that a test sets, and arbitrary ones."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ KEY = "course-v1:NUSx+A1x+1T2026"
 OLD_STYLE_KEY = "DelftX/CTB3300WCx/2T2014"
 
 
-def make_mapped(key: str = KEY, *, listed: bool = True, **fields: Any) -> MappedRun:
-    return MappedRun(CourseRun(id=course_run_id(key), courserun_key=key, **fields), listed)
+def make_mapped(key: str = KEY, *, is_published: bool = True, **fields: Any) -> MappedRun:
+    return MappedRun(CourseRun(id=course_run_id(key), courserun_key=key, **fields), is_published)
 
 
 def make_served(key: str = KEY, **fields: Any) -> ServedRun:
@@ -29,7 +29,7 @@ _ADDRESSES = st.text().map("https://www.edx.org/{}".format)
 
 
 def mapped_runs() -> st.SearchStrategy[MappedRun]:
-    """Draw from everything that mapping can make of a run."""
+    """Draw any run that mapping can produce."""
     fields: dict[str, st.SearchStrategy[Any]] = {
         "uuid": st.uuids().map(str),
         "start_date": _DATES,
@@ -48,5 +48,8 @@ def mapped_runs() -> st.SearchStrategy[MappedRun]:
     }
     known = st.fixed_dictionaries({}, optional=fields)
     return st.builds(
-        lambda key, listed, known: make_mapped(key, listed=listed, **known), _KEYS, st.booleans(), known
+        lambda key, is_published, known: make_mapped(key, is_published=is_published, **known),
+        _KEYS,
+        st.booleans(),
+        known,
     )

@@ -1,4 +1,4 @@
-"""Sockets on this machine that do what no server program does."""
+"""Loopback sockets that behave as no normal server does."""
 
 import socket
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 
 @contextmanager
 def unaccepting() -> Iterator[int]:
-    """Open a port whose queue of connections is full, so that the kernel answers no further one."""
+    """Open a port whose connection queue is full, so that the kernel accepts no further one."""
     with closing(socket.socket()) as server:
         server.bind(("127.0.0.1", 0))
         server.listen(0)

@@ -1,4 +1,4 @@
-"""A proxy in front of Table Storage that records every request and breaks those that a test names."""
+"""A proxy in front of Table Storage that records every request and applies the faults of a test."""
 
 import re
 import time
@@ -17,7 +17,7 @@ _VERBS = {"GET": "read", "PUT": "write", "DELETE": "remove", "PATCH": "mark"}  #
 
 
 class Passed(NamedTuple):
-    """A request of the connector's to Table Storage."""
+    """A request of the connector to Table Storage."""
 
     method: str
     path: str
@@ -25,7 +25,7 @@ class Passed(NamedTuple):
 
     @property
     def row_keys(self) -> list[str]:
-        """The row keys of the single entities that it names, those inside a batch included."""
+        """The row keys of the entities in the request, including those in a batch."""
         return re.findall(r"RowKey='(.*?)'\)", f"{self.path}\n{self.body}" if self.is_batch else self.path)
 
     @property
@@ -38,13 +38,13 @@ class Passed(NamedTuple):
 
     @property
     def catalog(self) -> int | None:
-        """The catalog that it is about; None when it is about none."""
+        """The catalog of the request; None when it has none."""
         found = re.search(r"PartitionKey(?:=| eq |\": \")'?(\d{1,9})['\"]", f"{self.path}\n{self.body}")
         return int(found[1]) if found else None
 
     @property
     def kind(self) -> str:
-        """What it does, as a sync does it: `read lease`, `write runs` and so on."""
+        """The step of a sync: `read lease`, `write runs` and so on."""
         if "SyncReports" in self.path:
             if self.method == "GET":
                 return "find old reports"
@@ -71,7 +71,7 @@ class Passed(NamedTuple):
 
 
 class Exchange:
-    """One request on its way; a fault forwards it or not, and sends an answer or not."""
+    """One request in the proxy; a fault can forward it and can send an answer."""
 
     def __init__(self, request: Passed, forward: Callable[[], tuple[bytes, bytes]]) -> None:
         self.request = request
@@ -93,11 +93,11 @@ Fault = Callable[[Exchange], None]
 
 
 def drop(_exchange: Exchange) -> None:
-    """Cut the connection before anything has taken effect."""
+    """Cut the connection before the request has taken effect."""
 
 
 def lose_answer(exchange: Exchange) -> None:
-    """Cut the connection after it has taken effect."""
+    """Cut the connection after the request has taken effect."""
     exchange.forward()
 
 
@@ -114,14 +114,14 @@ def cut_body(exchange: Exchange) -> None:
 
 
 def halve_body(exchange: Exchange) -> None:
-    """Answer half of the body as if that were all."""
+    """Answer with half of the body and a matching length."""
     head, body = exchange.forward()
     half = body[: len(body) // 2]
     exchange.send(re.sub(rb"(?i)(content-length: )\d+", b"\\g<1>%d" % len(half), head), half)
 
 
 def answer(status: int, code: str = "ServerBusy", *, retry_after: object = None) -> Fault:
-    """Answer a status instead, as Table Storage words it."""
+    """Answer with a status and the text of Table Storage."""
     body = f'{{"odata.error":{{"code":"{code}","message":{{"lang":"en-US","value":"No."}}}}}}'.encode()
     head = f"HTTP/1.1 {status} No\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     if retry_after is not None:
@@ -147,7 +147,7 @@ def refuse_in_batch(index: int, code: str = "PropertyValueTooLarge", status: int
 
 
 def delay(seconds: float) -> Fault:
-    """Answer so much later."""
+    """Delay the answer."""
 
     def act(exchange: Exchange) -> None:
         time.sleep(seconds)
@@ -157,7 +157,7 @@ def delay(seconds: float) -> Fault:
 
 
 class Gate:
-    """A fault that holds a request until it is opened, then lets it take effect, or drops it."""
+    """A fault that holds a request until it is opened, and then forwards or drops it."""
 
     def __init__(self) -> None:
         self.reached = Event()
@@ -176,7 +176,7 @@ class Gate:
 
 @dataclass
 class Rule:
-    """Which requests suffer a fault: of a catalog or of all, of a kind or of all, `after` so many others."""
+    """A fault and the requests that it applies to: by catalog, by kind, after a number of others."""
 
     fault: Fault
     catalog: int | None
@@ -220,10 +220,10 @@ class TableProxy:
         every: int = 1,
         times: int | None = None,
     ) -> Rule:
-        """Let requests suffer a fault; of several rules that take a request the first acts.
+        """Apply a fault to requests; the first matching rule is used.
 
-        `kind` is a pattern. Of the requests that fit, `after` pass; from then on each `every`-th suffers,
-        `times` times in all (None: for ever).
+        `kind` is a pattern. The first `after` matching requests pass; then the fault applies to each
+        `every`-th, `times` times in all (None: for ever).
         """
         rule = Rule(fault, catalog, kind, after, every, times)
         with self._lock:
@@ -239,7 +239,7 @@ class TableProxy:
         return [request.path for request in self.requests if request.is_query]
 
     def kinds(self, catalog: int) -> list[str]:
-        """Return what was asked about a catalog so far, in order."""
+        """Return the requests for a catalog so far, in order."""
         return [request.kind for request in self.requests if request.catalog == catalog]
 
     def _fault_for(self, request: Passed) -> Fault | None:
@@ -310,4 +310,4 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: whoever called may have been killed."""
+        """Print nothing: the caller may have been killed."""

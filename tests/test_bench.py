@@ -1,4 +1,4 @@
-"""The benchmark runs; and what it times is also counted, which no noise can blur."""
+"""The benchmark runs, and the requests that it times are counted."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ def course_runs_touched(proxy: TableProxy) -> list[str]:
 
 
 def reads(proxy: TableProxy) -> list[tuple[str, str]]:
-    """Return every request so far: its method, and the row key that it names less its generation."""
+    """Return every request so far: its method and its row key without the generation."""
     return [
         (request.method, re.sub("[0-9a-f]{32}", "*", ",".join(request.row_keys)))
         for request in proxy.requests
@@ -44,16 +44,19 @@ def reads(proxy: TableProxy) -> list[tuple[str, str]]:
 def test_no_course_run_is_read_or_written_when_a_sync_finds_nothing_changed(
     host: HostProcess, proxy: TableProxy
 ) -> None:
-    assert len(course_runs_touched(proxy)) > 100  # the first sync, so that what is counted does count
+    assert len(course_runs_touched(proxy)) > 100  # the first sync, which shows that touched runs are counted
     proxy.requests.clear()
 
     host.fire("sync_course_runs")
 
     assert course_runs_touched(proxy) == []
-    assert [query for query in proxy.queries() if "SyncReports" not in query] == []
+    # One query for approved credits a catalog, however many they are.
+    others = [query for query in proxy.queries() if "SyncReports" not in query]
+    assert {"Credits" in query for query in others} == {True}
+    assert len(others) == 1
 
 
-def test_an_answer_reads_the_head_alone_when_the_instance_has_the_body(
+def test_an_answer_reads_only_the_head_when_the_instance_has_the_body(
     host: HostProcess, proxy: TableProxy, admin: requests.Session
 ) -> None:
     proxy.requests.clear()
@@ -70,7 +73,7 @@ def test_an_answer_reads_the_head_alone_when_the_instance_has_the_body(
     assert reads(proxy) == [("GET", "published")]
 
 
-def test_a_304_reads_the_head_alone_when_the_instance_is_new(
+def test_a_304_reads_only_the_head_when_the_instance_is_new(
     host: HostProcess, proxy: TableProxy, admin: requests.Session, counted_settings: dict[str, str]
 ) -> None:
     etag = admin.get(host.url + ASK).headers["ETag"]

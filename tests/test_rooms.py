@@ -1,4 +1,4 @@
-"""The rooms of the house: each layer imports only from those below it, as docs/architecture.md shows."""
+"""Each package imports only from packages below it, as docs/architecture.md shows."""
 
 import ast
 from collections.abc import Iterator
@@ -45,6 +45,6 @@ def test_each_room_imports_only_from_rooms_below_it() -> None:
     assert upward == []
 
 
-def test_no_module_holds_several_subjects() -> None:
+def test_no_module_is_too_long() -> None:
     lines = {file: len(file.read_text("utf-8").splitlines()) for file in _SHARED.rglob("*.py")}
     assert {str(file.relative_to(_SHARED)): count for file, count in lines.items() if count > 320} == {}

@@ -1,4 +1,4 @@
-"""How the parts are put together: by default the real ones, by wish those of a test."""
+"""The wiring of the parts: the real ones by default, or those of a test."""
 
 import json
 import logging
@@ -25,19 +25,19 @@ def test_access_is_built_without_any_other_setting() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "warned"), [("220", False), ("221", True), ("100000", True)])
-def test_longer_wait_than_the_platform_allows_is_warned_of(
+def test_warning_is_logged_when_the_wait_is_longer_than_the_platform_allows(
     seconds: str, caplog: pytest.LogCaptureFixture, *, warned: bool
 ) -> None:
     outbox = Outbox()
     connect(outbox, {**EXAMPLE, "SYNC_TIME_BUDGET_SECONDS": seconds})
     outbox.flush()
     sentence = (
-        "SYNC_TIME_BUDGET_SECONDS is more than 220 and counts as 220: the platform ends a request at 230 s"
+        "SYNC_TIME_BUDGET_SECONDS is more than 220, so 220 is used: the platform ends a request after 230 s"
     )
     assert caplog.record_tuples == ([("shared.serving.outbox", logging.WARNING, sentence)] if warned else [])
 
 
-def test_there_are_as_many_threads_for_requests_as_the_host_sends_at_once() -> None:
+def test_number_of_request_threads_equals_the_concurrency_of_the_host() -> None:
     bicep = (REPOSITORY / "infra" / "app.bicep").read_text()
     (concurrency,) = re.findall(r"^var httpConcurrency = (\d+)$", bicep, re.MULTILINE)
     assert int(concurrency) == int(EXAMPLE["PYTHON_THREADPOOL_THREAD_COUNT"]) == REQUEST_THREADS

@@ -1,9 +1,8 @@
 # shellcheck shell=sh disable=SC2034
-# Sourced after lib.sh (hence variables that nothing here uses): the function key, which the app makes, Key Vault
-# holds and API Management reads there.
-# It is a key of the host, so that it opens every function, and has one of two names, so that there can be two valid
-# keys while one replaces the other. It goes from command to command by pipe: an argument could be read in the
-# process list.
+# Sourced after lib.sh (hence unused variables): the function key, which the app creates, Key Vault stores and
+# API Management reads there.
+# It is a host key, so that it is valid for every function. It has one of two names, so that two keys are valid during a
+# rotation. It is passed from command to command by pipe, because an argument could be read in the process list.
 
 function_keys() {
     command=$1
@@ -11,7 +10,7 @@ function_keys() {
     az functionapp keys "$command" --resource-group "$AZURE_RESOURCE_GROUP" --name "$AZURE_FUNCTION_APP_NAME" "$@"
 }
 
-# Sets `gateway1` and `gateway2` to the app's keys of these names, each empty when there is none.
+# Sets `gateway1` and `gateway2` to the app's keys of these names; empty when a key does not exist.
 read_app_keys() {
     both=$(function_keys list --output tsv \
         --query "join(',', [functionKeys.gateway1 || '', functionKeys.gateway2 || ''])") || return 1
@@ -36,7 +35,7 @@ write_vault_key() {
         --value @- --output none
 }
 
-# Without this API Management would read the secret again within four hours only.
+# Without this, API Management would read the new secret up to four hours later.
 refresh_gateway() {
     az rest --method post --output none --url \
         "$(url_of "Microsoft.ApiManagement/service/$AZURE_API_MANAGEMENT_NAME")/namedValues/function-key/refreshSecret?api-version=2024-05-01"

@@ -33,7 +33,7 @@ retry() {
     done
 }
 
-# The URL of a resource of ours, for `az rest`.
+# The URL of a resource in our resource group, for `az rest`.
 url_of() {
     echo "/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP/providers/$1"
 }

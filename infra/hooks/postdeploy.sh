@@ -1,6 +1,6 @@
 #!/bin/sh
-# Gives API Management the function key by way of Key Vault, making one if there is none, and tests that the app
-# answers. azd runs it after deploying the code, because an app without code may have no keys yet.
+# Copies the function key to Key Vault for API Management, creating one if needed, and tests that the app answers.
+# azd runs it after deploying the code, because an app without code may have no keys yet.
 # To change the key, run infra/rotate-function-key.sh.
 set -eu
 here=$(dirname "$0")

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Tells the function which subscription keys to accept: both keys of every active subscription of the product.
 # azd runs it after provisioning; after regenerating a key run `azd hooks run postprovision`.
-# Keys go from command to command by pipe: an argument could be read in the process list.
+# Keys are passed from command to command by pipe, because an argument could be read in the process list.
 set -eu
 . "$(dirname "$0")/lib.sh"
 
@@ -42,7 +42,7 @@ write_keys() {
         --name apim-subscription-keys --content-type APIM_SUBSCRIPTION_KEYS --value @- --output none
 }
 
-# Without this the app would see a new secret within 24 hours only.
+# Without this, the app would read a new secret up to 24 hours later.
 refresh_references() {
     az rest --method post --output none \
         --url "$function_app/config/configreferences/appsettings/refresh?api-version=2022-03-01"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stops a deployment from a machine that does not know what is deployed: each setting that has a default would
-# silently go back to it. azd runs it before provisioning.
+# Stops a deployment from a machine that does not know the deployed settings: each setting with a default would
+# silently be reset to it. azd runs it before provisioning.
 set -eu
 . "$(dirname "$0")/lib.sh"
 
@@ -14,7 +14,7 @@ fi
 if [ "$(az group exists --name "rg-$AZURE_ENV_NAME")" = false ]; then
     exit 0 # the first deployment, or the first after `azd down`
 fi
-# Whether the newest finished deployment of this name has outputs: one that failed has nothing to undo.
+# Checks whether the newest finished deployment of this name has outputs; a failed one has no settings to reset.
 deployed=$(az deployment sub list --output tsv --query "sort_by([?tags.\"azd-env-name\" == '$AZURE_ENV_NAME' \
 && properties.provisioningState == 'Succeeded'], &properties.timestamp)[-1:].properties.outputs | [?@] | length(@)") || {
     echo "az cannot tell whether $AZURE_ENV_NAME is deployed. Is az logged in to this subscription?" >&2

@@ -7,7 +7,7 @@ here=$(dirname "$0")
 . "$here/lib.sh"
 
 # status_of URL: prints the HTTP status of a GET; request headers come on standard input, so that no key or token
-# stands in the process list.
+# is in the process list.
 status_of() {
     curl --silent --show-error --max-time 60 --output /dev/null --write-out '%{http_code}' --header @- "$1"
 }

@@ -1,4 +1,4 @@
-// Reads every KQL query of infra/queries/ and of the docs with Microsoft's language service; a fault ends it with 1.
+// Parses every KQL query of infra/queries/ and the docs with Microsoft's language service; exits with 1 on an error.
 // The tables are those of a Log Analytics workspace, with the columns that the queries may use
 // (https://learn.microsoft.com/azure/azure-monitor/reference/tables/).
 

@@ -1,4 +1,4 @@
-"""Stand-in for the Azure Functions host, for machines without Core Tools."""
+"""A replacement for the Azure Functions host, for machines without Core Tools."""
 
 from local.host.host import Host
 

@@ -17,7 +17,7 @@ from shared.settings_file import with_settings_file
 
 _log = logging.getLogger("local.host")
 
-_LEVELS = {"Trace": "DEBUG", "Information": "INFO", "None": "CRITICAL"}  # where Python has another word
+_LEVELS = {"Trace": "DEBUG", "Information": "INFO", "None": "CRITICAL"}  # where Python uses another name
 
 
 def _log_to_stdout(directory: Path) -> None:
@@ -67,7 +67,7 @@ def main() -> None:
             _log.info("  %s", function.description)
         _log.info("Listening on %s", host.url)
         stopped.wait()
-    # A thread that is still in a function would keep the process for as long as that takes.
+    # Otherwise a thread that still runs a function would keep the process alive.
     logging.shutdown()
     os._exit(0)
 

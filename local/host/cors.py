@@ -1,4 +1,4 @@
-"""Cross-origin requests, as Core Tools answer them by `Host.CORS` of local.settings.json or by --cors.
+"""Answers cross-origin requests like Core Tools, by `Host.CORS` of local.settings.json or by --cors.
 
 Core Tools allow every method and header to the origins listed (Startup.cs of azure-functions-core-tools). The
 answers are those of ASP.NET Core (CorsMiddleware.cs, CorsService.cs): each preflight is answered with 204
@@ -30,7 +30,7 @@ class Cors:
             raise ValueError("CORS cannot allow credentials to every origin: name the origins instead of *")
 
     def preflight(self, request: Request) -> Response | None:
-        """Return the answer to a preflight; None when the request is none or nothing is allowed at all."""
+        """Return the answer to a preflight; None when the request is not one or no origin is allowed."""
         method = request.headers.get("access-control-request-method")
         if not self._origins or request.method != "OPTIONS" or "origin" not in request.headers or not method:
             return None

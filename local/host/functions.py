@@ -1,4 +1,4 @@
-"""The functions of an app, as its decorators describe them, and how each is called."""
+"""Loads the functions of an app from its decorators, and calls them."""
 
 import importlib.util
 import re
@@ -16,7 +16,7 @@ _thread_local_storage = threading.local()  # one for all invocations, as in the 
 
 
 class Context(NamedTuple):
-    """What a function gets that asks for `context`: the part of it that means something on one machine."""
+    """The `context` argument of functions, with the parts that are meaningful on one machine."""
 
     invocation_id: str
     function_name: str
@@ -43,16 +43,16 @@ class Function:
 
     @property
     def description(self) -> str:
-        """The line about it that the host prints when it starts."""
+        """The line that the host prints about the function when it starts."""
         if self.schedule:
             return f"{self.name}: timerTrigger {self.schedule}"
         return f"{self.name}: [{','.join(sorted(self.methods))}] /{self.route}"
 
 
 def load_functions(directory: Path) -> list[Function]:
-    """Import function_app.py of a directory, afresh, and return the functions of its `app`.
+    """Import function_app.py of a directory again and return the functions of its `app`.
 
-    Schedules are as written there: see `resolved`.
+    %NAME% in schedules is not replaced: see `resolved`.
     """
     spec = importlib.util.spec_from_file_location("function_app", directory / "function_app.py")
     if spec is None or spec.loader is None:
@@ -88,7 +88,7 @@ def resolved(function: Function, environment: Mapping[str, str]) -> Function:
     try:
         ncrontab.parse(schedule)
     except ValueError as error:
-        raise ValueError(f"the schedule {schedule!r} is no NCRONTAB: {error}") from None
+        raise ValueError(f"the schedule {schedule!r} is not NCRONTAB: {error}") from None
     return replace(function, schedule=schedule)
 
 

@@ -1,6 +1,6 @@
-"""The host stand-in: routes requests, runs timers, and gives each function what the Python worker would.
+"""Replaces the Functions host: routes requests, runs timers, and calls functions as the Python worker does.
 
-It checks no function key, as Core Tools do not on a developer's machine.
+Like Core Tools on a developer's machine, it checks no function key.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from shared.ncrontab import next_occurrence
 _log = logging.getLogger("local.host")
 
 _ADMIN_PATH = "admin/functions/"
-_GRACE_S = 3  # how long running functions may go on after a stop
+_GRACE_S = 3  # time for running functions to finish after a stop
 
 # The real one is a page of Microsoft's; with AzureWebJobsDisableHomepage it is 204 (HomepageMiddleware.cs).
 _HOME_PAGE = Response(
@@ -62,7 +62,7 @@ class Host:
         for function in load_functions(directory):
             try:
                 self.functions[function.name] = resolved(function, environment)
-            except ValueError as error:  # the others are served all the same
+            except ValueError as error:  # the other functions are still served
                 _log.error("The '%s' function is in error: %s", function.name, error)
         http = json.loads((directory / "host.json").read_text("utf-8")).get("extensions", {}).get("http", {})
         self._route_prefix = http.get("routePrefix", "api")
@@ -156,11 +156,11 @@ class Host:
         )
         try:
             return _response(self._wait_for(self._run(function, worker_request)))
-        except Exception:  # noqa: BLE001 - whatever a function raises is a bare 500; it has been logged
+        except Exception:  # noqa: BLE001 - any error is a 500 without a body; it has been logged
             return Response(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     async def _run(self, function: Function, argument: object, invocation_id: str = "") -> object:
-        """Run a function where the worker would: async ones on the event loop, others on the thread pool."""
+        """Run a function like the worker: async ones on the event loop, others in the thread pool."""
         context = Context(invocation_id or str(uuid4()), function.name)
         began_s = time.monotonic()
         _log.info("Executing 'Functions.%s' (Id=%s)", function.name, context.invocation_id)
@@ -183,7 +183,7 @@ class Host:
             # After the last one too: a sleep may end a moment early. Like the real host's, a timer that
             # runs past its next occurrence skips it.
             occurrence = next_occurrence(schedule, max(due, datetime.now(UTC)))
-            if occurrence is None:  # the 30th of February
+            if occurrence is None:  # never, such as on February 30
                 return
             due = occurrence
             await asyncio.sleep((due - datetime.now(UTC)).total_seconds())

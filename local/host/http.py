@@ -1,4 +1,4 @@
-"""HTTP for the host stand-in: turns requests into what the Functions host hands to the Python worker."""
+"""HTTP for the replacement host: turns requests into what the Functions host passes to the worker."""
 
 import contextlib
 import re
@@ -39,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer; its headers do not say how long the body is."""
+    """An answer; its headers have no Content-Length."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -66,15 +66,15 @@ class Server(ThreadingTCPServer):
         super().shutdown_request(request)
 
     def hang_up(self) -> None:
-        """Take no more requests; those that came in are still answered, which `server_close` waits for."""
+        """Accept no more requests; `server_close` waits until the running ones are answered."""
         self.shutdown()
         self.socket.close()
         for connection in list(self._connections):
-            with contextlib.suppress(OSError):  # the client was first
+            with contextlib.suppress(OSError):  # the client has already closed it
                 connection.shutdown(socket.SHUT_RD)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # a client that hung up is no error of ours
+        if not isinstance(sys.exception(), OSError):  # ignore a client that closed the connection
             super().handle_error(request, client_address)
 
 
@@ -165,7 +165,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(response.body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        self.request_version = self.protocol_version  # a line that is no request would get a bare body
+        self.request_version = (
+            self.protocol_version
+        )  # without it, a malformed request line gets a body without headers
         super().send_error(code, message, explain)
         # Closing with unread bytes resets the connection, and the client would never see the answer.
         self.connection.shutdown(socket.SHUT_WR)

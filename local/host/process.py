@@ -1,4 +1,4 @@
-"""The host stand-in in a process of its own: nothing of it is shared with whoever starts it."""
+"""Runs the replacement host in its own process, which shares nothing with the process that starts it."""
 
 import os
 import re
@@ -25,8 +25,8 @@ class HostProcess:
     """`python -m local.host` as a child process; a context manager that stops it at the end.
 
     Args:
-        settings: all settings of the functions; neither our environment nor a local.settings.json adds any.
-        directory: holds function_app.py and host.json.
+        settings: all settings of the functions; the environment and local.settings.json are not used.
+        directory: contains function_app.py and host.json.
         port: 0 takes a free one.
         cors: options of `python -m local.host` for cross-origin requests.
     """
@@ -47,7 +47,7 @@ class HostProcess:
 
     @property
     def log(self) -> str:
-        """All that the host and the functions have logged so far."""
+        """Everything that the host and the functions have logged so far."""
         return "\n".join(self.child.lines)
 
     def fire(self, name: str, *, past_due: bool = False, timeout_s: float = 600) -> None:
@@ -58,7 +58,7 @@ class HostProcess:
             ChildFailed: the host ended, or `timeout_s` passed.
         """
         with requests.Session() as session:
-            session.trust_env = False  # no proxy between us and our own machine
+            session.trust_env = False  # no proxy for loopback
             fired = session.post(
                 f"{self.url}/admin/functions/{name}", json={"input": {"IsPastDue": past_due}}, timeout=10
             )

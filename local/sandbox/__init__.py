@@ -1,4 +1,4 @@
-"""The edX sandbox: a loopback server that behaves as edX's Course Catalog API does, and can misbehave."""
+"""The edX sandbox: a loopback server that behaves like edX's Course Catalog API and simulates its faults."""
 
 from local.sandbox.edx import TOKEN_PATH
 from local.sandbox.sandbox import Sandbox

@@ -1,4 +1,4 @@
-"""Run the edX sandbox in a process of its own: `python -m local.sandbox`."""
+"""Runs the edX sandbox in its own process: `python -m local.sandbox`."""
 
 import argparse
 import sys

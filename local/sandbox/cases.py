@@ -1,6 +1,6 @@
-"""Every case that mapping must meet, as the fields to set in a sample run or course.
+"""Every case that mapping must handle, as fields to set in a sample run or course.
 
-Everything hangs on `now`, so that a run which is current, ahead or over stays so whenever the sample is made.
+All dates are relative to `now`, so that a current, upcoming or ended run stays so at any time.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from local.sandbox.sample import NEVER, Run, at, between, filler, make_image, ma
 
 
 def run_cases(now: datetime) -> Iterator[Run]:
-    """Yield what to set in a run for every rule of the field table and every hard case, one at a time."""
+    """Yield the fields of a run for every rule of the field table and every edge case, one at a time."""
     return chain(seat_cases(), workload_cases(now), date_cases(now), other_cases())
 
 
@@ -52,7 +52,7 @@ def seat_cases() -> Iterator[Run]:
     past, ahead = "2020-01-01T00:00:00Z", "2999-12-31T23:59:59Z"
     yield {
         "seats": [make_seat(upgrade_deadline=past), make_seat("audit", "0.00")]
-    }  # nobody can buy it any more
+    }  # it can no longer be bought
     yield {"seats": [make_seat(upgrade_deadline=ahead), make_seat("audit", "0.00")]}
     yield {"seats": [make_seat(upgrade_deadline=past, upgrade_deadline_override=ahead)]}
     yield {"seats": [make_seat(upgrade_deadline=ahead, upgrade_deadline_override=past)]}
@@ -82,7 +82,7 @@ def workload_cases(now: datetime) -> Iterator[Run]:
 
 
 def date_cases(now: datetime) -> Iterator[Run]:
-    """Every way to write a date, and every place of `now` in a run's life."""
+    """Yield every date format, and runs before, during and after their dates."""
     yield between(now, -40, 40)
     yield between(now, 20, 90)
     yield between(now, -400, -300)  # ended
@@ -131,7 +131,7 @@ def other_cases() -> Iterator[Run]:
 
 
 def course_cases() -> Iterator[Course]:
-    """Yield what to set in a course, one at a time."""
+    """Yield the fields to set in a course, one case at a time."""
     yield {"uuid": None}
     yield {"uuid": "not-a-uuid"}
     yield {"uuid": ""}
@@ -150,7 +150,7 @@ def course_cases() -> Iterator[Course]:
 
 
 def both_cases() -> Iterator[tuple[Run, Course]]:
-    """Yield what to set in a run and in its course at once."""
+    """Yield the fields to set in a run and in its course together."""
     yield {"course_uuid": None}, {"uuid": None}
     yield {"course_uuid": "odd"}, {"uuid": "odd"}
     yield {"marketing_url": None}, {"marketing_url": None}
@@ -158,7 +158,7 @@ def both_cases() -> Iterator[tuple[Run, Course]]:
 
 
 def rejected_runs() -> list[object]:
-    """Return records that cannot be mapped; each is to be rejected alone."""
+    """Return records that cannot be mapped; each must be rejected without affecting others."""
     return [
         make_run("course-v1:NUSx+REJECTx+BADDATE", start="next Tuesday"),
         make_run("course-v1:NUSx+REJECTx+YEAR0", end="0000-00-00T00:00:00Z"),

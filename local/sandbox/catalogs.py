@@ -1,6 +1,6 @@
-"""Catalogs of the edX sandbox: courses as JSON bytes, pages joined from them, changes while it runs.
+"""Catalogs of the edX sandbox: courses as JSON bytes, pages joined from them, and changes at run time.
 
-Nothing here decodes a course to serve it, so that a catalogue of 60,000 courses costs little.
+Courses are served without decoding them, so that a catalogue of 60,000 courses is cheap.
 """
 
 import json
@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from local.sandbox.http import CATALOG_API, Body, Request
 
 USER = "sandbox-user"
-"""Whom the sandbox's credentials belong to; a catalog that does not list them as a viewer is 403."""
+"""The user of the sandbox's credentials; a catalog that does not list the user as a viewer is 403."""
 
 Course = dict[str, Any]
 
@@ -30,22 +30,22 @@ class StoredCourse(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """What a catalog shows between two changes, with the pages that were made of it."""
+    """The content of a catalog between two changes, with the pages that were built from it."""
 
     courses: tuple[StoredCourse, ...]
     pages: dict[str, Body]
 
 
 class Catalog:
-    """A catalog of edX's, which can be changed while it is served.
+    """An edX catalog, which can be changed while it is served.
 
     Args:
-        archived: what `courses_count` counts on top of the courses shown.
+        archived: how many more courses `courses_count` counts.
 
     Attributes:
         viewers: the users who may see it.
-        unrenderable: keys of courses that edX cannot render: every page that holds one of them is a 500.
-        max_limit: the most courses that a page has, however many are asked for; None for no maximum.
+        unrenderable: keys of courses that edX cannot render: every page with one of them is a 500.
+        max_limit: the maximum number of courses per page; None for no maximum.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Catalog:
 
     @property
     def courses(self) -> list[Course]:
-        """The courses shown now, in order, decoded afresh."""
+        """The present courses in order, as new objects."""
         return [json.loads(course.raw()) for course in self._shown.courses]
 
     def replace(self, courses: Iterable[Course | StoredCourse]) -> None:
@@ -98,7 +98,7 @@ class Catalog:
         self._show(lambda _shown: [_stored(course) for course in courses])
 
     def clear(self) -> None:
-        """Go back to how it was made."""
+        """Restore the original content."""
         courses, viewers = self._at_start
         self.replace(courses)
         self.viewers, self.unrenderable, self.max_limit = list(viewers), (), None
@@ -154,7 +154,7 @@ class Catalog:
         self._alter_runs(run_key, lambda run: run.update(fields))
 
     def expire_seats(self, run_key: str) -> None:
-        """Let the upgrade deadline of all seats of a run be over: nobody can buy them any more."""
+        """Move the upgrade deadline of all seats of a run into the past, so that none can be bought."""
         past = {"upgrade_deadline": "2020-01-01T00:00:00Z", "upgrade_deadline_override": None}
         self._alter_runs(run_key, lambda run: run.update(seats=[{**seat, **past} for seat in run["seats"]]))
 
@@ -166,12 +166,12 @@ class Catalog:
         return shown.pages.setdefault(name, Body(lambda: _page(shown.courses, request)))
 
     def can_render(self, request: Request) -> bool:
-        """Tell whether the page that a request asks for holds only courses that edX can render."""
+        """Tell whether the requested page has only courses that edX can render."""
         shown = _slice(self._shown.courses, self._capped(request)) if self.unrenderable else ()
         return {course.key for course in shown}.isdisjoint(self.unrenderable)
 
     def warm(self, limit: int) -> None:
-        """Make and compress every page of a walk beforehand, so that a benchmark does not wait for it."""
+        """Build and compress every page in advance, so that a benchmark does not wait for it."""
         for offset in range(0, max(len(self), 1), limit):
             query = {"limit": str(limit), "offset": str(offset)} if offset else {"limit": str(limit)}
             _ = self.page(Request("GET", f"{CATALOG_API}/catalogs/{self.id}/courses/", query)).gzipped
@@ -194,7 +194,7 @@ class Catalog:
             self._shown = _Shown(tuple(changed(self._shown.courses)), {})
 
     def _courses_with(self, run_key: str) -> list[str]:
-        """Return the keys of the courses that have a run: the one it is named after, or else whichever."""
+        """Return the keys of the courses that have a run, first of all the one in the run's key."""
         shown = self._shown.courses
         course_key = course_key_of(run_key)
         namesakes = [course for course in shown if course.key == course_key]
@@ -211,7 +211,7 @@ def course_key_of(run_key: str) -> str:
 
 
 def links(request: Request, count: int) -> dict[str, str | None]:
-    """Return `next` and `previous`, which point to another host than the one called."""
+    """Return `next` and `previous`, which name another host, as the real server's do."""
     limit, offset = request.limit, request.offset
     return {
         "next": request.foreign_url(offset + limit) if offset + limit < count else None,

@@ -1,4 +1,4 @@
-"""What the sandbox shows when nothing else is asked for: three catalogs with every case of cases.py."""
+"""The default content of the sandbox: three catalogs with every case of cases.py."""
 
 from datetime import UTC, datetime
 
@@ -39,7 +39,7 @@ TITLES = {
 
 
 def sample_catalogs(now: datetime | None = None) -> list[Catalog]:
-    """Return three catalogs: ours, a second of ours that shares courses with it, and somebody else's."""
+    """Return three catalogs: two of ours that share courses, and one that another user owns."""
     now = now or datetime.now(UTC)
     courses = sample_courses(now)
     own = [

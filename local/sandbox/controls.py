@@ -17,31 +17,31 @@ CONTROLS = ("/sandbox/", "/mint")
 """What the paths of controls begin with."""
 
 KNOBS: Mapping[str, str] = {
-    "latency_s": "time in seconds that every edX request takes at least",
+    "latency_s": "the minimum time of every edX request, in seconds",
     "expires_in": "lifetime in seconds that a token answer announces",
-    "token_valid_s": "how long a token is really accepted, in seconds; null: for as long as was announced",
-    "requests_per_hour": "edX's own rate limit (the real one is 200); counted while it is set, null: none",
+    "token_valid_s": "the real lifetime of a token in seconds; null: the announced one",
+    "requests_per_hour": "edX's rate limit (the real one is 200), counted while it is set; null: no limit",
     "client_id": "the one client that gets tokens,",
     "client_secret": "with this secret",
 }
 
 COMMANDS: Mapping[str, str] = {
-    "expire_tokens": "let every token given out so far be expired",
+    "expire_tokens": "expire every token that was issued so far",
     "rotate_key": "sign administrators' tokens with a new key, and list only that",
     "forget_requests": "empty the log of requests",
     "clear_rules": "remove all rules first",
 }
 
 CHANGES: Mapping[str, str] = {
-    "add": "[courses] join at the end",
-    "remove": "[course keys] leave",
-    "remove_runs": "[run keys] leave, their courses stay",
-    "alter_runs": "{run key: {field: value}} change",
-    "swap": "so many courses leave at the front, as many new ones join at the end",
-    "list_twice": "[course keys] are listed a second time",
-    "expire_seats": "[run keys] get seats whose upgrade deadline is over",
-    "unrenderable": "[course keys]: every page that holds one of them is a 500",
-    "max_limit": "the most courses that a page has, however many are asked for; null: no maximum",
+    "add": "[courses] to add at the end",
+    "remove": "[course keys] to remove",
+    "remove_runs": "[run keys] to remove; their courses stay",
+    "alter_runs": "{run key: {field: value}} to change",
+    "swap": "number of courses to remove at the beginning; as many new ones are added at the end",
+    "list_twice": "[course keys] to list a second time",
+    "expire_seats": "[run keys] whose seats get an upgrade deadline in the past",
+    "unrenderable": "[course keys]: every page with one of them is a 500",
+    "max_limit": "the maximum number of courses per page; null: no maximum",
     "viewers": "[users] who may see the catalog; ours is sandbox-user, others get 403",
     "warm": "so many courses a page: make all pages of a walk now, so that a benchmark does not wait",
 }
@@ -72,13 +72,13 @@ ACTIONS: Mapping[str, Callable[..., Action]] = {
         faults.change,
     )
 }
-"""What rules can ask for by name."""
+"""The actions that rules can use, by name."""
 
 _joined = count(1)  # numbers for the keys of courses that a swap adds
 
 
 class Controlled(Protocol):
-    """The parts of a sandbox that its controls turn."""
+    """The parts of a sandbox that the controls use."""
 
     catalogs: dict[int, Catalog]
     rules: list[Rule]
@@ -92,7 +92,7 @@ class Controlled(Protocol):
 
 
 def control(sandbox: Controlled, request: Request) -> Reply:
-    """Answer a request to a control; what is wrong with it is 400."""
+    """Answer a control request; a malformed one is 400."""
     routes: Mapping[str, Callable[..., Reply]] = {
         "GET /sandbox/knobs": lambda *_: _knobs(sandbox),
         "POST /sandbox/knobs": _turn,
@@ -112,7 +112,7 @@ def control(sandbox: Controlled, request: Request) -> Reply:
 
 
 def change(catalog: Catalog, changes: Mapping[str, Any]) -> Reply:
-    """Change a catalog as CHANGES says."""
+    """Apply changes (see CHANGES) to a catalog."""
     if unknown := changes.keys() - CHANGES.keys():
         raise ValueError(f"no such change: {', '.join(sorted(unknown))}")
     catalog.remove(*changes.get("remove", []))
@@ -146,7 +146,7 @@ def _knobs(sandbox: Controlled) -> Reply:
 
 
 def _turn(sandbox: Controlled, knobs: dict[str, Any]) -> Reply:
-    """Turn all knobs or, when there is a mistake, none."""
+    """Set all knobs or, if one is wrong, none."""
     rules = [
         Rule(rule.pop("path"), _action(rule.pop("action"), rule.pop("with", {})), **rule)
         for rule in knobs.pop("rules", [])
@@ -186,7 +186,7 @@ def _log(sandbox: Controlled, _sent: object) -> Reply:
 
 
 def _sent(request: Request) -> dict[str, Any]:
-    """Return what a control request says, as JSON or as a form."""
+    """Parse the body of a control request, JSON or a form."""
     if "json" in request.headers.get("content-type", ""):
         sent: dict[str, Any] = json.loads(request.body or b"{}")
         return sent

@@ -1,6 +1,6 @@
-"""What edX answers when nothing is wrong: tokens, its rate limit, catalogs and their courses.
+"""The normal answers of edX: tokens, rate limit, catalogs and courses.
 
-No socket here and no fault. The words are those of course-discovery and Django REST framework.
+No sockets and no faults here. The texts are those of course-discovery and Django REST framework.
 """
 
 import math
@@ -23,7 +23,7 @@ _HOUR_S = 3600
 
 
 class State(Protocol):
-    """What edX has and knows: its catalogs by id, other users' too, and one client. Read at each request."""
+    """The state of edX: all catalogs by id, including other users', and one client. Read at each request."""
 
     catalogs: dict[int, Catalog]
     client_id: str
@@ -38,8 +38,8 @@ class Edx:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._tokens: dict[str, float] = {}  # and the moment until which each is valid
-        self._asked: deque[float] = deque()  # moments of the requests that count for the rate limit
+        self._tokens: dict[str, float] = {}  # token → end of its validity
+        self._asked: deque[float] = deque()  # times of the requests that the rate limit counts
         self._lock = Lock()
 
     def answer(self, request: Request) -> Reply:
@@ -58,7 +58,7 @@ class Edx:
         return json_reply({"detail": "Not found."}, 404)
 
     def expire_tokens(self) -> None:
-        """Let every token given out so far be expired."""
+        """Expire every token that was issued so far."""
         with self._lock:
             self._tokens = dict.fromkeys(self._tokens, 0.0)
 
@@ -69,7 +69,7 @@ class Edx:
             return json_reply({"error": "invalid_client"}, 401)
         if form.get("grant_type") != "client_credentials":
             return json_reply({"error": "unsupported_grant_type"}, 400)
-        if form.get("token_type", "").lower() != "jwt":  # a bearer token, which the catalog API does not take
+        if form.get("token_type", "").lower() != "jwt":  # a bearer token, which the catalog API refuses
             return json_reply(
                 {"access_token": secrets.token_hex(), "token_type": "Bearer", "expires_in": 180}
             )
@@ -104,7 +104,7 @@ class Edx:
         return Reply(catalog.page(request))
 
     def _refused(self, request: Request) -> Reply | None:
-        """Check what Django REST framework checks first: the token, then the rate limit of its user."""
+        """Check the token, then the rate limit of its user, in the order of Django REST framework."""
         return self._unauthenticated(request) or self._throttled()
 
     def _unauthenticated(self, request: Request) -> Reply | None:
@@ -142,7 +142,7 @@ class Edx:
 
 
 def throttled_reply(seconds: float | None, retry_after: str | None, status: int = 429) -> Reply:
-    """Return the rate limit's refusal: `seconds` for its sentence, `retry_after` for its header."""
+    """Return the answer to a throttled request: `seconds` in its text, `retry_after` in its header."""
     expected = "" if seconds is None else f" Expected available in {round(seconds)} seconds."
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     return json_reply({"detail": f"Request was throttled.{expected}"}, status, headers)

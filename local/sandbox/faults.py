@@ -1,8 +1,8 @@
-"""The faults of the edX sandbox: rules that say when, and a small library of actions that say what.
+"""The faults of the edX sandbox: rules that select requests, and actions that change the answer.
 
 An action is `action(exchange, reply)`: it gets the open exchange and the normal answer, and returns the
-answer to send, or None when it has dealt with the connection itself. Any function of that shape will do:
-one that changes the catalogue in mid-pull and returns `reply` as it is, for example.
+answer to send, or None if it has used the connection itself. Any such function can be used, for example
+one that changes the catalogue during a pull and returns `reply` unchanged.
 """
 
 import json
@@ -22,20 +22,20 @@ from local.sandbox.http import JSON, Exchange, Reply, Request, json_reply, text_
 Action = Callable[[Exchange, Reply], Reply | None]
 
 EDX = "^/(catalog|oauth2)/"
-"""The path of a rule for everything that is edX's: tokens and catalogs, not the JWKS."""
+"""The path of a rule for all requests to edX: tokens and catalogs, not the JWKS."""
 
 MIB = 2**20
 
 
 @dataclass
 class Rule:
-    """Do `action` to the requests that match, but for the first `after` and no more than `times`.
+    """Apply `action` to matching requests, except the first `after`, and at most `times` times.
 
     Attributes:
         path: a regular expression, found anywhere in the path.
         offset: only the page that starts there; None for any.
-        times: None for ever.
-        fired: how often the action was taken.
+        times: None for no limit.
+        fired: how often the action was applied.
     """
 
     path: str
@@ -47,11 +47,11 @@ class Rule:
     _seen: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        """Raise re.error now rather than at the first request."""
+        """Raise re.error for an invalid path."""
         re.compile(self.path)
 
     def takes(self, request: Request) -> bool:
-        """Tell whether this request is one to act upon, and count it. Called under the sandbox's lock."""
+        """Tell whether to apply the action to this request, and count it. Called under the sandbox's lock."""
         if not re.search(self.path, request.path) or self.offset not in (None, request.offset):
             return False
         self._seen += 1
@@ -68,7 +68,7 @@ def answer(
     content_type: str = JSON,
     headers: Mapping[str, str] | None = None,
 ) -> Action:
-    """Answer this instead: a str goes out as it is (HTML, broken JSON), anything else as JSON."""
+    """Answer with this body instead: a str is sent unchanged (HTML, broken JSON), anything else as JSON."""
     if isinstance(body, str):
         reply = replace(text_reply(body, status, content_type), headers=headers or {})
     else:
@@ -88,7 +88,7 @@ def throttle(retry_after: float | str | None = 3592, *, as_date: bool = False, s
 
 
 def gateway(status: int = 403, *, as_json: bool = False) -> Action:
-    """Answer as what stands before edX does: a firewall in HTML, or an API gateway with a JSON `message`."""
+    """Answer like a firewall in front of edX (HTML), or like an API gateway (JSON with `message`)."""
     if as_json:
         return answer(status, {"message": responses[status]})
     page = (
@@ -98,7 +98,7 @@ def gateway(status: int = 403, *, as_json: bool = False) -> Action:
 
 
 def redirect(location: str, status: int = 302) -> Action:
-    """Send the caller elsewhere."""
+    """Redirect to another URL."""
     return answer(status, "", content_type="text/html", headers={"Location": location})
 
 
@@ -135,7 +135,7 @@ def reset(where: Literal["before", "headers", "body"] = "before") -> Action:
 
 
 def cut() -> Action:
-    """Promise the whole body in Content-Length, send half of it and close in order."""
+    """Announce the whole body in Content-Length, send half of it and close the connection normally."""
 
     def act(exchange: Exchange, reply: Reply) -> None:
         head, body = exchange.wire(reply)
@@ -145,7 +145,7 @@ def cut() -> Action:
 
 
 def short(*, gzipped: bool = False) -> Action:
-    """Send the body up to a } in its middle, with the Content-Length of that; gzipped: without a trailer."""
+    """Send the body up to a } in its middle, with a matching Content-Length; gzipped: without a trailer."""
 
     def act(_exchange: Exchange, reply: Reply) -> Reply:
         raw = reply.body.raw()
@@ -156,7 +156,7 @@ def short(*, gzipped: bool = False) -> Action:
 
 
 def broken_gzip(*, truncated: bool = False) -> Action:
-    """Send gzip that is wrong half-way; truncated: that ends there, which urllib3 does not notice."""
+    """Send gzip that is invalid in the middle; truncated: it ends there, which urllib3 does not notice."""
 
     def act(_exchange: Exchange, reply: Reply) -> Reply:
         raw = reply.body.raw()
@@ -167,7 +167,7 @@ def broken_gzip(*, truncated: bool = False) -> Action:
 
 
 def _gzip_reply(start: bytes, reply: Reply, rest: bytes = b"") -> Reply:
-    """Return an answer of gzip without a trailer, and something else behind it."""
+    """Return an answer of gzip without a trailer, followed by `rest`."""
     packer = zlib.compressobj(1, wbits=31)
     packed = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH) + rest
     headers = {**reply.headers, "Content-Encoding": "gzip"}
@@ -214,7 +214,7 @@ def edit(change: Callable[[dict[str, object]], object]) -> Action:
     def act(_exchange: Exchange, reply: Reply) -> Reply:
         envelope = reply.json()
         if not isinstance(envelope, dict):
-            raise TypeError("the normal answer is no JSON object")
+            raise TypeError("the normal answer is not a JSON object")
         change(envelope)
         return json_reply(envelope, reply.status, reply.headers)
 
@@ -232,12 +232,12 @@ def without(*fields: str) -> Action:
 
 
 def no_results() -> Action:
-    """Answer as a broken search does: 200, count 0, nothing."""
+    """Answer like a broken search: 200, count 0, no results."""
     return answer(200, {"count": 0, "next": None, "previous": None, "results": []})
 
 
 def repeat(offset: int = 0) -> Action:
-    """Show the courses of another page, with this page's own count and next."""
+    """Return the courses of another page, with this page's own count and next."""
 
     def act(exchange: Exchange, reply: Reply) -> Reply | None:
         other = exchange.answer(replace(exchange.request, query=exchange.request.at(offset)))
@@ -247,7 +247,7 @@ def repeat(offset: int = 0) -> Action:
 
 
 def stuck() -> Action:
-    """Give a `next` that leads to the very same page."""
+    """Return a `next` that leads to the same page."""
 
     def act(exchange: Exchange, reply: Reply) -> Reply | None:
         return envelope(next=exchange.request.foreign_url(exchange.request.offset))(exchange, reply)
@@ -256,7 +256,7 @@ def stuck() -> Action:
 
 
 def keyless() -> Action:
-    """Show courses without a key and, on every page, a `next`: a walk without end."""
+    """Return courses without a key and, on every page, a `next`: an endless walk."""
 
     def act(exchange: Exchange, reply: Reply) -> Reply | None:
         offset, limit = exchange.request.offset, exchange.request.limit
@@ -267,7 +267,7 @@ def keyless() -> Action:
 
 
 def long_number(field: str = "min_effort", digits: int = 5000) -> Action:
-    """Write a number of so many digits into the first `field` of the page."""
+    """Write a number with this many digits into the first `field` of the page."""
 
     def act(_exchange: Exchange, reply: Reply) -> Reply:
         # As text: Python itself writes no whole number of more than 4,300 digits.
@@ -279,7 +279,7 @@ def long_number(field: str = "min_effort", digits: int = 5000) -> Action:
 
 
 def change(**changes: object) -> Action:
-    """Answer normally, then change the catalog that was asked for, as POST /sandbox/catalogs/ID does."""
+    """Answer normally, then change the requested catalog, like POST /sandbox/catalogs/ID."""
 
     def act(exchange: Exchange, reply: Reply) -> Reply:
         catalog_id = re.sub(r".*/catalogs/([0-9]+)/.*", r"\1", exchange.request.path)

@@ -1,4 +1,4 @@
-"""What goes over the wire between the sandbox and its callers: requests, replies and the open connection."""
+"""The HTTP messages of the sandbox: requests, replies and the open connection."""
 
 import gzip
 import json
@@ -23,10 +23,10 @@ CATALOG_API = "/catalog/v1"
 
 @dataclass
 class Request:
-    """One request as it came in; `status` is None until it is answered, and stays None when it never was.
+    """One received request; `status` is None until it is answered.
 
     `scheme` is the first word of the Authorization header ("JWT", "Bearer"), None without one; `token` is the
-    rest of it and not among the `headers`. Moments are `time.monotonic()`.
+    rest of it. The header is not in `headers`. Times are `time.monotonic()`.
     """
 
     method: str
@@ -42,7 +42,7 @@ class Request:
 
     @property
     def limit(self) -> int:
-        """Results a page: edX falls back to 20 for what is no positive number; page_size needs a `page`."""
+        """Results per page: edX uses 20 if it is not a positive number; page_size needs a `page`."""
         return _whole_number(self.query.get("page_size" if self.query.get("page") else "limit"), 1, 20)
 
     @property
@@ -84,12 +84,12 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> object:
-        """Return what the body says."""
+        """Return the parsed body."""
         decoded: object = json.loads(self.body.raw())
         return decoded
 
     def wire(self, *, gzipped: bool) -> tuple[bytes, bytes]:
-        """Return head and body as they go out."""
+        """Return head and body as they are sent."""
         body = self.body.gzipped if gzipped else self.body.raw()
         headers = {
             "Content-Type": self.body.content_type,
@@ -119,14 +119,14 @@ def text_reply(text: str | bytes, status: int = 200, content_type: str = "text/h
 
 @dataclass
 class Exchange:
-    """One request and the connection that it came on: what a fault may do instead of answering.
+    """One request and its connection, for faults that do more than change the answer.
 
     Attributes:
         answer: gives the sandbox's normal answer to any request.
-        wait: sleeps for so many seconds, less when the sandbox is stopped; returns True then.
-        refuse: closes the listening socket and every connection for so many seconds.
-        finished: notes the end of the request. Called before its last byte goes out, so that a caller who
-            sends the next one at once is not counted twice.
+        wait: sleeps for a number of seconds; returns True early when the sandbox is stopped.
+        refuse: closes the listening socket and every connection for a number of seconds.
+        finished: notes the end of the request. Called before its last byte is sent, so that a caller that
+            sends the next request at once is not counted twice.
     """
 
     request: Request
@@ -138,7 +138,7 @@ class Exchange:
     keep_alive: bool = True
 
     def wire(self, reply: Reply) -> tuple[bytes, bytes]:
-        """Return head and body of a reply as this caller takes them."""
+        """Return head and body of a reply, gzipped if this caller accepts it."""
         accepted = self.request.headers.get("accept-encoding", "")
         return reply.wire(gzipped="gzip" in accepted and "Content-Encoding" not in reply.headers)
 

@@ -15,9 +15,9 @@ def large_catalog(courses: int, now: datetime | None = None) -> Catalog:
 
 
 def large_catalogue(courses: int, now: datetime | None = None) -> list[StoredCourse]:
-    """Return so many courses of about 9 kB, with one run and two by turns, current or ahead, none ended.
+    """Return a number of courses of about 9 kB, with one and two runs in turn, current or upcoming.
 
-    A course is written from a template when it is asked for, so that a large catalogue takes no memory.
+    A course is built from a template when it is requested, so that a large catalogue needs little memory.
     The keys are `LoadX+000000` and so on, the runs' `course-v1:LoadX+000000+1` and `+2`.
     """
     today = (now or datetime.now(UTC)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,4 +1,4 @@
-"""The sandbox's log: every request that came in, and how many were in flight at a time."""
+"""The sandbox's log: every received request, and the number of requests in flight."""
 
 import time
 from threading import Lock
@@ -28,13 +28,13 @@ class Log:
             self.max_in_flight = max(self.max_in_flight, self._in_flight)
 
     def end(self, request: Request, *, for_edx: bool) -> None:
-        """Note the end of a request; the first call counts."""
+        """Note the end of a request; further calls are ignored."""
         with self._lock:
             self._in_flight -= for_edx and request.ended is None
             request.ended = request.ended or time.monotonic()
 
     def forget(self) -> None:
-        """Empty the log, and start counting the most in flight anew."""
+        """Empty the log and reset `max_in_flight`."""
         with self._lock:
             self.requests.clear()
             self.max_in_flight = self._in_flight

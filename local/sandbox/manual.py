@@ -10,14 +10,14 @@ from local.sandbox.controls import ACTIONS, CHANGES, COMMANDS, KNOBS
 
 
 class Example(NamedTuple):
-    """What edX then does, and the control that makes it so: its path below /sandbox/ and what to send."""
+    """A behaviour of edX and the control that causes it: the path below /sandbox/ and the JSON to send."""
 
     case: str
     path: str
     sent: Mapping[str, object]
 
     def curl(self, url: str) -> str:
-        """Return it as a line for a shell."""
+        """Return the control as a shell command."""
         sent = shlex.quote(json.dumps(self.sent))
         return f"curl {url}sandbox/{self.path} -H 'Content-Type: application/json' -d {sent}"
 
@@ -28,7 +28,7 @@ def _rule(case: str, action: str, arguments: Mapping[str, object], **limits: obj
 
 
 HARMLESS = _rule("throttles once, for five seconds", "throttle", {"retry_after": 5}, times=1)
-"""The first one to try: a sync waits for so short a throttling, and nobody is locked out."""
+"""A good first example: a sync waits for the end of such a short throttling."""
 
 _LOGIN = {"body": "<html>Sign in</html>", "content_type": "text/html"}
 

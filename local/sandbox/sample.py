@@ -244,10 +244,10 @@ def moment(now: datetime, days: float) -> datetime:
 
 
 def at(now: datetime, days: float) -> str:
-    """Return a moment so many days from `now`, as edX writes it."""
+    """Return the time that is `days` from `now`, in edX's format."""
     return f"{moment(now, days):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def between(now: datetime, start_days: float, end_days: float) -> Run:
-    """Return what to set in a run that starts and ends so many days from `now`."""
+    """Return the fields of a run that starts and ends this many days from `now`."""
     return {"start": at(now, start_days), "end": at(now, end_days)}

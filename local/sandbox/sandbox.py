@@ -1,4 +1,4 @@
-"""The edX sandbox: edX on a loopback port, with faults to turn on and a log of what was asked.
+"""The edX sandbox: edX on a loopback port, with faults that can be turned on and a log of all requests.
 
     with Sandbox() as sandbox:
         sandbox.on("/courses/", throttle(3592), after=3)
@@ -27,12 +27,12 @@ from local.sandbox.tokens import AUDIENCE, SigningKey, admin_claims, default_key
 
 
 class Sandbox:
-    """An edX of one's own, with the identity provider of LumiNUS's administrators beside it.
+    """A simulated edX, together with the identity provider of LumiNUS's administrators.
 
     Attributes, to be set at any time:
         those of KNOBS in local/sandbox/controls.py,
         catalogs: by their id; each is changed by its own methods.
-        rules: faults; the first that takes a request acts. See `on` and local/sandbox/faults.py.
+        rules: faults; the first that matches a request is applied. See `on` and local/sandbox/faults.py.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Base address, which is the issuer of the admin tokens too."""
+        """The base URL, which is also the issuer of the admin tokens."""
         return f"http://{HOST}:{self._server.port}/"
 
     @property
@@ -132,11 +132,11 @@ class Sandbox:
         self.signing_key = SigningKey()
 
     def expire_tokens(self) -> None:
-        """Let every edX token given out so far be expired."""
+        """Expire every edX token that was issued so far."""
         self._edx.expire_tokens()
 
     def clear(self) -> None:
-        """Go back to the start: no rules, every knob and every catalog as it was made."""
+        """Restore the initial state: no rules, initial knobs and catalogs."""
         with self._lock:
             self.rules.clear()
             for name, value in self._at_start.items():
@@ -145,16 +145,16 @@ class Sandbox:
                 catalog.clear()
 
     def requests_to(self, path: str) -> list[Request]:
-        """Return the requests whose path a regular expression is found in."""
+        """Return the requests whose path matches a regular expression."""
         return [request for request in self.requests if re.search(path, request.path)]
 
     def forget_requests(self) -> None:
-        """Empty the log, and start counting the most in flight anew."""
+        """Empty the log and reset `max_in_flight`."""
         self._log.forget()
 
     @contextmanager
     def unreachable(self) -> Iterator[None]:
-        """Refuse every connection meanwhile."""
+        """Refuse every connection during the block."""
         self._server.close()
         try:
             yield

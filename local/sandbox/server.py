@@ -1,4 +1,4 @@
-"""The sandbox's port: reads each request, and leaves the answer to whoever opened it."""
+"""The sandbox's server: reads each request and passes it to a function that answers it."""
 
 import sys
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class LoopbackServer:
         self._listener: _Listener | None = None
 
     def open(self) -> None:
-        """Accept connections; does nothing when it is open, or closed for good."""
+        """Accept connections; do nothing when the server is open, or closed for good."""
         with self._changing:
             if self._listener is None and not self._closed_for_good:
                 self._listener = _Listener(self.port, self._serve)
@@ -48,7 +48,7 @@ class LoopbackServer:
 
 
 class _Listener(ThreadingHTTPServer):
-    """The listening socket and the connections that came in through it."""
+    """The listening socket and its connections."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -75,7 +75,7 @@ class _Listener(ThreadingHTTPServer):
                 connection.shutdown(SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # a caller who has gone away is no news
+        if not isinstance(sys.exception(), OSError):  # ignore a caller that closed the connection
             super().handle_error(request, client_address)
 
 

@@ -1,6 +1,6 @@
 """Admin tokens for local use: an RSA key, its JWKS, and a mint that signs any claims.
 
-The mint is written by hand because it has to forge, which PyJWT refuses to do.
+The mint does not use PyJWT, which refuses to create the forged tokens that tests need.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class SigningKey:
         return {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.key_id, "n": jwk["n"], "e": jwk["e"]}
 
     def public_pem(self) -> bytes:
-        """Return the public half as text: what an HS256 forger signs with."""
+        """Return the public key as PEM, with which an attacker signs an HS256 token."""
         return self._private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, algorithm: object, signed: bytes) -> bytes:
@@ -48,7 +48,7 @@ class SigningKey:
 
 @cache
 def default_key() -> SigningKey:
-    """Return the key that the sandboxes of one process start with: making one takes a quarter of a second."""
+    """Return the initial key of all sandboxes of a process, shared because generating one takes 0.25 s."""
     return SigningKey()
 
 

@@ -1,7 +1,7 @@
-"""Who may call: the APIM subscription key, and the administrator's token with the role in it.
+"""Access control: checks the APIM subscription key and the administrator's token with its role.
 
-Nothing of a key or token enters an error or a log line: what a library says of a broken token may quote it,
-so errors are raised outside of `except` and carry no context.
+No part of a key or token enters an error or a log line. A library's error may quote the token, so errors are
+raised outside of `except` and have no context.
 """
 
 import hmac
@@ -32,11 +32,11 @@ _FAULTS: Final[dict[type[Exception], str]] = {
     jwt.ImmatureSignatureError: "`nbf` is in the future",
     jwt.ExpiredSignatureError: "`exp` is past",
 }
-"""What the log says of a token that is refused: the claim and the setting that it did not match."""
+"""The log text for each reason to refuse a token: the claim and the setting that it does not match."""
 
 
 class Access:
-    """The two checks that every call passes before anything is answered, pulled or read."""
+    """The two checks of every request; they run before storage is read or edX is called."""
 
     def __init__(self, settings: AccessSettings, keys: SigningKeys) -> None:
         self._settings = settings
@@ -46,10 +46,10 @@ class Access:
         """Check the `Ocp-Apim-Subscription-Key` header as received; no I/O.
 
         Raises:
-            Unauthenticated: it is none of our keys.
+            Unauthenticated: the key is missing or not one of ours.
         """
         given = _as_bytes(header or "")
-        # A list, not any(): every key is compared, so that the time tells nothing.
+        # A list, not any(): every key is compared, so that the time does not depend on the match.
         matches = [
             hmac.compare_digest(given, _as_bytes(key.get_secret_value()))
             for key in self._settings.subscription_keys
@@ -58,32 +58,32 @@ class Access:
             raise Unauthenticated("The subscription key is missing or not valid", challenge=False)
 
     async def check_admin(self, authorization: str | None) -> None:
-        """Check the `Authorization` header: a genuine token that holds the role. May wait for the JWKS.
+        """Check that the `Authorization` header has a valid token with the role; may wait for the JWKS.
 
         Raises:
-            Unauthenticated: no token, or one that is expired, forged, broken or meant for others.
-            Forbidden: a genuine token without the role.
-            AccessUnavailable: the key that the token names cannot be had.
+            Unauthenticated: there is no token, or it is expired, forged, malformed or for another audience.
+            Forbidden: the token is valid and does not have the role.
+            AccessUnavailable: the key that the token names cannot be fetched.
         """
         if not authorization:
             raise Unauthenticated("The request has no Bearer token", challenge=True)
         bearer = _BEARER.fullmatch(authorization) if len(authorization) <= AUTHORIZATION_MAX_CHARS else None
         kid = _key_id(bearer[1]) if bearer else None
         if not bearer or not kid:
-            raise _refused("it is no token that is signed with RS256 and names its key", _NOT_VALID)
+            raise _refused("it is not signed with RS256 or does not name its key (`kid`)", _NOT_VALID)
         key = await self._keys.get(kid)
         if not key:
-            raise _refused("ADMIN_JWKS_URL has no key of its `kid`", _NOT_VALID)
+            raise _refused("ADMIN_JWKS_URL has no key with its `kid`", _NOT_VALID)
         held = self._claims(bearer[1], key).get(self._settings.role_claim)
         if held != self._settings.role and not (isinstance(held, list) and self._settings.role in held):
             logger.warning("A login was refused: the claim of ADMIN_ROLE_CLAIM does not hold ADMIN_ROLE")
             raise Forbidden("Login user not authorized to perform this action")
 
     def _claims(self, token: str, key: RSAPublicKey) -> dict[str, Any]:
-        """Return the claims of a token that is genuine, in force and meant for us.
+        """Return the claims of a token after checking signature, issuer, audience and times.
 
-        Claims that decide nothing here (`sub`, `iat`, `jti`) may hold anything. `exp` and `nbf` are numbers
-        (RFC 7519, 4.1.4), which PyJWT does not insist on.
+        Claims that are not used (`sub`, `iat`, `jti`) may have any value. `exp` and `nbf` must be numbers
+        (RFC 7519, 4.1.4), which PyJWT does not check.
         """
         claims: dict[str, Any] = {}
         fault = "its claims cannot be read"
@@ -96,7 +96,7 @@ class Access:
                 audience=self._settings.audience,
                 leeway=LEEWAY_S,
                 options={
-                    "require": ["exp", "iss", "aud"],  # a token without exp would pass otherwise
+                    "require": ["exp", "iss", "aud"],  # otherwise a token without exp would be accepted
                     "verify_sub": False,
                     "verify_iat": False,
                     "verify_jti": False,
@@ -104,13 +104,13 @@ class Access:
             )
         except jwt.MissingRequiredClaimError as error:
             fault = f"it has no `{error.claim}`"
-        except Exception as error:  # noqa: BLE001 (text of a stranger: however it breaks us, it is not valid)
+        except Exception as error:  # noqa: BLE001 (untrusted input: any error means that it is not valid)
             fault = _FAULTS.get(type(error), fault)
         else:
             wrong = [name for name in ("exp", "nbf") if not _is_number(claims.get(name, 0))]
             if not wrong:
                 return claims
-            fault = f"`{wrong[0]}` is no number"
+            fault = f"`{wrong[0]}` is not a number"
         is_expired = fault == _FAULTS[jwt.ExpiredSignatureError]
         raise _refused(fault, "The token has expired" if is_expired else _NOT_VALID)
 
@@ -125,17 +125,17 @@ def _is_number(value: object) -> bool:
 
 
 def _key_id(token: str) -> str | None:
-    """Return the `kid` of a token that we could accept; read nothing else that could lead us to a key."""
+    """Return the `kid` of an RS256 token; other headers that name a key are ignored."""
     try:
         header = jwt.get_unverified_header(token)
     except Exception:  # noqa: BLE001 (as above)
         return None
     kid = header.get("kid")
-    # `crit` lists extensions that must be understood, and we understand none.
+    # `crit` lists extensions that must be supported; none is supported here.
     usable = header.get("alg") == "RS256" and "crit" not in header and isinstance(kid, str)
     return kid if usable else None
 
 
 def _as_bytes(text: str) -> bytes:
-    # compare_digest takes ASCII text only; half a character is none of UTF-8's but must not raise.
+    # compare_digest accepts only ASCII text; a lone surrogate must not raise here.
     return text.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""The HTTP contract of `GET /ExternalLinks/edXCourseruns` and of `/changes` below it: requests, and headers.
+"""The HTTP contract of `GET /ExternalLinks/edXCourseruns` and its `/changes`: parses requests, makes headers.
 
 Pure: text in, values out. Freshness follows RFC 9111 and RFC 5861, conditions RFC 9110.
 """
@@ -19,17 +19,17 @@ from shared.errors import BadRequest
 
 CHANGES_LIMIT_DEFAULT = 100
 CHANGES_LIMIT_MAX = 1000
-"""Entries of one answer."""
+"""Maximum number of entries per answer."""
 
 _COURSE_RUNS = ("catalogId", "courserunKey")
 _CHANGES = ("since", "catalogId", "courserunKey", "limit", "cursor")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-# One directive with its token or quoted value, from comma to comma. (Werkzeug's parser lets the last of a
-# repeated directive count; the contract says the first.)
+# One directive with its token or quoted value, from comma to comma. (Werkzeug's parser uses the last of a
+# repeated directive; the contract says the first.)
 _DIRECTIVE = re.compile(r'(?:^|,)\s*([!#$%&\'*+.^_`|~\w-]+)(?:=("[^"]*"|[^",\s]*))?(?=\s*(?:,|$))', re.ASCII)
 _SECONDS = re.compile(r'"?([0-9]+)"?', re.ASCII)
-_SECONDS_MAX = 2**31  # RFC 9111, 1.2.2: what is larger counts as this
-# RFC 3339, 5.6, or a day alone. Python's parser takes much more.
+_SECONDS_MAX = 2**31  # RFC 9111, 1.2.2: the value for larger numbers
+# RFC 3339, 5.6, or a date alone. Python's parser accepts much more.
 _MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d(?P<time>t\d\d:\d\d:\d\d(\.\d{1,9})?(z|[+-]\d\d:\d\d))?", re.ASCII | re.IGNORECASE
 )
@@ -38,11 +38,11 @@ _QUERY_FIELDS_MAX = 1_000
 
 
 def parse_question(url: str, params: Mapping[str, str], cache_control: str | None) -> Question:
-    """Return what a request for course runs asks for.
+    """Parse a request for course runs.
 
     Args:
-        url: where parameters are read from, because a repeated one can be seen there.
-        params: what the host read, for a URL without a query.
+        url: the source of the parameters, in which a repeated one can be detected.
+        params: the parameters as the host parsed them, used when the URL has no query.
         cache_control: the request's header.
 
     Raises:
@@ -57,7 +57,7 @@ def parse_question(url: str, params: Mapping[str, str], cache_control: str | Non
 
 
 def parse_changes_question(url: str, params: Mapping[str, str]) -> ChangesQuestion:
-    """Return what a request for the history asks for; arguments and errors as for `parse_question`."""
+    """Parse a request for the history; arguments and errors as for `parse_question`."""
     given = _parameters(_CHANGES, url, params)
     return ChangesQuestion(
         since=_since(given["since"]),
@@ -69,7 +69,7 @@ def parse_changes_question(url: str, params: Mapping[str, str]) -> ChangesQuesti
 
 
 def _parameters(names: Sequence[str], url: str, params: Mapping[str, str]) -> dict[str, str]:
-    """Return each parameter of that name, "" when it is absent; others are ignored."""
+    """Return the value of each named parameter, "" when it is absent; other parameters are ignored."""
     try:
         pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX)
     except ValueError:
@@ -80,7 +80,7 @@ def _parameters(names: Sequence[str], url: str, params: Mapping[str, str]) -> di
         ours = next((each for each in names if each.lower() == name.lower()), None)
         if ours is None:
             continue
-        # Ignored, it would cost the caller the whole catalogue and a wrong conclusion.
+        # If it were ignored, the caller would take the whole catalogue for the filtered answer.
         if ours != name:
             raise BadRequest(f"The parameter {name} is unknown: its name is {ours}")
         if ours in values:
@@ -111,15 +111,15 @@ def _courserun_key(value: str) -> str | None:
 def _since(value: str) -> datetime | None:
     if not value:
         return None
-    # A plus sign that was not encoded: an offset has no space.
+    # A space in an offset is an unencoded plus sign.
     match = _MOMENT.fullmatch(value.replace(" ", "+"))
     moment = None
     if match:
         text = match[0].upper()
-        with suppress(ValueError, OverflowError):  # the 30th of February; the year 0 in UTC
+        with suppress(ValueError, OverflowError):  # February 30; the year 0 in UTC
             moment = datetime.fromisoformat(text if match["time"] else f"{text}T00:00:00Z").astimezone(UTC)
     if moment is None:
-        raise BadRequest("since must be a moment such as 2026-11-24T12:00:00Z, or a day such as 2026-11-24")
+        raise BadRequest("since must be a time such as 2026-11-24T12:00:00Z, or a date such as 2026-11-24")
     return moment
 
 
@@ -133,9 +133,9 @@ def _limit(value: str) -> int:
 
 
 def next_link(asked: ChangesQuestion, cursor: str) -> str:
-    """Return the `Link` header that leads to the entries behind those of an answer (RFC 8288).
+    """Return the `Link` header to the next page (RFC 8288).
 
-    It is relative and names our parameters alone: the URL that reaches us holds the function key.
+    It is relative and contains only our parameters: the URL that reaches us contains the function key.
     """
     parameters = {
         "since": asked.since.isoformat().replace("+00:00", "Z") if asked.since else None,
@@ -151,7 +151,7 @@ def next_link(asked: ChangesQuestion, cursor: str) -> str:
 
 
 def parse_freshness(cache_control: str | None) -> Freshness:
-    """Read a request's Cache-Control: the malformed is ignored, of a repeated directive the first counts."""
+    """Parse Cache-Control; malformed directives are ignored, and the first of a repeated one is used."""
     seconds: dict[str, int] = {}
     flags = set()
     for match in _DIRECTIVE.finditer(cache_control or ""):
@@ -167,13 +167,13 @@ def parse_freshness(cache_control: str | None) -> Freshness:
     return Freshness(
         0 if is_no_cache else seconds.get("max-age"),
         "only-if-cached" in flags,
-        # Whoever says no-cache gets no stale data, unless the request itself allows it.
+        # With no-cache, stale data is returned only if the request also has stale-if-error.
         seconds.get("stale-if-error", 0 if is_no_cache else None),
     )
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Tell whether a request's Accept-Encoding takes gzip."""
+    """Tell whether a request's Accept-Encoding accepts gzip."""
     if not accept_encoding:
         return False
     return parse_accept_header(accept_encoding, Accept).quality("gzip") > 0

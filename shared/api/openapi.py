@@ -1,6 +1,6 @@
-"""The OpenAPI document of the contract: `python -m shared.api.openapi > openapi.json` generates it.
+"""Generates the OpenAPI document of the contract: `python -m shared.api.openapi > openapi.json`.
 
-API Management imports the file; a test compares it with what is generated here.
+API Management imports the file; a test checks that it is up to date.
 """
 
 import json
@@ -20,9 +20,9 @@ _HEADER_TEXT = {"type": "string", "pattern": "^[ -~]*$"}
 def document() -> dict[str, Any]:
     """Return the document, in OpenAPI 3.0, which every API Management tier imports.
 
-    Its shape follows what client generators make of it: arrays are named schemas, no property is an `enum`
-    (the published contract has none, and a new value must not break the reading of a whole list), and of the
-    two forms of an answer the array comes first, which is the one that some generators take alone.
+    Its structure suits client generators: arrays are named schemas; no property is an `enum` (the published
+    contract has none, and a new value must not break the parsing of a whole list); and of the two forms of an
+    answer the array comes first, because some generators use only the first.
     """
     return {
         "openapi": "3.0.3",
@@ -35,7 +35,7 @@ def document() -> dict[str, Any]:
         "servers": [
             {
                 "url": "https://gateway.example.com",
-                "description": "Stands for the gateway of your API Management service.",
+                "description": "Replace it by the gateway of your API Management service.",
             }
         ],
         "tags": [{"name": _TAG, "description": "The catalogue, and what changed in it."}],
@@ -59,11 +59,11 @@ def _course_runs() -> dict[str, Any]:
         "operationId": "syncCourseRuns",
         "tags": [_TAG],
         "summary": "Sync course runs",
-        "description": "Brings the stored catalogue up to date as Cache-Control wishes, and returns it. When "
-        "that fails, what is stored is returned if it is young enough: Age and Cache-Status say so.",
+        "description": "Returns the stored catalogue, after a sync if it is older than Cache-Control allows. "
+        "If the sync fails, stale data is returned up to the allowed age; see Age and Cache-Status.",
         "parameters": [
             _CATALOG_ID,
-            _courserun_key("That one course run, as a bare object instead of an array."),
+            _courserun_key("Only this course run, as an object instead of an array."),
             _parameter(
                 "header",
                 "Cache-Control",
@@ -89,16 +89,16 @@ def _changes() -> dict[str, Any]:
         "operationId": "listCourseRunChanges",
         "tags": [_TAG],
         "summary": "List what changed",
-        "description": "The history of what callers were shown, for 90 days. Never calls edX.",
+        "description": "The changes in the answer over the last 90 days. Never calls edX.",
         "parameters": [
             _parameter(
                 "query",
                 "since",
                 {"type": "string", "example": "2026-11-24T12:00:00Z"},
-                "Only changes from this moment on (RFC 3339), or from this day on (such as 2026-11-24, UTC).",
+                "Only changes since this time (RFC 3339) or this date (such as 2026-11-24, UTC).",
             ),
             _CATALOG_ID,
-            _courserun_key("Only changes of that course run."),
+            _courserun_key("Only changes of this course run."),
             _parameter(
                 "query",
                 "limit",
@@ -108,7 +108,7 @@ def _changes() -> dict[str, Any]:
                     "maximum": CHANGES_LIMIT_MAX,
                     "default": CHANGES_LIMIT_DEFAULT,
                 },
-                "The most changes that one answer holds.",
+                "The maximum number of changes in the answer.",
             ),
             _parameter(
                 "query",
@@ -124,7 +124,7 @@ def _changes() -> dict[str, Any]:
                     "Cache-Control": _header("string", "private, no-cache"),
                     "Link": _header(
                         "string",
-                        'Leads to the changes behind these (RFC 8288, rel="next"), if there are any.',
+                        'The next page of changes (RFC 8288, rel="next"), if there is one.',
                     ),
                 },
                 "content": {_JSON: {"schema": ref("Changes")}},
@@ -139,7 +139,7 @@ def _failures(not_found: str) -> dict[str, Any]:
         "400": _failure("A malformed parameter"),
         "401": _failure(
             "No or wrong subscription key; no, expired or forged token",
-            {"WWW-Authenticate": _header("string", "Bearer, when it is the token.")},
+            {"WWW-Authenticate": _header("string", "Bearer, if the token is missing or wrong.")},
         ),
         "403": _failure("Login user not authorized to perform this action"),
         "404": _failure(not_found, {"Retry-After": _RETRY_AFTER}),
@@ -164,7 +164,7 @@ _CATALOG_ID = _parameter(
     {"type": "integer", "minimum": 1, "maximum": CATALOG_ID_MAX},
     "Only this edX catalog.",
 )
-_RETRY_AFTER = _header("integer", "Seconds; when it is known when another try makes sense.")
+_RETRY_AFTER = _header("integer", "Seconds until a retry makes sense; absent if unknown.")
 
 
 def _courserun_key(description: str) -> dict[str, Any]:
@@ -180,12 +180,12 @@ def _courserun_key(description: str) -> dict[str, Any]:
 def _answer_headers() -> dict[str, Any]:
     return {
         "ETag": _header("string", "Weak; changes if and only if the JSON does."),
-        "Age": _header("integer", "Seconds since the end of the oldest sync that the body shows."),
+        "Age": _header("integer", "Seconds since the end of the oldest sync in the answer."),
         "Cache-Control": _header("string", "private, no-cache"),
         "Cache-Status": _header(
             "string",
-            "RFC 9211: luminus-edx-connector with hit or fwd, and ttl; below 0 the answer is stale, and "
-            "detail says why.",
+            "RFC 9211: luminus-edx-connector with hit or fwd, and ttl. If ttl is below 0, the answer is "
+            "stale, and detail says why.",
         ),
         "Retry-After": _RETRY_AFTER,
         "Vary": _header("string", "Accept-Encoding"),

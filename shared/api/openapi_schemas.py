@@ -44,7 +44,7 @@ _EXAMPLE_CHANGES: list[dict[str, Any]] = [
 
 
 def schemas() -> dict[str, Any]:
-    """Return every schema by its name, which client generators make the name of a class."""
+    """Return every schema by name; client generators use the name for a class."""
     return {
         "CourseRuns": _array("CourseRun", "Course runs, sorted by courserunKey.", [_EXAMPLE]),
         "CourseRun": _course_run(),
@@ -113,11 +113,11 @@ def _change() -> dict[str, Any]:
                 "description": "What changed, by field of CourseRun; with kind changed only.",
                 "additionalProperties": ref("FieldChange"),
             },
-            "note": {"type": "string", "description": "Of the approval that modularCredit follows from."},
+            "note": {"type": "string", "description": "The note of the approval that set modularCredit."},
             "runs": {
                 "type": "integer",
                 "format": "int32",
-                "description": "How many course runs a first-sync found.",
+                "description": "The number of course runs that a first-sync found.",
             },
         },
         "required": ["at", "catalogId", "kind"],
@@ -129,7 +129,7 @@ def _change() -> dict[str, Any]:
 def _field_change() -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "A value before and after, each of the field's own type; absent when unknown.",
+        "description": "The value before and after, of the field's type; absent if unknown.",
         "properties": {
             "before": {"description": "The value before the change."},
             "after": {"description": "The value after the change."},

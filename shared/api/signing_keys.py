@@ -1,7 +1,7 @@
-"""The identity provider's signing keys: its JWKS, fetched by one thread at a time, and what is kept of it.
+"""The identity provider's signing keys: fetches the JWKS in one thread at a time and caches its keys.
 
-A caller whose key is known gets it without a thread. Others wait for the fetch as coroutines, so that tokens
-with invented key ids use up no threads. Why a fetch failed is said in a log line, with the host alone.
+A request with a known key does not wait. Others wait for the fetch as coroutines, so that tokens with
+invented key ids use up no threads. The reason for a failed fetch is logged with the host of the JWKS only.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ from shared.errors import AccessUnavailable
 from shared.network import USER_AGENT, cut, fault_of, host_of
 
 LIFETIME_S = 300.0
-"""Age at which the key set is fetched anew, so that a revoked key stops working."""
+"""Age at which the key set is fetched again, so that a revoked key stops working."""
 
 COOLDOWN_S = 30.0
-"""Shortest time between two fetches, failed ones included: a forged `kid` cannot make us hammer the JWKS."""
+"""Shortest time between two fetches, failed or not, so that forged `kid`s cannot overload the JWKS."""
 
 TIMEOUT_S = 5.0
-"""For connecting, and for each read."""
+"""Timeout for connecting, and for each read."""
 
 DEADLINE_S = 10.0
-"""For the whole exchange once connected, however it trickles; and for a caller who waits for one."""
+"""Timeout for the whole exchange after connecting, and for a request that waits for it."""
 
 RENEWAL_WAIT_S = 1.0
-"""How long the caller who begins to renew the keys waits for that although his own key is known: long enough
-to see that it was revoked, short enough not to notice a JWKS that hangs."""
+"""How long a request that starts a fetch waits for it although its key is known: long enough to notice that
+the key was revoked, short enough when the JWKS hangs."""
 
 JWKS_MAX_BYTES = 2**20
 MIN_RSA_BITS = 2048
@@ -45,11 +45,11 @@ _HTTP_OK = 200
 
 Keys = dict[str, RSAPublicKey]
 Say = Callable[[int, str], None]
-"""Takes a logging level and a line; called from the thread that fetches, which belongs to no invocation."""
+"""Called with a `logging` level and a line, in the fetching thread, which belongs to no invocation."""
 
 
 class SigningKeys:
-    """The RSA keys of a JWKS by `kid`, fetched when a request needs them; safe to share between threads."""
+    """The RSA keys of a JWKS by `kid`, fetched when a request needs them. Thread-safe."""
 
     def __init__(
         self,
@@ -65,14 +65,14 @@ class SigningKeys:
         self._fetch = fetch or fetch_keys
         self._lock = threading.Lock()
         self._fetching: Future[None] | None = None
-        self._keys: Keys = {}  # replaced as a whole, never changed
+        self._keys: Keys = {}  # replaced, never changed in place
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
 
     async def get(self, kid: str) -> RSAPublicKey | None:
-        """Return the key of that id, None when the identity provider has none.
+        """Return the key with this id; None when the identity provider has no such key.
 
-        A known key outlives an outage of the JWKS.
+        A known key stays usable while the JWKS cannot be fetched.
 
         Raises:
             AccessUnavailable: the key is not known and the last fetch failed or has not ended.
@@ -87,13 +87,11 @@ class SigningKeys:
             await _wait(fetching, RENEWAL_WAIT_S)
         key = self._keys.get(kid)
         if key is None and (self._fetched_at < self._tried_at or (fetching and not fetching.done())):
-            raise AccessUnavailable(
-                "The keys for checking tokens cannot be fetched; nobody is let in until then"
-            )
+            raise AccessUnavailable("The keys for checking tokens cannot be fetched; try again later")
         return key
 
     def _begin(self) -> tuple[Future[None] | None, bool]:
-        """Return the fetch that is under way, and whether it was begun now; None in the cooldown."""
+        """Return the running fetch and whether it was started now; None soon after the last fetch."""
         with self._lock:
             if self._fetching is not None:
                 return self._fetching, False
@@ -130,42 +128,47 @@ def fetch_keys(url: str) -> Keys:
     """Fetch a JWKS and return its keys that may sign RS256 tokens, by `kid`.
 
     Raises:
-        AccessUnavailable: there is no such key to be had; the message names the host and what is wrong.
+        AccessUnavailable: no such key could be fetched; the message names the host and the problem.
     """
     fault = ""
     try:
         keys = signing_keys(_get(url))
-    except (OSError, HTTPException, ValueError, RecursionError) as error:  # RecursionError: JSON nested deep
+    except (
+        OSError,
+        HTTPException,
+        ValueError,
+        RecursionError,
+    ) as error:  # RecursionError: deeply nested JSON
         fault = _fault(error)
     else:
         if keys:
             return keys
-        fault = "holds no key that may sign RS256 tokens"
-    # Outside of the except block: what the libraries say may quote what was sent.
+        fault = "has no key that may sign RS256 tokens"
+    # Outside the except block: the libraries' errors may quote the answer.
     raise AccessUnavailable(f"The JWKS at {host_of(url)} {fault}")
 
 
 class _NoJwks(ValueError):
-    """What was answered is no JWKS; the text says why and quotes nothing of it."""
+    """The answer is not a JWKS; the message says why and does not quote it."""
 
 
 def _fault(error: Exception) -> str:
-    """Say what is wrong with a JWKS that cannot be fetched, as the end of a sentence."""
+    """Describe why a JWKS cannot be fetched, as the end of a sentence."""
     if isinstance(error, _NoJwks):
         return str(error)
     if isinstance(error, OSError):
         return fault_of(error).problem
-    return "answered what is no JWKS"
+    return "sent an answer that is not a JWKS"
 
 
 def _get(url: str) -> bytes:
     """GET a small document, within 10 s and 1 MiB.
 
-    `http.client` follows no redirect and reads no proxy or .netrc from the environment, and its socket is at
-    hand from the start: PyJWKClient's fetch and requests can bound neither trickled headers nor a huge body.
+    `http.client` follows no redirect, reads no proxy settings and no .netrc, and gives access to its socket.
+    PyJWKClient and requests limit neither slow headers nor a large body.
 
     Raises:
-        OSError, HTTPException, ValueError: the document cannot be had.
+        OSError, HTTPException, ValueError: the document cannot be fetched.
     """
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
@@ -203,12 +206,12 @@ def signing_keys(jwks: bytes) -> Keys:
     """Return the keys of a JWKS that may sign RS256 tokens, by `kid` (the first of a repeated one).
 
     Raises:
-        ValueError: this is no JWKS.
+        ValueError: it is not a JWKS.
     """
     document = json.loads(jwks)
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise _NoJwks("answered what is no JWKS")
+        raise _NoJwks("sent an answer that is not a JWKS")
     keys: Keys = {}
     for entry in entries:
         kid = entry.get("kid") if isinstance(entry, dict) else None
@@ -222,6 +225,6 @@ def _rs256_key(entry: dict[str, Any]) -> RSAPublicKey | None:
         return None
     try:
         key = RSAAlgorithm.from_jwk(entry)
-    except Exception:  # noqa: BLE001 (whatever junk stands there, it is no key and the others still count)
+    except Exception:  # noqa: BLE001 (any invalid entry is skipped; the other keys are used)
         return None
     return key if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS else None

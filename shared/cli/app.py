@@ -1,4 +1,4 @@
-"""The commands and what precedes each: the settings file, warnings about settings, the quiet log."""
+"""The commands, and the preparation of each: reads the settings file, prints warnings, disables the log."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ def prepare(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Read local.settings.json and keep the log quiet: the command prints what matters itself."""
+    """Read local.settings.json and disable the log, because each command prints its own messages."""
     os.environ.update(with_settings_file(Path("local.settings.json")))
     logging.getLogger("shared").setLevel(logging.CRITICAL)
     for warning in setting_warnings():

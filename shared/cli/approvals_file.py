@@ -1,4 +1,4 @@
-"""A CSV file of approved credits: every wrong line is named, and a file with one is not used at all."""
+"""Reads approved credits from a CSV file; refuses a file with errors, with one message per wrong line."""
 
 import csv
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from shared.domain.credits import Approval
 _REQUIRED = {"key", "credit"}
 _KNOWN = {*_REQUIRED, "note", "by", "at"}
 _TEXT_MAX = 1_000
-_HEADING = "column names separated by commas: key, credit and, if you like, note, by, at"
+_HEADING = "column names separated by commas: key, credit and, optionally, note, by, at"
 
 
 def problem_of(approval: Approval) -> str | None:
-    """Say why an approval cannot be stored, as a clause; None when it can."""
+    """Return why an approval cannot be stored, as a clause; None when it can."""
     key = approval.key
     if not key or key != key.strip():
         return "the key is empty, or has white space around it"
@@ -33,12 +33,12 @@ def read_approvals(file: Path, by: str, at: datetime) -> tuple[list[Approval], l
     """Read a file.
 
     Args:
-        file: CSV with a line of column names: key and credit, and note, by and at if you like.
-        by: who approved the lines that do not say so.
-        at: when, for those.
+        file: CSV with a line of column names: key and credit, optionally note, by and at.
+        by: who approved the lines without a `by`.
+        at: when the lines without an `at` were approved.
 
     Returns:
-        The approvals, and what is wrong, one sentence a line.
+        The approvals, and one sentence for each wrong line.
     """
     approvals: list[Approval] = []
     problems: list[str] = []
@@ -58,19 +58,19 @@ def read_approvals(file: Path, by: str, at: datetime) -> tuple[list[Approval], l
                 if isinstance(read, str):
                     problems.append(f"Line {line}: {read}")
                 elif read.key in seen:
-                    problems.append(f"Line {line}: {read.key} stands in line {seen[read.key]} already")
+                    problems.append(f"Line {line}: {read.key} is already in line {seen[read.key]}")
                 else:
                     seen[read.key] = line
                     approvals.append(read)
     except UnicodeDecodeError:
-        problems.append("The file is no UTF-8 text: save it as CSV UTF-8")
+        problems.append("The file is not UTF-8 text: save it as CSV UTF-8")
     except csv.Error as error:
-        problems.append(f"Line {reader.line_num}: no CSV ({error})")
+        problems.append(f"Line {reader.line_num}: not valid CSV ({error})")
     return approvals, problems
 
 
 def _approval(values: Mapping[str, object], by: str, at: datetime) -> Approval | str:
-    """Read a line; a clause that says what is wrong with it when it cannot be used."""
+    """Read a line; return a clause that says what is wrong when it cannot be used."""
     if any(isinstance(value, list) for value in values.values()):
         return "it has more values than there are columns; put a text with a comma in quotation marks"
     text = {name: _plain(value) for name, value in values.items()}
@@ -91,6 +91,6 @@ def _approval(values: Mapping[str, object], by: str, at: datetime) -> Approval |
 
 
 def _plain(value: object) -> str:
-    """Return a value without white space around it and the apostrophe that our own CSV puts first."""
+    """Return a value without surrounding white space and without the leading apostrophe of our own CSV."""
     text = str(value or "").strip()
     return text[1:] if text[:1] == "'" and text[1:2] in FORMULA_STARTS else text

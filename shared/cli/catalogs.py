@@ -1,4 +1,4 @@
-"""`catalogs`: what edX lists for our credentials."""
+"""`catalogs`: lists the catalogs that edX has for our credentials."""
 
 from shared.cli.console import comment, print_json, print_table
 from shared.cli.layout import Row

@@ -1,4 +1,4 @@
-"""`changes`: what syncs changed in the answer, run by run and field by field."""
+"""`changes`: shows what syncs changed in the answer, by run and field."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ def changes(
     as_csv: AsCsv = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what callers were shown differently after each sync, newest first. Kept for 90 days.
+    """Show the changes that each sync made in the answer, newest first. Kept for 90 days.
 
     Without --since: the last 7 days.
     """
@@ -44,14 +44,14 @@ def changes(
 
 
 def changes_table(found: Sequence[dict[str, Any]]) -> None:
-    """Print changes, a row for each field that changed."""
+    """Print changes, one row per changed field."""
     print_table(
         _COLUMNS, [row for change in found for row in _rows(change)], title="courserunKey", note="why"
     )
 
 
 def changes_since(since: datetime | None, catalogs: list[int], key: str = "") -> Iterator[dict[str, Any]]:
-    """Return the changes of catalogs as the contract shows them, newest first."""
+    """Yield the changes of catalogs in the form of the contract, newest first."""
     newest_first = merge(
         *(_of_catalog(catalog_id, since, key) for catalog_id in catalogs),
         key=lambda change: str(change["at"]),
@@ -68,7 +68,7 @@ def _of_catalog(catalog_id: int, since: datetime | None, key: str) -> Iterator[d
 
 
 def _rows(change: dict[str, Any]) -> Iterator[Row]:
-    """Return one row a field that changed, one for any other change."""
+    """Yield one row per changed field; one row for any other kind of change."""
     why = str(change.get("reason") or change.get("note") or "")
     begin: list[Cell] = [
         change["at"],
@@ -81,7 +81,7 @@ def _rows(change: dict[str, Any]) -> Iterator[Row]:
         return
     for name, sides in change.get("fields", {"": {}}).items():
         before, after = (_text(sides.get(side)) for side in ("before", "after"))
-        # The note of an approval is about the credit.
+        # The note explains the new modularCredit.
         yield Row([*begin, name, before, after], why if name in ("", "modularCredit") else "")
 
 

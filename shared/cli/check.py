@@ -1,4 +1,4 @@
-"""`check`: try everything that can never work, each part once, and say which part is at fault."""
+"""`check`: tests settings, storage, edX and the JWKS once each, and says which part fails and what to do."""
 
 from collections.abc import Iterator, Sequence
 from math import isinf
@@ -42,7 +42,7 @@ _EXAMPLE = (
 
 
 class Finding(NamedTuple):
-    """What came of trying one part: the exit code that it asks for (None: it was not tried), a sentence."""
+    """The result for one part: its name, its exit code (None: it was not tried) and a sentence."""
 
     part: str
     code: int | None
@@ -153,10 +153,10 @@ def _edx_advice(error: ConnectorError) -> str:
 
 
 def _catalogs(edx: EdxSession, configured: Sequence[int], listed: set[int]) -> Finding:
-    """Compare EDX_CATALOG_IDS with edX's list. A catalog that the list leaves out may answer by its id."""
+    """Compare EDX_CATALOG_IDS with edX's list; a catalog that is not in the list may still be readable."""
     if not configured:
         if listed:
-            return Finding("catalogs", 0, f"all that edX lists are ours: {_ids(listed)}")
+            return Finding("catalogs", 0, f"all catalogs that edX lists will be synced: {_ids(listed)}")
         return Finding(
             "catalogs", FAILED, "edX lists no catalog for our credentials; ask edX to give them access to one"
         )

@@ -1,7 +1,7 @@
-"""What the command line prints: tables for people on a terminal, plain lines into a pipe, JSON and CSV.
+"""Prints the output of the command line: tables on a terminal, tab-separated lines into a pipe, JSON and CSV.
 
-A pipe gets every column, one row a line, separated by tabs. A console that cannot show a
-character gets it escaped, and our own marks in ASCII.
+A pipe gets every column, one line per row. If the console cannot show a character, it is escaped; our own
+marks are then in ASCII.
 """
 
 import csv
@@ -21,25 +21,25 @@ from rich.text import Text
 from shared.cli.layout import Cell, Row, table_lines, text_of
 
 _ASCII = {"✓": "ok", "✗": "FAILED", "→": "->"}
-# Of the terminal, of lines, and of the direction of writing.
+# Characters that control the terminal, the line or the direction of writing.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def prepare_streams() -> None:
-    """Let standard output and error escape what their encoding cannot hold, instead of failing."""
+    """Make standard output and error escape characters that their encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def flush_streams() -> None:
-    """Write what is left; a pipe whose reader has gone (`| head -1`) is no failure."""
+    """Flush standard output and error; ignore a pipe whose reader has ended (`| head -1`)."""
     try:
         sys.stdout.flush()
     except (
         BrokenPipeError
-    ):  # Python would say so once more when it ends: https://docs.python.org/3/library/signal.html
+    ):  # otherwise Python reports it at exit: https://docs.python.org/3/library/signal.html
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -49,17 +49,17 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def say(text: str, style: str = "", *, is_error: bool = False) -> None:
-    """Print a sentence: wrapped between words on a terminal, one line elsewhere."""
+    """Print a sentence: wrapped between words on a terminal, in one line otherwise."""
     _print(Text(_one_line(text), style), is_error=is_error)
 
 
 def comment(text: str) -> None:
-    """Print what is for people only: below a table on a terminal, on standard error when that is piped."""
+    """Print a note for people: on standard output in a terminal, on standard error when output is piped."""
     say(text, "dim", is_error=not sys.stdout.isatty())
 
 
 def mark(*, is_good: bool | None) -> str:
-    """Return the mark of what is good, of what is not, and of what was not tried (None)."""
+    """Return the mark for success, for failure, or for a part that was not tried (None)."""
     return "-" if is_good is None else "✓" if is_good else "✗"
 
 
@@ -70,7 +70,7 @@ def print_json(value: object) -> None:
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Print CSV. A text that a spreadsheet would run as a formula begins with an apostrophe."""
+    """Print CSV; put an apostrophe before a text that a spreadsheet would run as a formula."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
@@ -83,10 +83,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Row], *, title: str = "",
     """Print rows.
 
     Args:
-        columns: their headings.
-        rows: their cells and notes.
-        title: the column that names a row; the first when it is not given.
-        note: the heading of the notes where they are a column.
+        columns: the headings.
+        rows: the cells and notes.
+        title: the column that names a row; by default the first.
+        note: the heading of the notes when they are a column.
     """
     shown = [
         Row([_one_line(cell) if isinstance(cell, str) else cell for cell in row.cells], _one_line(row.note))
@@ -102,14 +102,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Row], *, title: str = "",
 
 
 class Bar:
-    """A progress bar on a terminal; elsewhere nothing but what it is told to say."""
+    """A progress bar on a terminal; otherwise only the lines passed to `say`."""
 
     def __init__(self, bar: progress.Progress) -> None:
         self._bar = bar
         self._task = bar.add_task("", total=None)
 
     def move(self, done: int, total: int | None) -> None:
-        """Show how many are done, and of how many if that is known."""
+        """Show how many are done, and the total if it is known."""
         self._bar.update(self._task, completed=done, total=total)
 
     def say(self, text: str) -> None:
@@ -119,7 +119,7 @@ class Bar:
 
 @contextmanager
 def progress_bar(title: str, unit: str) -> Iterator[Bar]:
-    """Show a bar while the block runs."""
+    """Show a progress bar during the block."""
     console = Console(stderr=True)
     with progress.Progress(
         progress.TextColumn(title),
@@ -135,7 +135,7 @@ def progress_bar(title: str, unit: str) -> Iterator[Bar]:
 
 
 def _one_line(text: str) -> str:
-    """Return text without characters that move the cursor, and in characters that the console has."""
+    """Return text without control characters; escape characters that the console cannot show."""
     plain = _CONTROL.sub(" ", text)
     return plain if _can_show(plain) else "".join(map(_shown, plain))
 

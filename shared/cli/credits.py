@@ -20,7 +20,7 @@ from shared.domain.course_run import INT32_MAX, rfc3339
 from shared.domain.credits import Approval
 
 app = typer.Typer(
-    help="Show and set the modular credits that people approved; they count instead of the formula.",
+    help="Show and set approved modular credits, which replace the result of the formula.",
     no_args_is_help=True,
 )
 
@@ -30,7 +30,7 @@ _COLUMNS = ("key", "credit", "note", "by", "at")
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key of a course run or of a course.")]
 By = Annotated[str, typer.Option("--by", help="Who approved it. [default: the user of this machine]")]
 Sync = Annotated[
-    bool, typer.Option("--sync", help="Sync the catalogs that know the key, so that it counts now.")
+    bool, typer.Option("--sync", help="Sync the catalogs with this key now, so that it takes effect.")
 ]
 
 
@@ -43,7 +43,7 @@ def set_credit(
     by: By = "",
     sync: Sync = False,
 ) -> None:
-    """Approve the modular credit of a run, or of all runs of a course. A run's own approval comes first."""
+    """Approve the modular credit of a run, or of all runs of a course. A run's own approval has priority."""
     approval = Approval(key, credit, note, by or getuser(), datetime.now(UTC))
     problem = problem_of(approval)
     if problem:
@@ -55,7 +55,7 @@ def set_credit(
 
 @app.command("remove")
 def remove(key: Key, *, sync: Sync = False) -> None:
-    """Remove an approval: the formula counts again."""
+    """Remove an approval, so that the formula is used again."""
     if not connector().tables.credits.remove(key):
         say(f"Error: no credit is approved for {key}", "red", is_error=True)
         raise typer.Exit(FAILED)
@@ -70,10 +70,10 @@ def import_file(
     by: By = "",
     sync: Sync = False,
 ) -> None:
-    """Approve what a CSV file says: columns key and credit, and note, by and at if you like.
+    """Import approvals from a CSV file with the columns key, credit and, optionally, note, by, at.
 
-    All or nothing: if a line is wrong, nothing is stored and every wrong line is named. What `credits list
-    --csv` printed can be imported.
+    If any line is wrong, nothing is stored and every wrong line is named. The output of `credits list
+    --csv` can be imported.
     """
     approvals, problems = read_approvals(file, by or getuser(), datetime.now(UTC))
     if problems:
@@ -101,11 +101,11 @@ def list_credits(*, as_csv: AsCsv = False, as_json: AsJson = False) -> None:
         print_table(_COLUMNS, [Row([key, str(credit), *rest]) for key, credit, *rest in rows])
         comment(counted(len(found), "approval"))
     for sentence in approvals.malformed:
-        say(f"Warning: {sentence}; it does not count", "yellow", is_error=True)
+        say(f"Warning: {sentence}", "yellow", is_error=True)
 
 
 def _applied(keys: Sequence[str], *, sync: bool) -> None:
-    """Warn of keys that no catalog knows; sync the catalogs that know one, or say when it counts."""
+    """Warn of keys that no catalog has; sync the catalogs that have one, or say when it takes effect."""
     unknown = set(keys)
     catalogs = []
     for catalog_id in known_catalogs():
@@ -116,11 +116,15 @@ def _applied(keys: Sequence[str], *, sync: bool) -> None:
     for key in sorted(unknown)[:_UNKNOWN_NAMED]:
         say(f"Warning: no catalog has a run or a course with the key {key} yet", "yellow", is_error=True)
     if len(unknown) > _UNKNOWN_NAMED:
-        say(f"Warning: nor with {len(unknown) - _UNKNOWN_NAMED} other keys", "yellow", is_error=True)
+        say(
+            f"Warning: the same is true of {len(unknown) - _UNKNOWN_NAMED} other keys",
+            "yellow",
+            is_error=True,
+        )
     if sync and catalogs:
         sync_catalogs(catalogs)
     elif catalogs:
-        say("It counts from the next sync on.")
+        say("It takes effect with the next sync.")
 
 
 def _keys(catalog_id: int) -> set[str]:

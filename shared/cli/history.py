@@ -1,4 +1,4 @@
-"""`history`: what past syncs did, and why one failed."""
+"""`history`: shows what past syncs did, and why some failed."""
 
 import sys
 from dataclasses import asdict
@@ -42,7 +42,7 @@ def history(
 
 
 def report_json(report: SyncReport) -> dict[str, Any]:
-    """Return a report for programs."""
+    """Return a report for JSON output."""
     values = asdict(report) | {"seconds": report.seconds}
     values["rejections"] = [rejection._asdict() for rejection in report.rejections]
     return values
@@ -55,7 +55,7 @@ def _row(report: SyncReport) -> Row:
             str(report.catalog_id or "all"),
             report.trigger,
             report.seconds,
-            report.waited_s if report.waited_s >= 1 else 0.0,  # the time that it takes to get the lease
+            report.waited_s if report.waited_s >= 1 else 0.0,  # less is the time to get the lease
             report.outcome,
             report.courses,
             report.runs,

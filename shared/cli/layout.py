@@ -1,6 +1,6 @@
-"""How a table fits a terminal: as a grid, else with the column that names a row on a line of its own.
+"""Fits a table to a terminal: as a grid, or with the column that names a row on a separate line.
 
-Numbers never break, columns without anything but zeros are dropped, and the note of a row stands below it.
+Numbers are not wrapped, columns with only zeros are dropped, and the note of a row is printed below it.
 """
 
 import textwrap
@@ -19,7 +19,7 @@ _COLOURS = {"ok": "green", "incomplete": "yellow", "failed": "red", "withdrawn":
 
 
 class Row(NamedTuple):
-    """A row of a table; the note stands below it on a terminal and in a last column elsewhere."""
+    """A row of a table; the note is printed below it on a terminal, otherwise in the last column."""
 
     cells: Sequence[Cell]
     note: str = ""
@@ -31,12 +31,12 @@ class _Layout(NamedTuple):
 
 
 def text_of(cell: Cell) -> str:
-    """Write a cell: nothing for None, one decimal for a fraction."""
+    """Return the text of a cell: "" for None, one decimal for a float."""
     return "" if cell is None else f"{cell:.1f}" if isinstance(cell, float) else str(cell)
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Row], width: int, title: str) -> Iterator[Text]:
-    """Return the lines of a table on a terminal that is `width` characters wide; `title` names a row."""
+    """Yield the lines of a table for a terminal of `width` characters; column `title` names a row."""
     kept = [at for at in range(len(columns)) if any(row.cells[at] not in _NOTHING for row in rows)]
     if not kept:
         return

@@ -1,4 +1,4 @@
-"""Options that several commands have, and the exit codes."""
+"""Options that several commands share, and the exit codes."""
 
 from datetime import datetime
 from typing import Annotated
@@ -8,20 +8,20 @@ import typer
 from shared.cli.times import moment
 
 FAILED = 1
-"""Exit code: what was asked for could not be done. 2 is wrong usage, by convention."""
+"""Exit code: the command failed. (2 means wrong usage, by convention.)"""
 
 MISCONFIGURED = 3
 """Exit code: a setting is missing or malformed."""
 
 INTERRUPTED = 130
-"""Exit code: Ctrl-C (128 + SIGINT, as shells have it)."""
+"""Exit code: Ctrl-C (128 + SIGINT, as in shells)."""
 
 
 def only_one(**given: bool) -> None:
-    """Refuse options that exclude each other."""
+    """Raise a usage error when more than one of the options is given."""
     names = [f"--{name.replace('_', '-')}" for name, is_given in given.items() if is_given]
     if len(names) > 1:
-        raise typer.BadParameter(f"{' and '.join(names)} exclude each other")
+        raise typer.BadParameter(f"{' and '.join(names)} cannot be used together")
 
 
 Catalog = Annotated[int | None, typer.Option("--catalog", min=1, help="Only this catalog.")]
@@ -33,6 +33,6 @@ Since = Annotated[
         "--since",
         parser=moment,
         metavar="WHEN",
-        help="Nothing older: how long ago (30m, 2h, 7d), a day (2026-03-01) or a time, in UTC.",
+        help="Only newer ones: how long ago (30m, 2h, 7d), a date (2026-03-01) or a time, in UTC.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""What the commands work with, built from the settings when a command first needs it."""
+"""The parts that the commands use, built from the settings when a command first needs them."""
 
 from functools import cache
 
@@ -7,12 +7,12 @@ from shared.sync.run import Origin
 from shared.wiring import Connector, connect
 
 OPERATOR = Origin("operator")
-"""Who a sync from the command line is reported for."""
+"""The origin in the reports of syncs from the command line."""
 
 
 @cache
 def connector() -> Connector:
-    """Return the connector. Its lines for the log are dropped: commands print what matters themselves.
+    """Return the connector. Its log lines are dropped, because each command prints its own messages.
 
     Raises:
         ConfigurationError: a setting is missing or malformed.
@@ -21,7 +21,7 @@ def connector() -> Connector:
 
 
 def known_catalogs(only: int | None = None) -> list[int]:
-    """Return the one catalog that was asked for, or all of ours that are known, without asking edX."""
+    """Return `only`, or all known catalogs, without asking edX."""
     if only is not None:
         return [only]
     known = connector().catalogs.known()

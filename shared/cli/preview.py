@@ -1,4 +1,4 @@
-"""What a sync would do, for `sync --dry-run`: totals first, then run by run and field by field."""
+"""Prints the preview for `sync --dry-run`: totals, then the changes by run and field."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from shared.sync.preview import Preview
 
 
 def preview_json(catalog_id: int, preview: Preview) -> dict[str, Any]:
-    """Return a preview for programs; a side that has no value is null."""
+    """Return a preview for JSON output; a missing value is null."""
     return {
         "catalog": catalog_id,
         "outcome": "preview",
@@ -35,7 +35,7 @@ def preview_json(catalog_id: int, preview: Preview) -> dict[str, Any]:
 
 
 def preview_lines(catalog_id: int, preview: Preview) -> Iterator[str]:
-    """Return a preview for people."""
+    """Yield the lines of a preview for people."""
     totals = _totals(preview)
     kinds = ", ".join(
         f"{number} {kind}"
@@ -79,13 +79,13 @@ def _in_short(mapped: MappedRun) -> str:
     dates = " to ".join(date[:10] for date in (run.start_date, run.end_date) if date)
     credit = None if run.modular_credit is None else f"{run.modular_credit} MC"
     facts = [fact for fact in (dates, run.price and f"{run.price} USD", run.type, credit) if fact]
-    if not mapped.listed:
+    if not mapped.is_published:
         facts.append("not published")
     return f": {', '.join(facts)}" if facts else ""
 
 
 def _differences(stored: StoredRun | None, mapped: MappedRun) -> list[tuple[str, object, object]]:
-    """Return the fields that a write would change, with the values before and after; None for no value."""
+    """Return the fields that a write would change, with the value before and after (None for no value)."""
     before = _fields(stored.mapped) if stored and stored.mapped else {}
     after = _fields(mapped)
     return [
@@ -96,11 +96,11 @@ def _differences(stored: StoredRun | None, mapped: MappedRun) -> list[tuple[str,
 
 
 def _fields(mapped: MappedRun) -> dict[str, Any]:
-    return mapped.run.model_dump(by_alias=True, exclude_none=True) | {"listed": mapped.listed}
+    return mapped.run.model_dump(by_alias=True, exclude_none=True) | {"listed": mapped.is_published}
 
 
 def _keys(runs: list[StoredRun]) -> list[str]:
-    return [stored.mapped.run.courserun_key if stored.mapped else stored.run_id.hex() for stored in runs]
+    return [stored.mapped.run.courserun_key if stored.mapped else stored.run_id for stored in runs]
 
 
 def _shown(value: object) -> str:

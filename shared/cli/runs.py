@@ -1,4 +1,4 @@
-"""`runs`: the stored course runs, and what else each run's row says."""
+"""`runs`: shows the stored course runs and their state."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,7 +15,7 @@ from shared.domain.credits import Approvals
 
 
 class State(StrEnum):
-    """What becomes of a stored run in the answer: the first two are shown, the others are not."""
+    """The state of a stored run; only runs in the first two states are in the answer."""
 
     CURRENT = "Current"
     UPCOMING = "Upcoming"
@@ -41,7 +41,7 @@ def _fields(text: str) -> list[str]:
     unknown = [name for name in names if name.lower() not in known]
     if unknown or not names:
         raise typer.BadParameter(
-            f"{', '.join(unknown) or 'nothing'} is no field: expected some of {', '.join(known.values())}"
+            f"{', '.join(unknown) or 'nothing'} is not a field: expected some of {', '.join(known.values())}"
         )
     return [known[name.lower()] for name in names]
 
@@ -57,7 +57,8 @@ def runs(
         State | None, typer.Option("--state", case_sensitive=False, help="Only runs in this state.")
     ] = None,
     withdrawn: Annotated[
-        bool, typer.Option("--withdrawn", help="Only runs that edX no longer shows; as --state withdrawn.")
+        bool,
+        typer.Option("--withdrawn", help="Only runs that edX no longer shows; same as --state withdrawn."),
     ] = False,
     fields: Annotated[
         Any,
@@ -65,13 +66,13 @@ def runs(
             "--fields",
             parser=_fields,
             metavar="NAMES",
-            help=f"Show these fields, separated by commas: those of the contract, and {', '.join(_OTHERS)}.",
+            help=f"Show these fields, separated by commas: fields of the contract, and {', '.join(_OTHERS)}.",
         ),
     ] = None,
     as_csv: AsCsv = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the stored course runs, ended and withdrawn ones too."""
+    """Show the stored course runs, including ended and withdrawn ones."""
     only_one(csv=as_csv, json=as_json)
     wanted = State.WITHDRAWN if withdrawn else state
     needs_approvals = bool({"approvedCredit", "approvalNote"} & set(fields or ()))
@@ -108,12 +109,12 @@ def runs(
 def run_values(
     catalog_id: int, mapped: MappedRun, withdrawn_at: str | None, now: str, approvals: Approvals
 ) -> dict[str, Any]:
-    """Return all that is known of a stored run; unknown contract fields are left out."""
+    """Return all stored values of a run; unknown contract fields are left out."""
     approval = approvals.of(mapped)
     return {
         "catalog": catalog_id,
         **mapped.run.model_dump(by_alias=True, exclude_none=True),
-        "listed": mapped.listed,
+        "listed": mapped.is_published,
         "withdrawnAt": withdrawn_at,
         "state": _state(mapped, withdrawn_at, now),
         "courseKey": mapped.course_key,
@@ -126,7 +127,7 @@ def run_values(
 def _state(mapped: MappedRun, withdrawn_at: str | None, now: str) -> State:
     if withdrawn_at is not None:
         return State.WITHDRAWN
-    if not mapped.listed:
+    if not mapped.is_published:
         return State.UNPUBLISHED
     return State(availability(mapped.run.start_date, mapped.run.end_date, now) or State.ENDED)
 
@@ -157,5 +158,5 @@ def _effort(least: int | None, most: int | None) -> str:
 
 
 def _cell(value: object) -> Cell:
-    """Return a value as a cell. A credit of 0 is an answer, so its column must stay."""
+    """Return a value as a cell; as text, so that a column with credits of 0 is not dropped."""
     return value if isinstance(value, str) else "" if value is None else str(value)

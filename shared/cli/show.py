@@ -1,4 +1,4 @@
-"""`show KEY`: one course run in every catalog that has it, and why it is worth that many credits."""
+"""`show KEY`: shows one course run in every catalog that has it, and the reason for its modular credit."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ def show(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show one course run: each field, its state, why it has its modular credit, and its changes."""
+    """Show one course run: its fields, its state, the reason for its modular credit, and its changes."""
     known = connector().catalogs.known()
     approvals = connector().tables.credits.all()
     now = rfc3339(datetime.now(UTC))
@@ -71,15 +71,15 @@ def _say(values: dict[str, Any]) -> None:
 
 
 def credit_reason(mapped: MappedRun, approval: Approval | None, hours: int) -> str:
-    """Say whether an approval or the formula counts, and why.
+    """Return whether the credit comes from an approval or from the formula, and how.
 
     Args:
         mapped: the run as stored.
-        approval: the approval that counts for it.
-        hours: of work for one modular credit, as the settings have it now.
+        approval: the approval that applies to it.
+        hours: the current setting of hours per modular credit.
     """
     follows_approval = approval is not None and mapped.run.modular_credit == approval.credit
-    # Rows of versions before 0.2 do not say what the formula proposed: it is what they have.
+    # Rows of versions before 0.2 have no proposed credit; their credit is the result of the formula.
     is_proposed = mapped.proposed_credit is not None or (
         mapped.run.modular_credit is not None and not follows_approval
     )
@@ -88,7 +88,7 @@ def credit_reason(mapped: MappedRun, approval: Approval | None, hours: int) -> s
         return f"by formula: {formula}"
     of = "this run" if approval.key == mapped.run.courserun_key else f"the course {approval.key}"
     note = f" ({approval.note})" if approval.note else ""
-    later = "" if follows_approval else ", which counts from the next sync on"
+    later = "" if follows_approval else ", which takes effect with the next sync"
     return (
         f"{approval.credit} approved for {of} by {approval.by} on {approval.at:%Y-%m-%d}{note}{later}. "
         f"The formula proposes {formula}"
@@ -96,7 +96,7 @@ def credit_reason(mapped: MappedRun, approval: Approval | None, hours: int) -> s
 
 
 def formula_reason(run: CourseRun, hours: int, *, is_proposed: bool) -> str:
-    """Say how the formula gets its credit from weeks and effort, or why it gives none."""
+    """Return how the formula computes the credit from weeks and effort, or why there is none."""
     efforts = [effort for effort in (run.min_effort, run.max_effort) if effort is not None]
     weeks = run.weeks_to_complete
     if weeks is None:
@@ -108,5 +108,5 @@ def formula_reason(run: CourseRun, hours: int, *, is_proposed: bool) -> str:
     mean = sum(efforts) / len(efforts)
     now = weeks * sum(efforts) // (len(efforts) * hours)
     if not is_proposed:
-        return f"none, because edX sends no weeks: {weeks} follows from the dates, and dates earn no credit"
+        return f"none, because edX sends no weeks ({weeks} is computed from the dates, which give no credit)"
     return f"{now} = {weeks} weeks x {mean:g} hours a week / {hours} hours a credit, rounded down"

@@ -1,4 +1,4 @@
-"""`status`: how old each catalog is, what failed last and who syncs now, for on-call and for cron."""
+"""`status`: shows age, last failure and running sync of each catalog, for on-call and for cron."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -36,7 +36,7 @@ def status(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one line a catalog, and exit with 1 when one is too old. Never asks edX."""
+    """Show one line per catalog, and exit with 1 when one is too old. Never asks edX."""
     limit_s = 2 * longest_gap_s(load(TimerSettings).schedule) if max_age is None else max_age
     now = datetime.now(UTC)
     throttled = connector().tables.account.throttled_until()
@@ -55,7 +55,7 @@ def status(
             comment(f"{counted(len(late), 'catalog is', 'catalogs are')} older than {duration_text(limit_s)}")
         listing = connector().tables.account.attempts()
         if listing.failures and listing.failure:
-            say(f"edX's list of catalogs could not be had: {listing.failure.message}", is_error=True)
+            say(f"edX's list of catalogs could not be fetched: {listing.failure.message}", is_error=True)
     if known is None or not known.catalog_ids:
         say("No catalog is known yet: run `python -m shared sync`.", is_error=True)
         raise typer.Exit(FAILED)
@@ -84,7 +84,7 @@ def _catalog(catalog_id: int, now: datetime, limit_s: float, throttled_until: st
 
 
 def _holder(lease: LeaseState | None, now: datetime) -> dict[str, Any]:
-    """Say who holds the lease, and since when: its attempt began when it took it."""
+    """Return who holds the lease, and since when (the begin of its attempt)."""
     if lease is None or not lease.sync_id:
         return {"holder": None, "held_s": None}
     began = lease.attempts.attempted_at
@@ -95,7 +95,7 @@ def _holder(lease: LeaseState | None, now: datetime) -> dict[str, Any]:
 
 
 def _left(catalog_id: int) -> dict[str, Any]:
-    """Describe a catalog that edX lists no longer: it is not ours any more, so it is not late."""
+    """Describe a catalog that edX no longer lists; it is not synced any more, so it is not late."""
     head = connector().tables.catalogs.head(catalog_id)
     return {
         "catalog": catalog_id,

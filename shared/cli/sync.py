@@ -1,4 +1,4 @@
-"""`sync`: bring the stored catalogue to what edX shows now, or show what that would change."""
+"""`sync`: updates the stored catalogue from edX, or shows what would change."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ from shared.storage.lease import LeaseState
 from shared.sync.preview import Preview
 
 Result = SyncReport | Preview | None
-"""None: another process synced the catalog, and has finished."""
+"""None: another process has synced the catalog."""
 
 
 def sync(
@@ -29,24 +29,22 @@ def sync(
     ] = False,
     allow_withdrawals: Annotated[
         bool,
-        typer.Option("--allow-withdrawals", help="Allow, in this run, a loss that the guard would stop."),
+        typer.Option("--allow-withdrawals", help="Allow withdrawals above the limit for this run."),
     ] = False,
     rebuild: Annotated[
         bool,
-        typer.Option(
-            "--rebuild", help="Read the stored course runs again instead of trusting the published state."
-        ),
+        typer.Option("--rebuild", help="Compare with the stored course runs instead of the published state."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the stored catalogue to what edX shows now.
+    """Update the stored catalogue from edX.
 
-    Runs that edX no longer shows are withdrawn: they stay in storage, leave the answer, and come back under
-    the same id. If another process syncs the catalog at the moment, the command waits for it.
+    Runs that edX no longer shows are withdrawn: they leave the answer, stay in storage, and keep their id if
+    they return. If another process is syncing the catalog, the command waits for it.
     """
     if dry_run and (allow_withdrawals or rebuild):
         raise typer.BadParameter(
-            "--dry-run writes nothing: --allow-withdrawals and --rebuild do not go with it"
+            "--dry-run cannot be used together with --allow-withdrawals or --rebuild: it writes nothing"
         )
 
     sync_one = preview if dry_run else partial(sync_now, rebuild=rebuild, allow_withdrawals=allow_withdrawals)
@@ -57,7 +55,7 @@ def ids_to_sync() -> list[int]:
     """Return our catalogs, as edX lists them now.
 
     Raises:
-        ConnectorError: edX's list cannot be had, or there is none.
+        ConnectorError: edX's list cannot be fetched, or it is empty.
     """
     ids = list(connector().catalogs.ask(OPERATOR).catalog_ids)
     if not ids:
@@ -68,7 +66,7 @@ def ids_to_sync() -> list[int]:
 
 
 def preview(catalog_id: int, bar: Bar) -> Result:
-    """Return what a sync of one catalog would do."""
+    """Return the changes that a sync of one catalog would make."""
     return connector().syncer.preview(catalog_id, on_progress=bar.move)
 
 
@@ -87,7 +85,7 @@ def sync_now(catalog_id: int, bar: Bar, *, rebuild: bool = False, allow_withdraw
 def sync_catalogs(
     ids: list[int], sync_one: Callable[[int, Bar], Result] = sync_now, *, as_json: bool = False
 ) -> None:
-    """Sync catalogs one by one and print what came of each; a failed one does not stop the others."""
+    """Sync catalogs one by one and print each result; a failed one does not stop the others."""
     results: list[dict[str, Any]] = []
     for catalog_id in ids:
         try:
@@ -99,8 +97,7 @@ def sync_catalogs(
         except KeyboardInterrupt:
             say(
                 f"Interrupted in catalog {catalog_id}. Callers get what they got before, and no run was "
-                "withdrawn. The next sync begins anew; what this one has written already need not be written "
-                "again.",
+                "withdrawn. Run the command again: runs that were already written are not written again.",
                 is_error=True,
             )
             raise typer.Exit(INTERRUPTED) from None
@@ -138,7 +135,7 @@ def _say_result(catalog_id: int, result: Result) -> None:
         say(_summary(result))
         report = result
     if report.incomplete:
-        say(f"  The pull was not whole, so nothing was withdrawn: {report.incomplete}")
+        say(f"  The pull was incomplete, so nothing was withdrawn: {report.incomplete}")
     for warning in report.warnings:
         say(f"  Warning: {warning}")
     for rejection in report.rejections:

@@ -1,6 +1,6 @@
-"""What is remembered of the attempts to sync a catalog, or to list the catalogs.
+"""The attempts to sync a catalog or to list the catalogs: the last one, the last success, and the failures.
 
-Pure: storage keeps it, a sync adds to it, and requests and the timer decide by it.
+Pure. Storage keeps them, a sync updates them, and requests and the timer use them to decide on a new attempt.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from shared.errors import ConnectorError, EdxThrottled, Failure
 
 BACK_OFF_FIRST = timedelta(minutes=1)
-"""How long requests start no other sync after the second failure in a row; doubles with each further one."""
+"""Pause before a request starts a sync after two failures in a row; doubles with each further failure."""
 
 BACK_OFF_MAX = timedelta(minutes=15)
 
@@ -22,10 +22,10 @@ class Attempts:
 
     Attributes:
         attempted_at: when the last attempt began.
-        succeeded_at: when the last one that succeeded ended.
-        failures: how many failed in a row, up to now; an attempt that edX throttled is no failure.
-        failed_at: when the last one that failed ended; kept after a success.
-        failure: why; kept after a success.
+        succeeded_at: when the last successful attempt ended.
+        failures: number of failures in a row; an attempt that edX throttled does not count as a failure.
+        failed_at: when the last failed attempt ended; kept after a success.
+        failure: why it failed; kept after a success.
     """
 
     attempted_at: datetime | None = None
@@ -35,11 +35,11 @@ class Attempts:
     failure: Failure | None = None
 
     def begun(self, at: datetime) -> Attempts:
-        """Note that an attempt begins."""
+        """Return the attempts with one that begins now."""
         return replace(self, attempted_at=at)
 
     def ended(self, at: datetime, error: BaseException | None) -> Attempts:
-        """Note how an attempt ended."""
+        """Return the attempts with the result of the one that ended."""
         if error is None:
             return replace(self, succeeded_at=at, failures=0)
         if isinstance(error, EdxThrottled):
@@ -47,14 +47,14 @@ class Attempts:
         return replace(self, failures=self.failures + 1, failed_at=at, failure=Failure.of(error))
 
     def remembered_failure(self, now: datetime) -> ConnectorError | None:
-        """Return the failure that a request gets instead of another attempt; None when one may be made.
+        """Return the failure to report instead of a new attempt; None when a new attempt is allowed.
 
-        Its `retry_at` is the end of the back-off, or what edX said if that is later. An end that is further
-        ahead than any back-off comes from a clock that is wrong, and is ignored.
+        Its `retry_at` is the end of the back-off, or the time that edX named if that is later. An end that is
+        later than `BACK_OFF_MAX` from now comes from a wrong clock and is ignored.
         """
         if self.failures < 2 or self.failed_at is None or self.failure is None:  # noqa: PLR2004 - the second
             return None
-        doublings = min(self.failures - 2, 10)  # the maximum is reached long before
+        doublings = min(self.failures - 2, 10)  # far above BACK_OFF_MAX already
         until = self.failed_at + min(BACK_OFF_FIRST * 2**doublings, BACK_OFF_MAX)
         if not now < until <= now + BACK_OFF_MAX:
             return None
@@ -64,7 +64,7 @@ class Attempts:
 
 @dataclass(frozen=True)
 class FinishedSync:
-    """How a sync ended, for those who waited for it: without a failure, or with one."""
+    """The result of a sync, for callers that waited for it; `failure` is None after a success."""
 
     sync_id: str = ""
     failure: Failure | None = None

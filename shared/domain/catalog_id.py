@@ -1,18 +1,18 @@
-"""The one grammar of edX catalog ids: `[1-9][0-9]*`, and no larger than edX's own integers."""
+"""The format of edX catalog ids: `[1-9][0-9]*`, at most a 32-bit integer."""
 
 import re
 
 CATALOG_ID_MAX = 2**31 - 1
-"""The largest id that the edX server can give (a 32-bit integer); a larger number names no catalog."""
+"""The largest id that the edX server can assign (a 32-bit integer); no catalog has a larger id."""
 
 _GRAMMAR = re.compile("[1-9][0-9]*", re.ASCII)
-_DIGITS_MAX = 10  # of CATALOG_ID_MAX; Python refuses to read numbers of thousands of digits
+_DIGITS_MAX = 10  # of CATALOG_ID_MAX; int() raises ValueError for numbers of more than 4,300 digits
 
 
 def parse_catalog_id(text: str) -> int | None:
-    """Return the id that a text names; None when it is malformed.
+    """Parse a catalog id; return None when the text is malformed.
 
-    A well-formed number above `CATALOG_ID_MAX` comes back as some number above it: it names no catalog.
+    A number with more digits than `CATALOG_ID_MAX` is returned as `CATALOG_ID_MAX + 1`, which no catalog has.
     """
     if not _GRAMMAR.fullmatch(text):
         return None

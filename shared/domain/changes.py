@@ -1,6 +1,6 @@
-"""What a sync changed in the answer: the entries of the history, and how two states of a run differ.
+"""The entries of the history: how the runs that callers see differ before and after a sync.
 
-Pure. `serving` reads entries back, `storage/history.py` keeps them.
+Pure. `storage/history.py` stores the entries, `serving/history.py` reads them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from uuid import UUID
 
 from pydantic_core import from_json
 
@@ -17,10 +16,10 @@ from shared.domain.published import ServedRun
 
 Kind = Literal["added", "changed", "restored", "removed", "first-sync"]
 Reason = Literal["missing", "unpublished", "ended"]
-"""Why a run was removed: edX no longer shows it, does not publish it, or moved its end into the past."""
+"""Why a run was removed: edX no longer returns it, no longer publishes it, or moved its end into the past."""
 
 Fields = Mapping[str, Mapping[str, object]]
-"""Contract field → `before` and `after`; a side that is unknown is left out."""
+"""Contract field → `before` and `after`; an unknown value is left out."""
 
 _MOVES_WITH_THE_CLOCK = "availability"
 
@@ -29,7 +28,7 @@ _MOVES_WITH_THE_CLOCK = "availability"
 class Entry:
     """One change of one run, or the first sync of a catalog (then with the number of `runs`).
 
-    `note` is that of the approval which the new modularCredit follows from.
+    `note` is the note of the approval that set the new modularCredit.
     """
 
     kind: Kind
@@ -56,7 +55,7 @@ class Entry:
 
 
 def differences(before: Mapping[str, object], after: Mapping[str, object]) -> Fields:
-    """Return the contract fields of a run that differ, less those that move with the clock."""
+    """Return the contract fields that differ between two states of a run; `availability` is ignored."""
     names = sorted((before.keys() | after.keys()) - {_MOVES_WITH_THE_CLOCK})
     return {
         name: {
@@ -68,25 +67,25 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> Fi
 
 
 def entries(
-    before: Mapping[bytes, ServedRun],
-    after: Mapping[bytes, ServedRun | None],
-    touched: Iterable[bytes],
+    before: Mapping[str, ServedRun],
+    after: Mapping[str, ServedRun | None],
+    touched: Iterable[str],
     *,
     moment: str,
-    known: Mapping[bytes, bytes],
-    rows_before: Mapping[bytes, ServedRun | None],
-    notes: Mapping[bytes, str],
+    known: Mapping[str, bytes],
+    rows_before: Mapping[str, ServedRun | None],
+    notes: Mapping[str, str],
 ) -> list[Entry]:
-    """Return what callers see change between two published states, sorted by `courserunKey`.
+    """Return the changes that callers see between two published states, sorted by `courserunKey`.
 
     Args:
-        before: the body that was published, by packed run id.
-        after: what edX shows now; None when it does not publish the run.
-        touched: the runs that can differ; all others are the same.
-        moment: now (RFC 3339, UTC): a run that ended by the clock was gone before, which is no change.
+        before: the runs of the body that was published, by run id.
+        after: the runs that edX returns now; None when edX does not publish the run.
+        touched: the runs that can differ.
+        moment: now (RFC 3339, UTC). A run whose known end has passed left the answer then; this is no change.
         known: run id → digest before the sync.
-        rows_before: what was stored of runs that were known and not in the body (ended, or not published).
-        notes: the note of the approval that counts for a run.
+        rows_before: the stored version of known runs that were not in the body (ended or unpublished).
+        notes: run id → note of the approval that applies to the run.
     """
     found = []
     for run_id in touched:
@@ -98,18 +97,17 @@ def entries(
             reason: Reason = (
                 "ended" if now_shown is not None else "unpublished" if run_id in after else "missing"
             )
-            run_uuid = str(UUID(bytes=run_id))
-            found.append(Entry(kind="removed", courserun_key=was.courserun_key, id=run_uuid, reason=reason))
+            found.append(Entry(kind="removed", courserun_key=was.courserun_key, id=run_id, reason=reason))
     return sorted((entry for entry in found if entry), key=lambda entry: entry.courserun_key)
 
 
 def _shown_entry(  # noqa: PLR0917 - the two sides of one run
-    run_id: bytes,
+    run_id: str,
     was: ServedRun | None,
     now_shown: ServedRun,
     digest_before: bytes | None,
-    rows_before: Mapping[bytes, ServedRun | None],
-    notes: Mapping[bytes, str],
+    rows_before: Mapping[str, ServedRun | None],
+    notes: Mapping[str, str],
 ) -> Entry | None:
     after = from_json(now_shown.json)
     was = was or rows_before.get(run_id)

@@ -1,7 +1,7 @@
 """CourseRun: the contract that we serve (LumiNUS "edX Contents API").
 
-Owns the field names, their types and documentation, the id scheme and what depends on the moment of
-answering. How edX's values become these is mapping's business.
+Owns the field names, types and descriptions, the id scheme, and `availability`, which depends on the time of
+the answer. edx/mapping.py converts edX's values.
 """
 
 import re
@@ -18,12 +18,12 @@ RUN_KEY_MAX = 255
 """Characters; the longest course run key that the edX server itself takes."""
 
 Int32 = Annotated[int, Field(ge=-(2**31), le=INT32_MAX, json_schema_extra={"format": "int32"})]
-"""A whole number as the contract's `format: int32` has it."""
+"""A whole number in the range of the contract's `format: int32`."""
 
 DateTime = Annotated[
     str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", json_schema_extra={"format": "date-time"})
 ]
-"""RFC 3339, UTC, whole seconds, `Z`. Text of this one shape sorts as time does."""
+"""RFC 3339, UTC, whole seconds, `Z`. Texts in this format sort in the order of time."""
 
 Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 
@@ -64,7 +64,7 @@ class CourseRun(BaseModel):
     weeks_to_complete: Int32 | None = Field(
         None, description="The number of weeks required to complete the content item."
     )
-    # Worked out at the moment of answering, never stored: see `availability`.
+    # Calculated for each answer, never stored: see `availability`.
     availability: Availability | None = Field(None, description="One of Current, Upcoming")
     marketing_url: str | None = Field(None, description="The URL for the course About page.")
     enrollment_url: str | None = Field(None, description="The URL for the enrollment page.")
@@ -76,37 +76,37 @@ class CourseRun(BaseModel):
 
 
 class MappedRun(NamedTuple):
-    """What the catalogue keeps of one run: the contract object, and whether edX lists it at all.
+    """A mapped run: the contract object and what is stored beside it.
 
-    `listed` is False when edX sends a `status` other than `published`; such a run is stored, never served.
-    `unknown_track` is the edX track that has no contract type (executive education …), for the report.
-    `course_key` is that of the edX course, `proposed_credit` what the formula gives, whether or not another
-    number of modular credits was approved.
+    `is_published` is False when edX sends a `status` other than `published`; the run is stored, not served.
+    `unknown_track` is an edX track without a contract type (executive education …), for the report.
+    `course_key` is the key of the edX course. `proposed_credit` is the result of the formula, also when a
+    different number of modular credits was approved.
     """
 
     run: CourseRun
-    listed: bool
+    is_published: bool
     unknown_track: str | None = None
     course_key: str | None = None
     proposed_credit: int | None = None
 
 
 class StoredRun(NamedTuple):
-    """A course run as stored; `mapped` is None when its properties are not those of a course run."""
+    """A course run as stored; `mapped` is None when its properties cannot be read as a course run."""
 
-    run_id: bytes
+    run_id: str
     mapped: MappedRun | None
     withdrawn_at: str | None
 
 
 class Rejection(NamedTuple):
-    """A record of edX's that cannot be mapped: reported and skipped, it never stops the rest.
+    """An edX record that cannot be mapped. It is reported and skipped; the sync continues.
 
-    `is_unpublished` says that the record has a readable `status` other than `published`: the run is not
-    served any more, though the rest of what is stored of it stays.
+    `is_unpublished` is True when the record has a readable `status` other than `published`: the run is no
+    longer served, and the rest of its stored version stays.
     """
 
-    run_key: str  # "" when the record has none that can be read
+    run_key: str  # "" when the record has no readable key
     field: str
     reason: str
     is_unpublished: bool = False
@@ -118,24 +118,24 @@ def course_run_id(courserun_key: str) -> str:
 
 
 def course_uuid(course_key: str) -> str:
-    """Return the id of a course that edX sent without one, by the scheme of `course_run_id`."""
+    """Return the id of a course that edX sent without an id: UUIDv5 as in `course_run_id`."""
     return str(uuid5(NAMESPACE_URL, f"https://courses.edx.org/courses/{course_key}"))
 
 
 def is_uuid(value: object) -> bool:
-    """Tell whether a value is the text form of a UUID that the contract takes."""
+    """Tell whether a value is a UUID in the text form of the contract."""
     return isinstance(value, str) and _UUID.fullmatch(value) is not None
 
 
 def rfc3339(moment: datetime) -> str:
-    """Write an aware UTC moment as the contract's `date-time`, fractions of a second cut off."""
+    """Format an aware UTC time as the contract's `date-time`; fractions of a second are cut off."""
     return f"{moment.isoformat()[:19]}Z"
 
 
 def availability(start_date: str | None, end_date: str | None, now: str) -> Availability | None:
-    """Tell whether a run is open or ahead at a moment; None when it has ended (its end is now or past).
+    """Return whether a run is current or upcoming at `now`; None when it has ended (`end_date` <= `now`).
 
-    All three are `date-time` texts of the contract's one shape, which sort as time does.
+    All three are texts in the contract's `date-time` format.
     """
     if end_date is not None and end_date <= now:
         return None
@@ -143,9 +143,9 @@ def availability(start_date: str | None, end_date: str | None, now: str) -> Avai
 
 
 def stored_json(run: CourseRun) -> bytes:
-    """Write what is kept of a run: contract names, unknown values left out, no availability.
+    """Serialize a run for storage: contract names, unknown values left out, no availability.
 
-    The same run always gives the same bytes, so they can be compared and digested.
+    The same run always gives the same bytes, so that they can be compared and hashed.
     """
     return _COURSE_RUN.dump_json(run, by_alias=True, exclude_none=True, exclude={"availability"})
 

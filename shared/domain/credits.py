@@ -1,6 +1,6 @@
-"""Approved credits: how many modular credits administrators decided that a run or a course is worth.
+"""The numbers of modular credits that administrators approved for runs and courses.
 
-Pure. The formula in edx/mapping.py is a proposal for the runs that nobody has decided on.
+Pure. Runs without an approval get the number that the formula in edx/mapping.py proposes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from shared.domain.course_run import MappedRun
 
 
 class Approval(NamedTuple):
-    """A decision: the run or course of this key is worth that many modular credits."""
+    """An approved number of modular credits for the run or course with this key."""
 
     key: str
     credit: int
@@ -22,15 +22,15 @@ class Approval(NamedTuple):
     at: datetime  # aware, UTC
 
     def applied_to(self, mapped: MappedRun) -> MappedRun:
-        """Return the run with the credit that was approved for it."""
+        """Return the run with the approved credit."""
         return mapped._replace(run=mapped.run.model_copy(update={"modular_credit": self.credit}))
 
 
 class Approvals:
-    """All approvals, as one sync reads them.
+    """All approvals, read once for each sync.
 
     Attributes:
-        malformed: what is wrong with each entry that does not count, one sentence each.
+        malformed: one sentence for each entry that is ignored, saying what is wrong with it.
     """
 
     def __init__(self, approvals: Iterable[Approval] = (), malformed: Iterable[str] = ()) -> None:
@@ -38,11 +38,11 @@ class Approvals:
         self.malformed = tuple(malformed)
 
     def __iter__(self) -> Iterator[Approval]:
-        """Return those that count."""
+        """Iterate over the well-formed approvals."""
         return iter(self._by_key.values())
 
     def of(self, mapped: MappedRun) -> Approval | None:
-        """Return the approval that counts for a run: its own, else its course's."""
+        """Return the approval that applies to a run: its own, otherwise its course's."""
         own = self._by_key.get(mapped.run.courserun_key)
         if own is None and mapped.course_key is not None:
             return self._by_key.get(mapped.course_key)

@@ -1,11 +1,11 @@
-"""What a request asks for, as values; `api/contract.py` reads them from HTTP."""
+"""The parameters of a request as values; `api/contract.py` parses them from HTTP."""
 
 from datetime import datetime
 from typing import NamedTuple
 
 
 class Freshness(NamedTuple):
-    """What the request's Cache-Control says; seconds, None where it says nothing."""
+    """The directives of the request's Cache-Control, in seconds; None for an absent directive."""
 
     max_age_s: int | None = None
     only_if_cached: bool = False
@@ -13,12 +13,12 @@ class Freshness(NamedTuple):
 
     @property
     def is_unspoken(self) -> bool:
-        """Tell whether the request leaves it to us how fresh the answer must be."""
+        """Tell whether the request has no freshness directive, so that the default applies."""
         return self.max_age_s is None and not self.only_if_cached
 
 
 class Question(NamedTuple):
-    """What a request for course runs asks."""
+    """The parameters of a request for course runs."""
 
     catalog_id: int | None = None
     courserun_key: str | None = None
@@ -26,11 +26,11 @@ class Question(NamedTuple):
 
 
 class ChangesQuestion(NamedTuple):
-    """What a request for the history asks.
+    """The parameters of a request for the history of changes.
 
     Attributes:
-        since: only entries at or after this moment (aware, UTC).
-        cursor: the place behind which the page begins, as an earlier answer named it.
+        since: only entries at or after this time (aware, UTC).
+        cursor: where the page begins; taken from an earlier answer.
     """
 
     since: datetime | None = None

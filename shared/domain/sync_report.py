@@ -1,4 +1,4 @@
-"""What one sync of one catalog did: for the table of reports, the log and the operator."""
+"""The report of one sync of one catalog, for the reports table, the log and the operator."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from shared.domain.course_run import Rejection
 
 @dataclass(frozen=True, kw_only=True)
 class SyncReport:
-    """One sync of one catalog: when, how it ended, what it found. Times are aware UTC.
+    """One sync of one catalog: when it ran, how it ended, what it found. Times are aware UTC.
 
-    `runs` are the course runs that edX showed; each is created, changed, restored (it had been withdrawn)
-    or unchanged, and `rejected` ones come on top. Three numbers left the answer: `withdrawn` runs, which edX
-    no longer shows; `unpublished` ones, which it shows and does not publish any more; and `ended_early` ones,
-    whose end it moved into the past. `incomplete` says why a pull that was not whole withdrew nothing.
-    `unknown_tracks` counts runs by the edX track that has no contract type. `warnings` are sentences about
-    what went on without stopping the sync. `waited_s` is the time before the sync began, spent on another
-    sync of the catalog or on edX's rate limit.
+    `runs` counts the course runs that edX returned; each is created, changed, restored (it had been
+    withdrawn) or unchanged. `rejected` runs are counted separately. Runs leave the answer as `withdrawn` (edX
+    no longer returns them), `unpublished` (edX returns them but no longer publishes them) or `ended_early`
+    (edX moved their end into the past). `incomplete` says why the pull was incomplete; nothing was withdrawn
+    then. `unknown_tracks` counts runs by edX track without a contract type. `warnings` are problems that did
+    not stop the sync. `waited_s` is the time spent before the sync began, waiting for another sync of the
+    catalog or for edX's rate limit.
     """
 
     sync_id: str
@@ -50,16 +50,16 @@ class SyncReport:
 
     @property
     def seconds(self) -> float:
-        """How long the sync took, without the time that it waited before it began."""
+        """The duration of the sync, without `waited_s`."""
         return (self.ended - self.started).total_seconds() - self.waited_s
 
     def log_line(self) -> str:
-        """Write the report as one line of JSON that Application Insights can query."""
+        """Format the report as one line of JSON, for queries in Application Insights."""
         values = asdict(self) | {
             "event": "sync",
             "catalog": self.catalog_id,
             "seconds": round(self.seconds, 3),
         }
-        for left_out in ("catalog_id", "rejections"):  # the entity has the rejections: a line has its limits
+        for left_out in ("catalog_id", "rejections"):  # too long for a log line
             del values[left_out]
         return json.dumps(values, default=datetime.isoformat, ensure_ascii=False)

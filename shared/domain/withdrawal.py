@@ -1,7 +1,7 @@
-"""The guard against mass loss: what callers of one catalog would lose, and when that is too much. Pure.
+"""The guard against mass loss: which runs callers of a catalog would lose, and when that is too many. Pure.
 
-It looks at what would be lost, whatever the reason: a run that is missing, not published any more, ended by a
-date that edX moved into the past, or whose record can no longer be mapped.
+Every reason for a loss counts: a run is missing, is no longer published, ended by a date that edX moved into
+the past, or has a record that can no longer be mapped.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from shared.domain.comparison import LossReason
 from shared.errors import MassLoss
 
 NEVER_SUSPICIOUS = 10
-"""A loss of so many runs passes, unless it is at least half of a small catalog."""
+"""A loss of this many runs is allowed, unless it is at least half of a small catalog."""
 
 NEVER_SUSPICIOUS_HALF = 3
-"""A loss of so many runs passes, whatever part of the catalog it is."""
+"""A loss of this many runs is always allowed."""
 
 LOSS_WORDS: Final[Mapping[LossReason, str]] = {
     "missing": "no longer shown by edX",
@@ -27,14 +27,14 @@ LOSS_WORDS: Final[Mapping[LossReason, str]] = {
 
 
 def lost_runs(
-    served: Mapping[bytes, str | None], leaving: Mapping[LossReason, Iterable[bytes]], moment: str
-) -> dict[LossReason, set[bytes]]:
-    """Return which runs callers would lose, by reason; reasons without a run are left out.
+    served: Mapping[str, str | None], leaving: Mapping[LossReason, Iterable[str]], moment: str
+) -> dict[LossReason, set[str]]:
+    """Return the runs that callers would lose, by reason; reasons without a run are left out.
 
     Args:
-        served: what the last sync that counted left in the answer: run id → its end, as known then.
-        leaving: the runs that a pull takes away or can no longer map, by reason.
-        moment: now (RFC 3339, UTC). A run whose known end has passed ended by the clock, which is no loss.
+        served: the runs in the answer after the last successful sync: run id → end date, as known then.
+        leaving: the runs that the pull removes or can no longer map, by reason.
+        moment: now (RFC 3339, UTC). A run whose known end has passed is not a loss.
     """
     lost = {reason: {run_id for run_id in ids if run_id in served} for reason, ids in leaving.items()}
     still_open = {
@@ -45,17 +45,17 @@ def lost_runs(
 
 
 def guard(
-    served: Mapping[bytes, str | None],
-    lost: Mapping[LossReason, Iterable[bytes]],
+    served: Mapping[str, str | None],
+    lost: Mapping[LossReason, Iterable[str]],
     moment: str,
     *,
     percent: int,
     catalog_id: int,
 ) -> MassLoss | None:
-    """Return the error that stops a sync which would take too much away; None when it may go on.
+    """Return the error that stops a sync which would remove too many runs; None when the loss is allowed.
 
-    Too much is more than `percent` % of what is served, and more than ten runs or, of a small catalog, at
-    least half of it and more than three.
+    Too many is more than `percent` % of the served runs, and also either more than ten runs, or more than
+    three and at least half of a small catalog.
     """
     total = sum(not _has_passed(end, moment) for end in served.values())
     numbers = {reason: len(list(ids)) for reason, ids in lost.items()}

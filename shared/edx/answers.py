@@ -1,7 +1,7 @@
-"""What an answer of edX's means: a pure function of what was asked, status, headers and body.
+"""Interprets an answer of edX: a pure function of the question, status, headers and body.
 
-A record comes out, or an error. Errors of shared/errors.py are final; `NoUsableAnswer` and `Throttled` stay
-inside shared/edx, where retry.py and gate.py decide how long they are put up with.
+It returns a record or raises an error. Errors of shared/errors.py are final; `NoUsableAnswer` and `Throttled`
+stay inside shared/edx, where retry.py and gate.py decide whether to try again.
 """
 
 import json
@@ -18,23 +18,25 @@ from shared.errors import EdxProtocolError, EdxRefused, NotFound
 from shared.network import RETRY_AFTER_MAX_S, retry_after_s
 
 THROTTLED_FOR_S = 15 * 60
-"""How long a 429 counts that does not say how long, in seconds."""
+"""Seconds to wait after a 429 without Retry-After."""
 
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 400, 401, 403, 404
 _REQUEST_TIMEOUT, _TOO_MANY_REQUESTS = 408, 429
 _SERVER_ERRORS = range(500, 1000)
 
 EXPLAINED_STATUSES = frozenset({_BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _TOO_MANY_REQUESTS})
-"""Error statuses whose body is looked at: it tells edX's own answer from that of a gateway in front of it."""
+"""Error statuses whose body is read, to tell an answer of edX from one of a gateway in front of it."""
 
 # https://github.com/encode/django-rest-framework/blob/master/rest_framework/exceptions.py (class Throttled)
 _EXPECTED_AVAILABLE = re.compile(r"available in ([0-9]{1,9}) second")
+
+_ASK_EDX = "ask edX whether our account still has access"
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Answer(NamedTuple):
-    """A whole HTTP answer; `body` is decoded, empty unless the status is 200 or an explained one."""
+    """A complete HTTP answer; `body` is decoded, and empty for statuses whose body is not read."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,13 +45,13 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Question(Generic[_Model]):
-    """What is asked for.
+    """A request to edX.
 
     Attributes:
         what: the path or a name, for error messages.
-        model: the record that a 200 holds.
-        is_token: whether our credentials are what is asked with.
-        may_be_hidden: whether edX's own 403 or 404 says that there is no such catalog for us.
+        model: the type of the record in a 200.
+        is_token: whether this is the request for a token.
+        may_be_hidden: whether a 403 or 404 of edX means that the catalog does not exist for us.
     """
 
     what: str
@@ -63,23 +65,23 @@ CATALOGS = Question("catalogs/", CatalogsPage)
 
 
 def one_catalog(catalog_id: int) -> Question[EdxCatalog]:
-    """Ask for a catalog's own record."""
+    """Return the request for one catalog's record."""
     return Question(f"catalogs/{catalog_id}/", EdxCatalog, may_be_hidden=True)
 
 
 def courses_of(catalog_id: int) -> Question[CoursesPage]:
-    """Ask for a page of a catalog's courses."""
+    """Return the request for a page of a catalog's courses."""
     return Question(f"catalogs/{catalog_id}/courses/", CoursesPage, may_be_hidden=True)
 
 
 class NoUsableAnswer(Exception):
-    """No answer came, none that is whole, or one of those that may be better the next time.
+    """There was no complete answer, or one that may be different on a retry.
 
     Attributes:
-        problem: a clause that follows what was asked for, such as "answered 502".
-        status: the status of the answer, None when no whole answer came.
-        wait_s: how long edX asks to wait, None when it does not say.
-        is_final: whether a further try would fail in the same way.
+        problem: a clause that follows the name of the request, such as "answered 502".
+        status: the status of the answer; None when there was no complete answer.
+        wait_s: the wait that edX asks for; None when it does not say.
+        is_final: whether a retry would fail in the same way.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class TokenRejected(Exception):
 
 
 def throttling_of(answer: Answer, now: datetime) -> Throttled | None:
-    """Return how long edX wants no requests, None when the answer is not about its rate limit."""
+    """Return the throttling that an answer announces; None when it is not about the rate limit."""
     if answer.status != _TOO_MANY_REQUESTS:
         return None
     wait_s = retry_after_s(answer.headers.get("Retry-After"), now)
@@ -120,15 +122,15 @@ def throttling_of(answer: Answer, now: datetime) -> Throttled | None:
 
 
 def meaning(question: Question[_Model], answer: Answer, now: datetime) -> _Model:
-    """Return the record that an answer holds.
+    """Return the record in an answer.
 
     Raises:
         EdxRefused: edX does not accept our credentials.
-        NotFound: edX itself says that there is no such catalog for us.
-        EdxProtocolError: no other try would bring what edX's API promises.
-        TokenRejected: the token is not valid any more.
+        NotFound: edX says that the catalog does not exist for us.
+        EdxProtocolError: the answer does not match edX's API, and a retry would not change that.
+        TokenRejected: the token is no longer valid.
         Throttled: edX's rate limit is used up.
-        NoUsableAnswer: the answer may be better the next time.
+        NoUsableAnswer: a retry may succeed.
     """
     throttled = throttling_of(answer, now)
     if throttled:
@@ -148,20 +150,20 @@ def meaning(question: Question[_Model], answer: Answer, now: datetime) -> _Model
 
 
 def refused(question: Question[_Model]) -> EdxRefused:
-    """Return the error for a 401 that a new token did not heal."""
-    return EdxRefused(f"edX refused us: {question.what} answered 401 to a valid token")
+    """Return the error for a 401 that remains with a new token."""
+    return EdxRefused(f"edX refused us: {question.what} answered 401 to a valid token; {_ASK_EDX}")
 
 
 def _record(question: Question[_Model], body: bytes) -> _Model:
     try:
         return parse(question.model, body, question.what)
     except NotJson:
-        problem = "sent a broken body: no whole JSON" if body else "sent a broken body: nothing at all"
+        problem = f"sent a broken body: {'incomplete or invalid JSON' if body else 'it is empty'}"
     raise NoUsableAnswer(problem)
 
 
 def _refusal_of_credentials(question: Question[_Model], answer: Answer) -> Exception:
-    """Judge a refusal of the token endpoint; OAuth 2 explains one in `error` (RFC 6749, section 5.2)."""
+    """Return the error for a refusal by the token endpoint (`error`: RFC 6749, section 5.2)."""
     explained = _explanation(answer.body, "error") or _explanation(answer.body, "detail")
     if answer.status == _UNAUTHORIZED or (answer.status in {_BAD_REQUEST, _FORBIDDEN} and explained):
         return EdxRefused(
@@ -172,31 +174,31 @@ def _refusal_of_credentials(question: Question[_Model], answer: Answer) -> Excep
 
 
 def _hidden(question: Question[_Model], answer: Answer) -> Exception:
-    """Judge a 403 or 404: edX's own ones are JSON with a text in `detail`."""
+    """Return the error for a 403 or 404; an answer of edX itself is JSON with a text in `detail`."""
     if not _explanation(answer.body, "detail"):
         return _gateway(answer)
     if question.may_be_hidden:
         return NotFound(f"the catalog is not found: edX answered {answer.status} for {question.what}")
     if answer.status == _FORBIDDEN:
-        return EdxRefused(f"edX refused us: {question.what} answered 403 to a valid token")
+        return EdxRefused(f"edX refused us: {question.what} answered 403 to a valid token; {_ASK_EDX}")
     return _not_promised(question, answer)
 
 
 def _gateway(answer: Answer) -> NoUsableAnswer:
     return NoUsableAnswer(
-        f"answered {answer.status} without an explanation of edX's, as a gateway or firewall does",
+        f"answered {answer.status} in a form that is not edX's, probably from a gateway or firewall",
         status=answer.status,
     )
 
 
 def _not_promised(question: Question[_Model], answer: Answer) -> EdxProtocolError:
     return EdxProtocolError(
-        f"edX answered {answer.status} for {question.what}, which its API does not promise"
+        f"edX answered {answer.status} for {question.what}, which its API does not document"
     )
 
 
 def _explanation(body: bytes, field: str) -> str:
-    """Return the text in a field of a JSON object, "" when there is none."""
+    """Return the text in a field of a JSON object; "" when there is none."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

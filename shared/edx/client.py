@@ -1,7 +1,7 @@
 """The edX client: sessions that ask edX for catalogs and courses.
 
-One EdxClient serves a process: its sessions share the gate and the token. A session has one deadline, which
-ends everything that it started.
+A process has one EdxClient, whose sessions share the gate and the token. At the deadline of a session,
+everything that it started is cancelled.
 """
 
 import random as random_module
@@ -27,13 +27,13 @@ _SERVER_ERROR = 500
 
 
 class EdxClient:
-    """What all sessions of a process share.
+    """Opens sessions, which share the gate and the token.
 
     Args:
         settings: the API, our account, the page size and how many requests may be in flight.
         clock: monotonic seconds.
         now: the time of day, aware, UTC.
-        sleep: waits that many seconds; None waits until they are up or the session ends.
+        sleep: waits that many seconds; by default until the seconds have passed or the session ends.
         random: a number from 0 to 1, for the jitter.
     """
 
@@ -57,10 +57,10 @@ class EdxClient:
     def session(
         self, deadline: Deadline, *, on_throttled: Callable[[datetime], object] = lambda _until: None
     ) -> Iterator["EdxSession"]:
-        """Open a session; leaving it ends all that it started, threads and requests in flight included.
+        """Open a session; leaving the block cancels its requests and ends its threads.
 
         Args:
-            deadline: ends everything that the session does.
+            deadline: the end of everything that the session does.
             on_throttled: called, in any thread, with the end (UTC) of each throttling that edX announces.
         """
         requester = Requester(
@@ -83,7 +83,7 @@ class EdxClient:
 
 
 class EdxSession:
-    """Asks edX under one deadline; get it from `EdxClient.session`.
+    """Sends requests to edX within one deadline; use `EdxClient.session` to get one.
 
     Every method raises EdxRefused, EdxThrottled, EdxUnavailable or EdxProtocolError.
     """
@@ -96,14 +96,14 @@ class EdxSession:
 
     @property
     def requests(self) -> int:
-        """How many HTTP requests were sent, token calls included."""
+        """The number of HTTP requests sent, including requests for tokens."""
         return self._requester.requests
 
     def catalogs(self) -> list[EdxCatalog]:
-        """List the catalogs that are ours, in edX's order.
+        """List our catalogs, in edX's order.
 
         Raises:
-            EdxProtocolError: also when fewer catalogs came than edX counts: none may drop out silently.
+            EdxProtocolError: also when edX returned fewer catalogs than it counts.
         """
         found: dict[int, EdxCatalog] = {}
         expected = 0
@@ -128,7 +128,7 @@ class EdxSession:
         return self._requester.ask(one_catalog(catalog_id), {})
 
     def courses(self, catalog_id: int) -> CourseWalk:
-        """Return the courses of a catalog, to be walked page by page; nothing is asked before that."""
+        """Return the courses of a catalog, to be iterated page by page; the requests are sent lazily."""
         question = courses_of(catalog_id)
 
         def fetch(at: Cursor, *, is_part: bool) -> CoursesPage:
@@ -137,7 +137,7 @@ class EdxSession:
                 return not walk.abandoned.is_set() and not (is_part and is_about_content)
 
             if walk.abandoned.is_set():
-                raise EdxUnavailable(f"{question.what} is not wanted any more")
+                raise EdxUnavailable(f"the request for {question.what} was cancelled")
             return self._requester.ask(question, at.query, is_worth_it)
 
         walk = CourseWalk(
@@ -149,11 +149,11 @@ class EdxSession:
         return walk
 
     def end(self) -> None:
-        """End everything at once, from any thread; whoever waits for an answer gets EdxUnavailable."""
+        """Cancel everything, from any thread; threads that wait for an answer get EdxUnavailable."""
         self._requester.end()
 
     def close(self) -> None:
-        """End everything at once and wait for the threads."""
+        """Cancel everything and wait for the threads."""
         self._requester.end()
         self._workers.shutdown(cancel_futures=True)
         self._requester.close()

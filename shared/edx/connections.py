@@ -1,4 +1,4 @@
-"""The HTTP session towards edX: trusts no environment, follows no redirect, shows its sockets."""
+"""The HTTP session for edX: ignores proxy settings and .netrc, follows no redirect, exposes its sockets."""
 
 import http
 import http.client
@@ -18,10 +18,10 @@ _OK = 200
 
 
 class Line:
-    """The connections that one exchange uses. More than one: a kept one may turn out to be closed.
+    """The connections of one exchange; there can be several, because a kept-alive one may already be closed.
 
     Attributes:
-        has_answered: whether the status and headers came.
+        has_answered: whether the status and headers were received.
         is_cut: whether the exchange was cut before its end.
     """
 
@@ -33,7 +33,7 @@ class Line:
         self._lock = threading.Lock()
 
     def hold_new(self, sock: socket.socket) -> None:
-        """Hold a connection before its TLS handshake, which takes the socket away from its Python object."""
+        """Hold a connection before its TLS handshake, which detaches the socket from its Python object."""
         duplicate = sock.dup()
         with self._lock:
             self._duplicates.append(duplicate)
@@ -63,23 +63,23 @@ class Line:
 
 
 class _FinalResponse(http.client.HTTPResponse):
-    """Reads past interim answers such as 103 Early Hints (RFC 8297), where http.client knows 100 only."""
+    """Skips interim answers such as 103 Early Hints (RFC 8297); http.client skips 100 only."""
 
     def begin(self) -> None:
         super().begin()
         while http.HTTPStatus.SWITCHING_PROTOCOLS < self.status < _OK:
-            self.headers = self.msg = None  # type: ignore[assignment] # it begins once while these are set
+            self.headers = self.msg = None  # type: ignore[assignment] # begin() returns at once while these are set
             super().begin()
 
 
 class _NoRedirects(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Look at no redirect: requests would read its whole body first, even when it does not follow."""
+        """Ignore redirects: requests would read the whole body of one, even without following it."""
         del resp
 
 
 def http_session(line: Callable[[], Line], connections: int) -> requests.Session:
-    """Make a session that trusts nothing in the environment and shows every socket that it uses."""
+    """Return a session that ignores proxy settings and .netrc and passes every socket to its `Line`."""
 
     class Plain(HTTPConnection):
         response_class = _FinalResponse

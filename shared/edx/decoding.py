@@ -1,4 +1,4 @@
-"""Unpacks the body of an answer, bounded in size, and finds out whether all of it came."""
+"""Decompresses the body of an answer, with a size limit, and checks that it is complete."""
 
 import zlib
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ _PACKED = {"gzip", "x-gzip", "deflate"}
 def decoded(chunks: Iterable[bytes], encoding: str, max_bytes: int) -> bytes:
     """Return a body without its content encoding.
 
-    urllib3 and requests take a gzip body that ends before its trailer for whole, so it is unpacked here.
+    urllib3 and requests accept a gzip body that ends before its trailer, so it is decompressed here.
 
     Args:
-        chunks: the body as it came.
-        encoding: the Content-Encoding, in lower case, "" when there is none.
-        max_bytes: the most that may come out.
+        chunks: the body as received.
+        encoding: the Content-Encoding in lower case; "" when there is none.
+        max_bytes: the size limit of the result.
 
     Raises:
-        zlib.error, EOFError: the body is broken, ends early, or is in an encoding that was not asked for.
-        EdxProtocolError: more than `max_bytes` come out.
+        zlib.error, EOFError: the body is broken, ends early, or has an encoding that was not asked for.
+        EdxProtocolError: the result is larger than `max_bytes`.
     """
     if encoding not in _PLAIN | _PACKED:
         raise EOFError
@@ -36,9 +36,9 @@ def decoded(chunks: Iterable[bytes], encoding: str, max_bytes: int) -> bytes:
             part, packed = packed, b""
             if is_packed:
                 if unpacker and unpacker.eof and not part.startswith(_GZIP_BEGINS):
-                    break  # padding behind the end
-                if unpacker is None or unpacker.eof:  # gzip may come in several members
-                    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip's and zlib's header alike
+                    break  # padding after the end
+                if unpacker is None or unpacker.eof:  # gzip allows several members
+                    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # accepts a gzip and a zlib header
                 part = unpacker.decompress(part, room + 1)
                 packed = unpacker.unconsumed_tail or unpacker.unused_data
             parts.append(part)

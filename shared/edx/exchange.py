@@ -1,7 +1,6 @@
-"""One HTTP exchange with edX, bounded in time and size, that can be cut off at any moment from any thread.
+"""One HTTP exchange with edX, limited in time and size, that can be cancelled at any time from any thread.
 
-The session trusts nothing in the environment and follows no redirect. What an answer means is decided in
-answers.py.
+answers.py interprets the answer.
 """
 
 import http.client
@@ -31,7 +30,7 @@ _CHUNK_BYTES = 64 * 1024
 _OK = 200
 _BROKEN_BODY = Fault("sent a broken body")
 
-# Its warning about headers that break off quotes them, below a stack trace; our own error says enough.
+# Its warning about truncated headers quotes them in the log; our own error says enough.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
@@ -40,7 +39,7 @@ class Exchanges:
 
     Args:
         connections: how many to keep open.
-        timeout_s: the limit of each exchange: connection, headers and body, however they trickle.
+        timeout_s: the time limit of each exchange: connection, headers and body together.
     """
 
     def __init__(self, connections: int, timeout_s: float = EXCHANGE_TIMEOUT_S) -> None:
@@ -61,10 +60,10 @@ class Exchanges:
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request and return the whole answer; `deadline` ends it, too.
+        """Send one request and return the complete answer; `deadline` also limits its time.
 
         Raises:
-            NoUsableAnswer: no answer came, or none that is whole.
+            NoUsableAnswer: there was no complete answer.
             EdxProtocolError: the answer is too large.
         """
         limit_s = min(self._timeout_s, deadline.left_s())
@@ -72,21 +71,21 @@ class Exchanges:
         with self._line() as line, _after(limit_s, line.cut):
             try:
                 answer = self._exchange(line, method, url, limit_s, params=params, form=form, headers=headers)
-            # requests' errors hold the request with its secrets: they end here and are chained to nothing.
+            # requests' errors contain the request with its secrets: never chain them.
             except (OSError, HTTPError, http.client.HTTPException) as error:
                 fault = fault_of(error)
                 if fault == UNKNOWN_FAULT and line.has_answered:
                     fault = _BROKEN_BODY
             except (zlib.error, EOFError):
                 fault = _BROKEN_BODY
-        if line.is_cut:  # what was cut short may look whole
+        if line.is_cut:  # a truncated answer may look complete
             raise NoUsableAnswer(f"did not answer within {limit_s:g} s")
         if fault:
             raise NoUsableAnswer(fault.problem, is_final=fault.is_final)
         return answer
 
     def end(self) -> None:
-        """Cut what is under way, and whatever is begun from now on."""
+        """Cancel all running exchanges and all that begin from now on."""
         with self._lock:
             self._has_ended = True
             lines = list(self._under_way)
@@ -94,7 +93,7 @@ class Exchanges:
             line.cut()
 
     def close(self) -> None:
-        """Close the connections; nothing is under way any more."""
+        """Close the connections; call it when no exchange is running."""
         self._http.close()
 
     @contextmanager
@@ -123,7 +122,7 @@ class Exchanges:
         form: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
     ) -> Answer:
-        seconds = max(limit_s, 0.001)  # a timeout of 0 would be a mistake to requests
+        seconds = max(limit_s, 0.001)  # requests refuses a timeout of 0
         with self._http.request(
             method,
             url,
@@ -146,7 +145,7 @@ class Exchanges:
 
 
 def _explanation(response: requests.Response, encoding: str, line: Line) -> bytes:
-    """Return the beginning of an error's body: what edX says is short; b"" when it does not come at once."""
+    """Return the beginning of an error's body; b"" when it is not received at once."""
     with _after(EXPLANATION_TIMEOUT_S, line.hang_up):
         try:
             body = response.raw.read(EXPLANATION_MAX_BYTES, decode_content=False)
@@ -157,7 +156,7 @@ def _explanation(response: requests.Response, encoding: str, line: Line) -> byte
 
 @contextmanager
 def _after(seconds: float, action: Callable[[], None]) -> Iterator[None]:
-    """Do something in another thread when the block takes longer than that."""
+    """Call `action` in another thread if the block takes longer than `seconds`."""
     timer = threading.Timer(seconds, action)
     timer.daemon = True
     timer.start()

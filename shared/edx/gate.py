@@ -1,6 +1,6 @@
-"""The gate that every request to edX passes: how many are in flight, whose turn it is, and throttling.
+"""Limits the requests to edX: how many are in flight, which session is next, and throttling.
 
-One gate serves a process, for edX's rate limit counts our account and not a sync.
+All sessions of a process share one gate, because edX's rate limit applies to our account.
 """
 
 import threading
@@ -13,11 +13,11 @@ from shared.edx.retry import WAITED_AT_MOST_S
 from shared.errors import EdxThrottled
 
 THROTTLE_WAITED_AT_MOST_S = WAITED_AT_MOST_S
-"""A rate limit that lasts longer ends a session at once, with the time to come back."""
+"""The longest wait for the end of a rate limit; during a longer one, requests fail with EdxThrottled."""
 
 
 class Visitor(Protocol):
-    """A session, as the gate sees it."""
+    """The methods of a session that the gate uses."""
 
     def check(self) -> None:
         """Raise an error when the session has ended or its time is up."""
@@ -30,13 +30,13 @@ class Visitor(Protocol):
 
 
 class Gate:
-    """Lets requests out, in turn; safe to share between threads.
+    """Gives slots for requests to sessions in turn. Thread-safe.
 
-    No session holds more than its fair share of the slots, slots // sessions (at least one), so one whose
-    answers trickle leaves room for the others. Who has waited longest goes first.
+    No session holds more than slots // sessions slots (at least one), so that a session with slow answers
+    does not block the others. The session that has waited longest is next.
 
     Args:
-        slots: how many requests may be in flight.
+        slots: the maximum number of requests in flight.
         clock: monotonic seconds.
         now: the time of day, aware, UTC.
     """
@@ -45,35 +45,35 @@ class Gate:
         self._slots = slots
         self._clock = clock
         self._now = now
-        # All below is read and written with `_changed` held; whoever changes it notifies.
+        # Everything below is read and written with `_changed` held; each change notifies.
         self._changed = threading.Condition()
-        self._in_flight: dict[Visitor, int] = {}  # of each open session
-        self._waiting: list[Visitor] = []  # one entry a waiting thread, the longest first
-        self._not_before = 0.0  # by `clock`: nobody starts a request earlier
+        self._in_flight: dict[Visitor, int] = {}  # requests of each open session
+        self._waiting: list[Visitor] = []  # one entry per waiting thread, in the order of arrival
+        self._not_before = 0.0  # by `clock`: no request starts earlier
         self._retry_at = datetime.min.replace(tzinfo=UTC)  # the same moment by `now`
 
     def open(self, visitor: Visitor) -> None:
-        """Count a session among those that share the slots."""
+        """Add a session to those that share the slots."""
         with self._changed:
             self._in_flight[visitor] = 0
 
     def close(self, visitor: Visitor) -> None:
-        """Leave the slots to the other sessions; all requests of this one have ended."""
+        """Remove a session whose requests have all ended."""
         with self._changed:
             del self._in_flight[visitor]
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Have all who wait look again, for a session has ended."""
+        """Wake all waiting threads, because a session has ended."""
         with self._changed:
             self._changed.notify_all()
 
     @contextmanager
     def slot(self, visitor: Visitor) -> Iterator[None]:
-        """Hold a slot; wait for it, and for a rate limit that is over within a minute.
+        """Hold a slot; wait until one is free, and up to a minute for the end of a rate limit.
 
         Raises:
-            EdxThrottled: the rate limit lasts longer than that, or than the session.
+            EdxThrottled: the rate limit lasts longer than a minute, or longer than the session.
         """
         while wait_s := self._enter(visitor):
             visitor.sleep(wait_s)
@@ -85,7 +85,7 @@ class Gate:
                 self._changed.notify_all()
 
     def throttle(self, wait_s: float) -> datetime:
-        """Let nobody out for that many seconds; return the moment (UTC) from which on requests make sense."""
+        """Start no request for `wait_s` seconds; return the end of that time (UTC)."""
         with self._changed:
             self._not_before = max(self._not_before, self._clock() + wait_s)
             self._retry_at = max(self._retry_at, self._now() + timedelta(seconds=wait_s))
@@ -97,7 +97,7 @@ class Gate:
         return EdxThrottled(f"edX's rate limit is used up until {until:%Y-%m-%dT%H:%M:%SZ}", until)
 
     def _enter(self, visitor: Visitor) -> float:
-        """Take a slot and return 0, or return the seconds for which edX throttles us."""
+        """Take a slot and return 0, or return the seconds until the throttling ends."""
         with self._changed:
             self._waiting.append(visitor)
             try:
@@ -117,7 +117,7 @@ class Gate:
                 self._changed.notify_all()
 
     def _next(self) -> Visitor | None:
-        """Return the session whose turn it is, None when no slot is free for those who wait."""
+        """Return the session that gets the next slot; None when no slot is free for a waiting session."""
         if sum(self._in_flight.values()) >= self._slots:
             return None
         share = max(1, self._slots // len(self._in_flight))

@@ -1,6 +1,6 @@
-"""Gets around the courses that edX cannot render: a page that answers 5xx is asked for in halves.
+"""Skips courses that edX cannot render: a page that answers 5xx is requested in halves.
 
-A course run whose `type` is null in edX's database makes every page that holds its course a 500, for good.
+If the `type` of a course run is null in edX's database, every page with its course is answered with a 500.
 """
 
 import threading
@@ -12,16 +12,16 @@ from shared.edx.paging import Cursor
 from shared.errors import EdxUnavailable
 
 REQUESTS_PER_COURSE = 20
-"""A page of 501 courses takes 18 to find the one."""
+"""Limit of requests per page; finding one course among 501 takes 18."""
 COURSES_PER_PULL = 3
 
 UNRENDERED: Final = object()
-"""Stands in a page for a course that edX cannot render."""
+"""The placeholder in a page for a course that edX cannot render."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page as it came: `next` is the cursor that edX named, `is_whole` False when it came in parts."""
+    """A page as received; `next` is edX's cursor, `is_whole` is False when it was requested in parts."""
 
     at: Cursor
     courses: list[object]
@@ -31,26 +31,28 @@ class Page:
 
 
 class Halving:
-    """The courses of one pull that edX cannot render; safe to share between the threads of the pull."""
+    """The courses of one pull that edX cannot render. Thread-safe."""
 
     def __init__(self) -> None:
         self._positions: set[int] = set()
         self._requests = 0
-        self._one_page_at_a_time = threading.Lock()  # two that share a course need not both look for it
+        self._one_page_at_a_time = (
+            threading.Lock()
+        )  # so that two pages with the same course do not both search for it
 
     def knows_one_in(self, at: Cursor) -> bool:
-        """Tell whether a page holds a course that is known to fail it."""
+        """Tell whether a page contains a course that edX is known not to render."""
         return at.style == "offset" and any(
             at.position <= position < at.position + (at.size or 1) for position in tuple(self._positions)
         )
 
     def page(self, at: Cursor, ask: Callable[[Cursor], Page], failure: EdxUnavailable | None) -> Page:
-        """Return a page in the parts that edX can render, with UNRENDERED in place of each other course.
+        """Return a page from the parts that edX can render, with UNRENDERED in place of each other course.
 
         Args:
-            at: where it begins, and how many courses.
-            ask: asks for a part of it, once.
-            failure: the 5xx that the whole page was answered with; None when it was not asked for.
+            at: the beginning and the size of the page.
+            ask: requests a part of the page, without retries.
+            failure: the 5xx answer to the whole page; None when the whole page was not requested.
 
         Raises:
             EdxUnavailable: too many courses cannot be rendered, or finding one takes too many requests.
@@ -80,7 +82,7 @@ class Halving:
                 continue
             courses += last.courses
             if len(last.courses) < end - begin:
-                break  # the list ends here, or the server gives fewer than asked for
+                break  # the list ends here, or the server returns fewer courses than requested
         return self._assembled(at, courses, last)
 
     def _assembled(self, at: Cursor, courses: list[object], last: Page | None) -> Page:
@@ -88,19 +90,19 @@ class Halving:
         reached = at.position + len(courses)
         following = last.next if last else None
         if courses and courses[-1] is UNRENDERED and (count is None or reached < count):
-            following = Cursor("offset", reached, at.size)  # no page that came tells what is behind it
+            following = Cursor("offset", reached, at.size)  # edX named no cursor for what follows
         return Page(at, courses, count, following, is_whole=False)
 
     def _ask(self, ask: Callable[[Cursor], Page], part: Cursor) -> Page:
         if self._requests >= REQUESTS_PER_COURSE * (len(self._positions) + 1):
             raise EdxUnavailable(
-                f"edX is unavailable: it fails part after part of a page, now at position {part.position}"
+                f"edX is unavailable: too many parts of a page failed, the last at position {part.position}"
             )
         self._requests += 1
         return ask(part)
 
     def _smaller(self, begin: int, end: int, failure: EdxUnavailable) -> list[tuple[int, int]]:
-        """Return what to ask for in place of a part that failed."""
+        """Return the smaller parts to request in place of a part that failed."""
         if end - begin > 1:
             return _halves(begin, end)
         if len(self._positions) == COURSES_PER_PULL:
@@ -113,7 +115,7 @@ class Halving:
         return [(begin, end)]
 
     def _around_known(self, begin: int, end: int) -> list[tuple[int, int]]:
-        """Return the known courses of a range and the parts between them, the first one last."""
+        """Return the known courses of a range and the parts between them, in reverse order."""
         parts = []
         for position in sorted(self._positions & set(range(begin, end))):
             if begin < position:
@@ -126,12 +128,12 @@ class Halving:
 
 
 def is_server_error(error: EdxUnavailable) -> bool:
-    """Tell whether a page failed by a 5xx without a time to come back: by its content, perhaps."""
+    """Tell whether a page failed with a 5xx without Retry-After; its content may be the cause."""
     return error.status is not None and error.status >= 500 and error.retry_at is None  # noqa: PLR2004
 
 
 def _halves(begin: int, end: int) -> list[tuple[int, int]]:
-    """Return the halves of a range, the first one last; a range of one is its own half."""
+    """Return the halves of a range in reverse order; a range of one stays as it is."""
     if end - begin == 1:
         return [(begin, end)]
     middle = (begin + end + 1) // 2

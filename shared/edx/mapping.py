@@ -1,7 +1,7 @@
-"""From edX's course runs to the contract's: the field rules, one function each.
+"""Maps edX's course runs to the contract: the rules for each field, one function each.
 
-Pure and total: whatever stood in edX's answer, every run comes out as a `MappedRun` or a `Rejection`, and
-nothing is raised. What depends on the moment of answering is left to `course_run.availability`.
+Pure. Every run becomes a `MappedRun` or a `Rejection`; no value in edX's answer makes it raise.
+`course_run.availability` is calculated later, for each answer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -38,7 +38,7 @@ _WEEK = timedelta(weeks=1)
 _TEN_YEARS = timedelta(days=3652)
 
 TRACK_MAX_CHARACTERS = 64
-"""As much of an unknown track as the report shows."""
+"""Characters of an unknown track that the report shows."""
 
 _PACING: dict[str, Literal["self-paced", "instructor-paced"]] = {
     "instructor_paced": "instructor-paced",
@@ -64,21 +64,21 @@ def map_course(course: object, rules: MappingSettings, now: datetime) -> Iterato
     """Map every run of a course, in edX's order.
 
     Args:
-        course: an `EdxCourse`, or whatever stood in its place.
+        course: an `EdxCourse`, or any other value that edX sent instead of one.
         rules: the enrolment template and the hours of a modular credit.
-        now: the moment of the pull (aware): a seat that can no longer be bought then does not count.
+        now: the time of the pull (aware); seats that can no longer be bought then are ignored.
     """
     if not isinstance(course, EdxCourse):
-        yield Rejection("", "course", f"{shown(course)} is no course object")
+        yield Rejection("", "course", f"{shown(course)} is not a course object")
         return
     runs = [] if course.course_runs is None else course.course_runs
     if not isinstance(runs, list):
-        reason = f"{shown(runs)} is no list of course runs (course {shown(course.key)})"
+        reason = f"{shown(runs)} is not a list of course runs (course {shown(course.key)})"
         yield Rejection("", "course_runs", reason)
         return
     for run in runs:
         if not isinstance(run, EdxCourseRun):
-            reason = f"{shown(run)} is no course run object (course {shown(course.key)})"
+            reason = f"{shown(run)} is not a course run object (course {shown(course.key)})"
             yield Rejection("", "course_runs", reason)
             continue
         run_key = ""
@@ -127,8 +127,8 @@ def _map_run(
             type=track,
             modular_credit=credit,
         ),
-        # An empty status is null, and null is not sent.
-        listed=run.status in (None, "", "published"),
+        # An empty status means null, which edX does not send.
+        is_published=run.status in (None, "", "published"),
         unknown_track=None if track else _first_track(tracks),
         course_key=_course_key(course),
         proposed_credit=credit,
@@ -136,7 +136,7 @@ def _map_run(
 
 
 def _is_unpublished(status: object) -> bool:
-    """Tell whether a status that can be read says that the run is not published; null and "" do not."""
+    """Tell whether a readable status says that the run is not published; null and "" do not."""
     return isinstance(status, str) and status not in {"", "published"}
 
 
@@ -153,16 +153,16 @@ def _course_uuid(course: EdxCourse, run: EdxCourseRun) -> str | None:
 
 
 def _weeks_between(start: datetime | None, end: datetime | None) -> int | None:
-    """Return the weeks from start to end, rounded up; ten years and more are no length of a course."""
+    """Return the weeks from start to end, rounded up; None for ten years or more."""
     if start is None or end is None or not timedelta(0) < end - start < _TEN_YEARS:
         return None
     return -((start - end) // _WEEK)
 
 
 def _modular_credit(weeks: int | None, efforts: Iterable[int | None], hours_a_credit: int) -> int | None:
-    """Return weeks times mean effort in whole hours, divided by the hours of a credit, rounded down.
+    """Return weeks times mean effort in whole hours, divided by the hours per credit, rounded down.
 
-    One division does both cuts: ⌊⌊hours⌋ / n⌋ = ⌊hours / n⌋ for a whole n.
+    One division does both roundings: ⌊⌊hours⌋ / n⌋ = ⌊hours / n⌋ for a whole n.
     """
     known = [effort for effort in efforts if effort is not None]
     if weeks is None or not any(known):
@@ -178,7 +178,7 @@ def _enrollment_url(run: EdxCourseRun, run_key: str, rules: MappingSettings) -> 
 
 
 def _is_over(seat: EdxSeat, now: datetime) -> bool:
-    """Tell whether a verified or professional seat can no longer be bought. Other seats have no such end."""
+    """Tell whether a verified or professional seat can no longer be bought; other seats do not expire."""
     if not isinstance(seat.type, str) or seat.type not in _PAID_SEATS:
         return False
     for sent in (seat.upgrade_deadline_override, seat.upgrade_deadline):
@@ -190,7 +190,7 @@ def _is_over(seat: EdxSeat, now: datetime) -> bool:
 
 
 def _price(seats: Iterable[EdxSeat]) -> str | None:
-    """Return the lowest price in USD of the verified seats, else of the professional ones."""
+    """Return the lowest price in USD of the verified seats, otherwise of the professional seats."""
     verified, professional = [], []
     for seat in seats:
         if not isinstance(seat.type, str) or not _in_usd(seat.currency):
@@ -203,7 +203,7 @@ def _price(seats: Iterable[EdxSeat]) -> str | None:
 
 
 def _in_usd(currency: object) -> bool:
-    """Tell whether a seat is sold in USD: edX says so of every seat that does not name a currency."""
+    """Tell whether a seat is sold in USD, which is also edX's default for a seat without a currency."""
     return currency is None or (isinstance(currency, str) and currency.upper() in {"USD", ""})
 
 
@@ -218,6 +218,6 @@ def _best_track(tracks: Iterable[object]) -> _Track | None:
 
 
 def _first_track(tracks: Iterable[object]) -> str | None:
-    """Return the first track that edX names, fit for a report."""
+    """Return the first track that edX names, shortened for the report."""
     named = next((track for track in tracks if isinstance(track, str) and track), None)
     return named and named[:TRACK_MAX_CHARACTERS].encode(errors="replace").decode()

@@ -1,7 +1,7 @@
-"""edX's records as pydantic models, and how JSON becomes them.
+"""edX's records as pydantic models, and the parser for them.
 
-Only the fields that we use are read, as they were sent; whether a value makes sense is mapping's to judge. So
-whatever stands in a field, in a run's place or in a course's, it spoils at most its own record.
+Only the fields that we use are read, without a check of their values: mapping.py does that. So an invalid
+value in a field, a run or a course affects at most its own record.
 """
 
 import json
@@ -36,10 +36,10 @@ def _or(default: object) -> WrapValidator:
 
 
 def _printable(text: str) -> str:
-    return text.encode(errors="replace").decode()  # a lone surrogate can be neither printed nor stored
+    return text.encode(errors="replace").decode()  # a lone surrogate cannot be printed or stored
 
 
-# In the unions below junk stays what it is, one value, and fails neither its page nor its course.
+# The unions below accept any value, so that an invalid one does not make its course or its page fail.
 _JUNK_STAYS = Field(union_mode="left_to_right")
 
 
@@ -48,7 +48,7 @@ class _Record(BaseModel):
 
 
 class EdxSeat(_Record):
-    """A way to take a course run: its track, its price, and until when it can be bought."""
+    """A way to take a course run: the track, the price, and the last date to buy it."""
 
     type: object = None
     price: object = None
@@ -95,7 +95,7 @@ class CoursesPage(_Record):
 
 
 class EdxCatalog(_Record):
-    """A catalog; `courses_count` counts archived courses too, so it never equals a page's `count`."""
+    """A catalog; `courses_count` includes archived courses, so that it differs from a page's `count`."""
 
     id: Annotated[int, Field(strict=True, ge=1, le=CATALOG_ID_MAX)]
     name: Annotated[str, AfterValidator(_printable), _or("")] = ""
@@ -111,14 +111,14 @@ class CatalogsPage(_Record):
 
 
 class TokenAnswer(_Record):
-    """What the token endpoint answers."""
+    """The answer of the token endpoint."""
 
-    access_token: Annotated[str, Field(pattern=r"^[!-~]+$", repr=False)]  # it has to stand in a header
+    access_token: Annotated[str, Field(pattern=r"^[!-~]+$", repr=False)]  # it is sent in a header
     expires_in: object = None
 
     @property
     def lifetime_s(self) -> float:
-        """How long the token is good, in seconds, at most a day; 60 when edX did not say or said nonsense."""
+        """The lifetime of the token in seconds, at most a day; 60 when edX sends no usable value."""
         known = type(self.expires_in) in {int, float} and 0 < self.expires_in < math.inf  # type: ignore[operator]
         return float(min(self.expires_in, _DAY_S)) if known else 60.0  # type: ignore[call-overload]
 
@@ -131,24 +131,24 @@ _READ_FIELDS = {
 
 
 class NotJson(Exception):
-    """A body that is no whole JSON: another page than edX's, or a part of one."""
+    """The body is incomplete or invalid JSON."""
 
 
 def parse(model: type[_Model], body: bytes, what: str) -> _Model:
-    """Read an answer straight from its bytes.
+    """Parse an answer from its bytes.
 
-    pydantic's reader is fast and builds only what the models name, but it refuses the whole body for one
-    number of more than 4,300 digits, one lone surrogate or one byte that is no UTF-8, wherever it stands.
-    Then a slower reader takes it, in which such a number is infinite and such a text is no Unicode.
+    pydantic's parser is fast and builds only what the models name, but it refuses the whole body for one
+    number of more than 4,300 digits, one lone surrogate or one invalid UTF-8 byte anywhere in it. Then a
+    slower parser is used, which reads such a number as infinity and keeps such a text for mapping to reject.
 
     Args:
-        model: what the answer should be.
+        model: the expected type.
         body: the decoded bytes.
-        what: names the answer in the error.
+        what: the name of the request, for the error message.
 
     Raises:
-        NotJson: the body is no whole JSON.
-        EdxProtocolError: it is JSON of another shape.
+        NotJson: the body is incomplete or invalid JSON.
+        EdxProtocolError: the JSON does not have the expected structure.
     """
     try:
         return model.model_validate_json(body)
@@ -161,7 +161,7 @@ def parse(model: type[_Model], body: bytes, what: str) -> _Model:
         except ValidationError as error:
             problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     text = ": ".join([*map(str, problem["loc"]), problem["msg"]])
-    raise EdxProtocolError(f"edX's answer to {what} is not what its API promises: {text}")
+    raise EdxProtocolError(f"edX's answer to {what} does not match its API: {text}")
 
 
 def _lenient_json(body: bytes) -> object:

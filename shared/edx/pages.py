@@ -1,4 +1,4 @@
-"""The pages of one pull: asked for ahead and side by side, at most so many, around what edX cannot render."""
+"""Requests the pages of one pull ahead and in parallel, and skips courses that edX cannot render."""
 
 import threading
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ PAGES_PER_PULL = 1000
 
 
 class Fetch(Protocol):
-    """Asks edX for a page."""
+    """Requests a page from edX."""
 
     def __call__(self, at: Cursor, *, is_part: bool) -> CoursesPage:
-        """Return the page; a part of one is not asked for again when it answers 5xx.
+        """Return the page; a part of a page is not retried after a 5xx.
 
         Raises:
-            EdxError: the page cannot be had; EdxUnavailable tells its `status`.
+            EdxError: the page could not be fetched; EdxUnavailable has its `status`.
             NotFound: edX does not show us the catalog.
         """
 
@@ -30,9 +30,9 @@ class Pages:
     """The pages of one pull.
 
     Args:
-        fetch: asks for one; called in any thread.
-        workers: the threads that ask ahead.
-        ahead: how many pages may be waiting to be taken.
+        fetch: requests one page; called in any thread.
+        workers: the threads that request pages ahead.
+        ahead: the maximum number of pages that are requested but not taken.
     """
 
     def __init__(self, fetch: Fetch, workers: Executor, ahead: int) -> None:
@@ -45,15 +45,15 @@ class Pages:
         self._lock = threading.Lock()
         self._asked = 0
         self._one_came = False
-        self._last_came = False  # one without a `next`: what is not yet asked for lies behind it
+        self._last_came = False  # a page without `next` was received: request no further page
 
     def plan(self, cursors: Iterator[Cursor]) -> None:
-        """Begin to ask for pages, in the order in which they will be taken."""
+        """Begin to request pages, in the order in which they will be taken."""
         self._planned = cursors
         self._ask_ahead()
 
     def take(self, at: Cursor) -> Page:
-        """Return the page at a place; pages before it will not be taken any more."""
+        """Return the page at a cursor; pages before it are dropped."""
         for position in [position for position in self._coming if position < at.position]:
             self._coming.pop(position).cancel()
         coming = self._coming.pop(at.position, None)
@@ -61,7 +61,7 @@ class Pages:
         return coming.result() if coming else self._page(at)
 
     def close(self) -> None:
-        """Ask for nothing more."""
+        """Request no further pages."""
         for future in self._coming.values():
             future.cancel()
 
@@ -71,7 +71,7 @@ class Pages:
         for at in islice(self._planned, max(0, self._ahead - len(self._coming))):
             try:
                 self._coming[at.position] = self._workers.submit(self._page, at)
-            except RuntimeError:  # the threads have ended with their session, as the next page will say
+            except RuntimeError:  # the threads have ended with their session; the next page raises the reason
                 return
 
     def _page(self, at: Cursor) -> Page:
@@ -101,5 +101,5 @@ class Pages:
             page = Page(at, sent.results, usable_count(sent.count), next_cursor(sent.next, at))
             self._last_came |= page.next is None
             return page
-        # Other pages of this catalog have come, so it is there.
-        raise EdxUnavailable(f"edX is unavailable: after pages that came well, {problem}")
+        # Other pages of this catalog were received, so the catalog exists.
+        raise EdxUnavailable(f"edX is unavailable: after earlier pages succeeded, {problem}")

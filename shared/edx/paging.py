@@ -1,4 +1,4 @@
-"""Places in edX's paginated lists: what to ask for, what `next` and `count` mean, which pages to plan."""
+"""Pagination of edX's lists: cursors, the meaning of `next` and `count`, and the plan of pages to request."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -11,7 +11,7 @@ _STYLES: tuple[tuple[Literal["offset", "page"], str], ...] = (("offset", "limit"
 
 
 class Cursor(NamedTuple):
-    """A place in a paginated list: `position` is an offset or a page number, `size` how many to ask for."""
+    """A place in a paginated list; `position` is an offset or a page number, `size` the number of items."""
 
     style: Literal["offset", "page"]
     position: int
@@ -19,19 +19,19 @@ class Cursor(NamedTuple):
 
     @property
     def query(self) -> dict[str, str]:
-        """The query that asks for the page at this place."""
+        """The query parameters for the page at this place."""
         size = {} if self.size is None else {dict(_STYLES)[self.style]: str(self.size)}
         return {**size, self.style: str(self.position)}
 
 
 def next_cursor(link: object, after: Cursor) -> Cursor | None:
-    """Take the cursor out of a page's `next`, and nothing else: its scheme, host and path do not count.
+    """Return the cursor in a page's `next`; its scheme, host and path are ignored.
 
     Returns:
         None at the end of the list (`next` is null or "").
 
     Raises:
-        EdxProtocolError: `next` holds no usable cursor, or one that does not advance.
+        EdxProtocolError: `next` contains no usable cursor, or one that does not advance.
     """
     if link is None or link == "":
         return None
@@ -44,7 +44,7 @@ def next_cursor(link: object, after: Cursor) -> Cursor | None:
             size = _whole_number(query[size_name]) if size_name in query else None
             if position is None or (size_name in query and not size):
                 break
-            # The first request is by offset, also where the server then counts in pages.
+            # The first request is by offset, even if the server then continues with page numbers.
             begun = 1 if style == "page" and after.position == 0 else after.position
             if (style != after.style and after.position != 0) or position <= begun:
                 raise EdxProtocolError(f"edX sent a `next` that does not advance (from {style} {begun})")
@@ -53,36 +53,36 @@ def next_cursor(link: object, after: Cursor) -> Cursor | None:
 
 
 def usable_count(count: object) -> int | None:
-    """Return `count` when it is a whole number of 0 or more; anything else counts as absent."""
+    """Return `count` if it is a whole number of 0 or more; otherwise None."""
     return count if type(count) is int and count >= 0 else None
 
 
 class Grid:
-    """Where the pages of a list begin that is walked by offset, so that neighbours overlap by one course.
+    """The page boundaries of a list with offsets; each page overlaps the next one by one course.
 
     Args:
-        page_size: courses from page to page; a request asks for one more.
+        page_size: courses between the beginnings of two pages; a request asks for one more.
     """
 
     def __init__(self, page_size: int) -> None:
         self.stride = page_size
 
     def page_at(self, position: int) -> Cursor:
-        """Return the page that begins there and ends with the first course of the next page of the grid."""
+        """Return the page at a position; it ends with the first course of the next page of the grid."""
         return Cursor("offset", position, self.stride - position % self.stride + 1)
 
     def fit(self, asked: Cursor, came: int) -> None:
-        """Make the pages as small as the server's, when it gives fewer courses than asked for."""
+        """Reduce the page size to the server's, when it returns fewer courses than requested."""
         if asked.size is not None and 0 < came < asked.size:
             self.stride = max(came - 1, 1)
 
     def up_to(self, count: int) -> Iterator[Cursor]:
-        """Plan the pages after the first that are needed for that many courses."""
+        """Plan the pages after the first one for a total of `count` courses."""
         return (self.page_at(position) for position in range(self.stride, count - 1, self.stride))
 
 
 def numbered_pages(following: Cursor, count: int, first_page_length: int) -> Iterator[Cursor]:
-    """Plan the pages from `following` on, where the server counts in pages."""
+    """Plan the pages from `following` on, for a server with page numbers."""
     size = max(following.size or 0, first_page_length, 1)  # too few pages rather than one past the end
     return (following._replace(position=n) for n in range(following.position, -(-count // size) + 1))
 

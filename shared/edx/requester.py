@@ -1,4 +1,4 @@
-"""Sends the requests of one session: a token, a slot, an exchange, and further tries, within its deadline."""
+"""Sends the requests of one session within its deadline: gets a token and a slot, sends, retries."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -33,10 +33,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Requester:
-    """Asks edX one question at a time in each thread; see `EdxClient` for the arguments.
+    """Sends requests to edX, one at a time in each thread; see `EdxClient` for the arguments.
 
     Attributes:
-        requests: how many HTTP requests were sent, token calls included.
+        requests: the number of HTTP requests sent, including requests for tokens.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Requester:
         query: Mapping[str, str],
         is_worth_it: Callable[[NoUsableAnswer], bool] = lambda _failure: True,
     ) -> _Model:
-        """Return the record that edX answers at our own base URL.
+        """Send a request below EDX_API_URL and return the record in the answer.
 
         Args:
-            question: what is asked for.
+            question: the request.
             query: the parameters of the URL.
-            is_worth_it: whether a failed try makes sense again.
+            is_worth_it: tells whether to retry after a failure.
         """
         url = f"{self._settings.api_url.rstrip('/')}/{question.what}"
 
@@ -96,14 +96,14 @@ class Requester:
         return self._persist(send, question, url, is_worth_it)
 
     def end(self) -> None:
-        """End everything at once, from any thread; whoever waits for an answer gets EdxUnavailable."""
+        """Cancel everything, from any thread; threads that wait for an answer get EdxUnavailable."""
         self._ended.set()
         self._exchanges.end()
         self._gate.wake()
         self._token.wake()
 
     def close(self) -> None:
-        """Close the connections; nothing is asked any more."""
+        """Close the connections; no further request is possible."""
         self._exchanges.close()
 
     def check(self) -> None:
@@ -144,7 +144,7 @@ class Requester:
         url: str,
         is_worth_it: Callable[[NoUsableAnswer], bool] = lambda _failure: True,
     ) -> _Model:
-        """Try within the bounds of tries and time, and say what failed where."""
+        """Send with retries; turn the last failure into an EdxUnavailable that names request and host."""
         try:
             return persist(send, self, random=self._random, is_worth_it=is_worth_it)
         except GaveUp as error:
@@ -168,7 +168,7 @@ class Requester:
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request and take its answer, in one of the client's slots."""
+        """Send one request in a slot of the gate and return the answer."""
         throttled: Throttled | None = None
         failure = None
         with self._gate.slot(self):
@@ -182,14 +182,14 @@ class Requester:
                 failure = error
             else:
                 throttled = throttling_of(answer, self._now())
-                if throttled:  # before the slot is free: whoever takes it next has to see this
+                if throttled:  # before the slot is freed, so that the next request sees it
                     until = self._gate.throttle(throttled.wait_s)
         if throttled:
             self._on_throttled(until)
             if throttled.wait_s > THROTTLE_WAITED_AT_MOST_S:
                 self._is_throttled = True
                 self.end()
-        self.check()  # the session's end is why an exchange that it cut off has failed
+        self.check()  # if the session has ended, raise that instead of the failure it caused
         if failure:
             raise failure
         return answer

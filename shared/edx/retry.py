@@ -1,4 +1,4 @@
-"""How often and when a request to edX is tried again."""
+"""The retry policy for requests to edX."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -9,17 +9,17 @@ TRIES = 4
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 8.0
 WAITED_AT_MOST_S = 60
-"""A server that asks for a longer pause is not waited for: the error says when to come back."""
+"""The longest pause for a Retry-After; if edX asks for more, the error has the time in `retry_at`."""
 
 _Result = TypeVar("_Result")
 
 
 class GaveUp(Exception):
-    """No further try makes sense within the time that is left.
+    """The tries or the time are used up.
 
     Attributes:
-        last: why the last try failed.
-        tries: how many there were.
+        last: the failure of the last try.
+        tries: the number of tries.
     """
 
     def __init__(self, last: NoUsableAnswer, tries: int) -> None:
@@ -29,7 +29,7 @@ class GaveUp(Exception):
 
 
 class Time(Protocol):
-    """What retries need of a session."""
+    """The methods of a session that retries use."""
 
     def left_s(self) -> float:
         """Return the seconds that are left."""
@@ -48,14 +48,14 @@ def persist(
     """Return what `send` returns; try it four times, with a growing pause between 0 and 0.5, 1 and 2 s.
 
     Args:
-        send: one try. It waits by itself for a rate limit to end.
-        time: the session's time; its end is not waited for.
-        random: a number from 0 to 1, for the jitter.
-        is_worth_it: whether a failed try makes sense again.
+        send: makes one try, including the wait for the end of a rate limit.
+        time: the remaining time of the session.
+        random: returns a number from 0 to 1, for the jitter.
+        is_worth_it: tells whether to retry after a failure.
 
     Raises:
-        GaveUp: the last try failed, or the next one would not fit the time.
-        Throttled: the last try met edX's rate limit.
+        GaveUp: the last try failed, or there is no time for another one.
+        Throttled: the last try was throttled by edX.
     """
     for tried in range(1, TRIES + 1):
         failure: NoUsableAnswer | Throttled

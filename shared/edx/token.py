@@ -1,4 +1,4 @@
-"""The access token of our edX account: kept for all sessions of a process, renewed by one thread for all."""
+"""The access token of our edX account, shared by the sessions of a process and renewed by one thread."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from shared.edx.gate import Visitor
 from shared.edx.models import TokenAnswer
 
 RENEWED_BEFORE_S = 30.0
-"""How long before its end a token counts as expired; a tenth of its life when that is shorter."""
+"""A token is renewed this long before it expires, or after 90 % of its lifetime if that is later."""
 
 
 class TokenKeeper:
@@ -21,7 +21,7 @@ class TokenKeeper:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # All below is read and written with `_changed` held; whoever changes it notifies.
+        # Everything below is read and written with `_changed` held; each change notifies.
         self._changed = threading.Condition()
         self._token: SecretStr | None = None
         self._good_until = 0.0  # by `clock`
@@ -30,11 +30,11 @@ class TokenKeeper:
     def get(
         self, visitor: Visitor, renew: Callable[[], TokenAnswer], rejected: SecretStr | None = None
     ) -> SecretStr:
-        """Return a token that is good.
+        """Return a valid token.
 
         Args:
-            visitor: the session that needs it; when it ends, its threads wait no longer.
-            renew: asks edX for a new one. Of several threads that need one, one asks.
+            visitor: the session that needs it; when it ends, its threads stop waiting.
+            renew: requests a new token; called by one thread at a time.
             rejected: the token that edX has just refused.
         """
         with self._changed:
@@ -63,6 +63,6 @@ class TokenKeeper:
         return token
 
     def wake(self) -> None:
-        """Have all who wait look again, for a session has ended."""
+        """Wake all waiting threads, because a session has ended."""
         with self._changed:
             self._changed.notify_all()

@@ -1,7 +1,6 @@
-"""Reads the values of a record: keys, dates, whole numbers, amounts, addresses. What they mean is mapping's.
+"""Reads the values of a record for mapping.py: keys, dates, whole numbers, prices, URLs.
 
-Pure and total: a reader returns None for what is no such value, or raises `Unmappable` where the run that
-holds it cannot be mapped.
+Pure. For an invalid value a reader returns None, or raises `Unmappable` if the run must be rejected.
 """
 
 import re
@@ -11,13 +10,13 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_UP, Context, Decima
 from shared.domain.course_run import INT32_MAX, RUN_KEY_MAX
 
 TEXT_MAX_UTF16_UNITS = 32 * 1024
-"""What a text property of Table Storage holds: 64 KiB of UTF-16."""
+"""The maximum length of a text property of Table Storage: 64 KiB of UTF-16."""
 
 SHOWN_MAX_CHARACTERS = 60
-"""As much of a value as the reason of a rejection shows."""
+"""Characters of a value that the reason of a rejection shows."""
 
 _UNUSABLE_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and halves of surrogate pairs, which are no Unicode text."""
+"""Control characters and lone surrogates, which are not valid Unicode."""
 
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d"
@@ -26,7 +25,7 @@ _DATE = re.compile(
     r"(?:Z|[+-](?:[01]\d|2[0-3]):?[0-5]\d)?)?",
     re.ASCII | re.IGNORECASE,
 )
-"""RFC 3339 and its near relatives in ISO 8601; `datetime.fromisoformat` alone takes week dates and more."""
+"""RFC 3339 and similar forms of ISO 8601; `datetime.fromisoformat` alone would accept week dates and more."""
 
 _WEB_ADDRESS = re.compile(r"https?://(?:[^\s/?#@]*@)?+[^\s/?#@:]", re.ASCII | re.IGNORECASE)
 _WHITE_SPACE = re.compile(r"\s")
@@ -37,7 +36,7 @@ _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, rounding=ROUND_HAL
 
 
 class Unmappable(Exception):
-    """This run is rejected; caught in `mapping.map_course`."""
+    """The run is rejected; caught in `mapping.map_course`."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(reason)
@@ -48,7 +47,7 @@ class Unmappable(Exception):
 def read_key(value: object) -> str:
     """Read the key of a course run."""
     if not isinstance(value, str):
-        reason = "the course run has no key" if value is None else f"{shown(value)} is no key"
+        reason = "the course run has no key" if value is None else f"{shown(value)} is not a key"
         raise Unmappable("key", reason)
     if problem := key_problem(value):
         raise Unmappable("key", f"{shown(value)} {problem}")
@@ -56,26 +55,26 @@ def read_key(value: object) -> str:
 
 
 def key_problem(key: str) -> str | None:
-    """Say what makes a text unusable as the key of a run or course, None when nothing does."""
+    """Return what is wrong with the key of a run or course; None when it is valid."""
     if not key:
         return "is an empty key"
     if len(key) > RUN_KEY_MAX:
         return f"is longer than {RUN_KEY_MAX} characters"
     if _UNUSABLE_IN_KEY.search(key):
-        return "holds a control character or half a character"
+        return "contains a control character or a lone surrogate"
     return None
 
 
 def read_date(value: object, field: str) -> datetime | None:
-    """Read a date as UTC, to the microsecond; null and empty text are no date.
+    """Read a date as UTC, to the microsecond; return None for null and empty text.
 
-    A leap second (`:60`) is read as the second before it, which `datetime` can hold.
+    A leap second (`:60`) is read as the second before it, because `datetime` has none.
     """
     if value is None or value == "":
         return None
     written = _DATE.fullmatch(value) if isinstance(value, str) else None
     if written is None:
-        raise Unmappable(field, f"{shown(value)} is no date")
+        raise Unmappable(field, f"{shown(value)} is not a date")
     text = written[0].upper()
     if written["leap_second"]:
         text = f"{text[:17]}59{text[19:]}"
@@ -83,11 +82,11 @@ def read_date(value: object, field: str) -> datetime | None:
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # no such day, or a year outside 1 to 9999
-        raise Unmappable(field, f"{shown(value)} is no date") from None
+        raise Unmappable(field, f"{shown(value)} is not a date") from None
 
 
 def read_whole_number(value: object) -> int | None:
-    """Read a whole number of 0 or more that fits the contract's int32: 4, 4.0 and "4", never true."""
+    """Read a whole number of 0 or more that fits int32: 4, 4.0 and "4", but not true."""
     match value:
         case bool():
             return None
@@ -103,13 +102,13 @@ def read_whole_number(value: object) -> int | None:
 
 
 def read_address(value: object) -> str | None:
-    """Read an http or https URL; white space at its ends is cut off, inside it makes the URL unusable."""
+    """Read an http or https URL; surrounding white space is removed, other white space makes it invalid."""
     text = value.strip() if isinstance(value, str) else ""
     return text if _WEB_ADDRESS.match(text) and not _WHITE_SPACE.search(text) else None
 
 
 def read_amount(price: object) -> tuple[Decimal, str] | None:
-    """Read a price as its value and its text: text as sent, a JSON number with two decimals."""
+    """Read a price as value and text; text stays as sent, a JSON number gets two decimals."""
     match price:
         case str() if _AMOUNT.fullmatch(price):
             return Decimal(price), price
@@ -129,14 +128,14 @@ def storable(text: str | None, field: str) -> str | None:
     try:
         utf16 = text.encode("utf-16-le")
     except UnicodeEncodeError:
-        raise Unmappable(field, f"{shown(text)} is no Unicode text") from None
+        raise Unmappable(field, f"{shown(text)} is not valid Unicode") from None
     if len(utf16) > 2 * TEXT_MAX_UTF16_UNITS:
         raise Unmappable(field, f"{shown(text)} is longer than {TEXT_MAX_UTF16_UNITS} UTF-16 units")
     return text
 
 
 def shown(value: object) -> str:
-    """Name a value in a reason: text by its beginning, anything else by its kind in JSON."""
+    """Describe a value in a message: the beginning of a text, the JSON type of anything else."""
     match value:
         case None:
             return "null"
@@ -144,7 +143,7 @@ def shown(value: object) -> str:
             text = repr(value[:SHOWN_MAX_CHARACTERS])[: SHOWN_MAX_CHARACTERS + 20]
             return text if len(value) <= SHOWN_MAX_CHARACTERS else f"{text}…"
         case bool():
-            return "a truth value"
+            return "a boolean"
         case int() | float():
             return "a number"
         case list():

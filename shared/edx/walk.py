@@ -1,8 +1,8 @@
-"""The walk through the courses of a catalog, and whether what came is whole.
+"""Walks through the courses of a catalog, and decides whether the pull is complete.
 
-Neighbouring pages overlap by one course: the last course of a page is the first of the next. edX's order is
-stable, so a course that was there all the time stands between two such boundaries and was seen, whatever
-left and joined meanwhile. See docs/decisions/0010-wholeness.md.
+Each page overlaps the next by one course: the last course of a page is the first of the next one. Because
+edX's order is stable, a course that was in the catalog during the whole pull is then on one of the pages,
+even if other courses left or joined during the pull. See docs/decisions/0010-wholeness.md.
 """
 
 import threading
@@ -17,29 +17,29 @@ from shared.edx.paging import Cursor, Grid, numbered_pages
 from shared.errors import EdxProtocolError
 
 EMPTY_PAGES = 3
-"""So many pages in a row without a course, or without a new one, end a walk."""
+"""A walk ends after this many pages in a row without a new course."""
 BOUNDARIES_NAMED = 3
 
 
 class CourseWalk:
     """The courses of a catalog, page by page in edX's order. Iterate it once.
 
-    A page is a list of EdxCourse, or of whatever junk stood in a course's place. The course that two pages
-    share is yielded once; a course that edX lists twice comes twice. An error on a page is raised after the
-    pages before it. Whoever stops iterating cancels what is under way.
+    A page is a list of EdxCourse, or of any other values that edX sent instead. The course that two pages
+    share is yielded once; a course that edX lists twice is yielded twice. An error on a page is raised after
+    the pages before it. Requests are cancelled when the iteration stops.
 
     Args:
-        fetch: asks edX for a page.
-        page_size: courses from page to page; a request asks for one more.
-        workers: the threads that ask for pages ahead.
-        ahead: how many pages may be waiting to be taken.
+        fetch: requests a page from edX.
+        page_size: courses between the beginnings of two pages; a request asks for one more.
+        workers: the threads that request pages ahead.
+        ahead: the maximum number of pages that are requested but not taken.
 
     Attributes:
-        count: how many courses edX announces; known from the first page on, None when it does not say.
-        says_empty: whether edX says that the catalog is empty: a count of 0, and nothing further.
-        problems: after the last page: why the pull is not whole, a sentence each; empty when it is.
-        is_worth_repeating: after the last page: whether another pull may be whole, when this one is not.
-        abandoned: set once nothing is wanted any more.
+        count: edX's count of courses, known after the first page; None when edX sends none.
+        says_empty: whether edX says that the catalog is empty: a count of 0 and no further page.
+        problems: after the last page: why the pull is incomplete, one clause each; empty when it is complete.
+        is_worth_repeating: after the last page: whether another pull may be complete.
+        abandoned: set when no further page is needed.
     """
 
     def __init__(self, fetch: Fetch, *, page_size: int, workers: Executor, ahead: int) -> None:
@@ -51,14 +51,14 @@ class CourseWalk:
         self._grid = Grid(page_size)
         self._workers = workers
         self._ahead = ahead
-        self._would_repeat = False  # what makes the pull not whole will be there in the next one, too
+        self._would_repeat = False  # another pull would be incomplete for the same reason
         self._records = 0
         self._unrendered: set[int] = set()
         self._seen: set[object] = set()
-        self._empty = 0  # pages in a row
-        self._stale = 0  # the same, without a course that had not come before
+        self._empty = 0  # pages in a row without a course
+        self._stale = 0  # pages in a row without a new course
         self._broken_boundaries = 0
-        self._counts: list[int | None] = []  # as each page said
+        self._counts: list[int | None] = []  # the count of each page
 
     @property
     def is_worth_repeating(self) -> bool:
@@ -88,7 +88,7 @@ class CourseWalk:
         self._judge()
 
     def _planned(self, first: Page) -> Iterator[Cursor]:
-        """Plan the pages that the first one's count lets us foresee."""
+        """Plan the pages that follow from the first page's count."""
         if first.next is None:
             return iter(())
         if first.next.style == "offset":
@@ -104,7 +104,7 @@ class CourseWalk:
         if before is None or page.at.style == "page" or not (before.courses and page.courses):
             return page.courses
         if page.at.position == _end(before):
-            self._note("edX gives one course a page, so neighbouring pages cannot be compared")
+            self._note("edX returns one course per page, so that pages cannot overlap")
             self._would_repeat = True
             return page.courses
         last, first = before.courses[-1], page.courses[0]
@@ -126,7 +126,7 @@ class CourseWalk:
         self._empty = 0 if page.courses else self._empty + 1
         self._seen |= identities
         self._records += len(courses)
-        # The count of a page that brought nothing, or of which nothing could be rendered, does not matter.
+        # Ignore the count of a page without courses, or of which no course could be rendered.
         is_first = not self._counts and (page.count is not None or not page.courses)
         if is_first or (courses and not self._stale):
             self._counts.append(page.count)
@@ -139,23 +139,23 @@ class CourseWalk:
             self._note(f"edX could render the page at position {page.at.position} only in parts")
 
     def _following(self, before: Page | None, page: Page) -> Cursor | None:
-        """Return the place of the next page, None at the end."""
+        """Return the cursor of the next page; None at the end."""
         style = page.next.style if page.next else page.at.style
         reached = self._records if style == "page" else _end(page)
         if page.next is None:
-            # The count is believed for one page more.
+            # The count may be right: request one more page.
             was_believed = before is not None and before.next is None and self._stale > 0
             if was_believed or page.count is None or reached >= page.count:
                 return None
         if not page.courses:
-            self._note(f"an empty page came at {page.at.style} {page.at.position}")
+            self._note(f"the page at {page.at.style} {page.at.position} was empty")
         if self._empty == EMPTY_PAGES:
             raise EdxProtocolError(
                 f"edX sent {EMPTY_PAGES} empty pages in a row, the last one at "
                 f"{page.at.style} {page.at.position}, and says that there is more"
             )
         if self._stale == EMPTY_PAGES:
-            self._note(f"the pages up to {page.at.style} {page.at.position} brought nothing new")
+            self._note(f"the last pages up to {page.at.style} {page.at.position} had no new course")
             return None
         if style == "page":
             return page.next or page.at._replace(position=page.at.position + 1)
@@ -166,7 +166,7 @@ class CourseWalk:
 
     def _judge(self) -> None:
         if self._broken_boundaries > BOUNDARIES_NAMED:
-            self._note(f"{self._broken_boundaries} pages in all do not overlap with the one before them")
+            self._note(f"{self._broken_boundaries} pages in total do not overlap with the page before them")
         if self.count is None:
             self._note("edX sent no count")
             return
@@ -175,7 +175,7 @@ class CourseWalk:
                 f"the count changed from {self.count} to {self._counts[-1]} while the pages were pulled"
             )
         if self._records + len(self._unrendered) != self.count and not self._broken_boundaries:
-            self._note(f"{self._records} course records came of a count of {self.count}")
+            self._note(f"edX returned {self._records} courses but counts {self.count}")
 
     def _note(self, problem: str) -> None:
         if problem not in self.problems:
@@ -183,12 +183,12 @@ class CourseWalk:
 
 
 def _end(page: Page) -> int:
-    """Return the position behind a page's last course."""
+    """Return the position after a page's last course."""
     return page.at.position + len(page.courses)
 
 
 def _identity(course: object) -> object:
-    """Return what tells a course from others: its key, or all of it where it has none."""
+    """Return the identity of a course: its key, or the whole record if it has no key."""
     if isinstance(course, EdxCourse) and isinstance(course.key, str) and course.key:
         return course.key
     return hash(repr(course))

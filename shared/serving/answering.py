@@ -1,6 +1,6 @@
-"""Answers requests for course runs: syncs what is too old for them, then shows the published states.
+"""Answers requests for course runs: syncs catalogs that are too old, then returns the published states.
 
-Callers wait as coroutines. What they share is done once: see `refreshing`, `syncing` and `editions`.
+Callers wait as coroutines. Work that several callers need is done once: see `syncing` and `editions`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from shared.storage.store import StateDamaged
 from shared.sync.run import Origin
 
 READING_S = 4.0
-"""How much longer a caller waits for storage than for syncs, so that stored data can still be answered."""
+"""Extra seconds for reading storage after the wait for a sync, so that stored data can still be returned."""
 
 RUN_NOT_FOUND = "the course run is not found"
 
 
 class Answer(NamedTuple):
-    """What a request is answered: `tag` names the JSON (equal tags, equal JSON).
+    """The answer to a request.
 
     Attributes:
-        tag: without quotes.
-        age_s: since the end of the oldest sync that the JSON shows.
-        cache_status: parameters of the header.
-        retry_at: when a sync makes sense again; None when nothing failed or nobody said.
-        body: the JSON; None when the caller has it already.
-        is_gzip: whether the body is in gzip form.
+        tag: the ETag without quotes; equal tags mean equal JSON.
+        age_s: seconds since the end of the oldest sync in the answer.
+        cache_status: the parameters of the Cache-Status header.
+        retry_at: when a failed sync can be tried again; None when no sync failed or the time is unknown.
+        body: the JSON; None when the caller already has it.
+        is_gzip: whether the body is gzipped.
     """
 
     tag: str
@@ -49,11 +49,11 @@ class Answer(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """What the caller can take.
+    """What the caller already has and accepts.
 
     Attributes:
-        has: tells whether the caller has the JSON of a tag already, so that it need not be read.
-        takes_gzip: whether the body may be in gzip form.
+        has: tells whether the caller already has the JSON of a tag; then it is not read.
+        takes_gzip: whether the body may be gzipped.
     """
 
     has: Callable[[str], bool] = lambda _tag: False
@@ -77,16 +77,16 @@ class Answering:
         self._now = now
 
     async def answer(self, question: Question, reader: Reader, origin: Origin, deadline: Deadline) -> Answer:
-        """Bring the catalogs that a request asks about up to date as it wishes, and answer it.
+        """Sync the requested catalogs if they are not fresh enough for the request, and answer it.
 
         Args:
-            question: what the request asks for.
-            reader: what the caller can take.
+            question: the request.
+            reader: what the caller already has and accepts.
             origin: for the report of a sync that this request starts.
-            deadline: until when the platform waits; the caller waits SYNC_TIME_BUDGET_SECONDS within that.
+            deadline: when the platform ends the request; SYNC_TIME_BUDGET_SECONDS limits the wait for syncs.
 
         Raises:
-            ConnectorError: why there is no answer.
+            ConnectorError: the request cannot be answered.
         """
         try:
             return await self._answer(question, reader, origin, deadline.within(self._settings.time_budget_s))
@@ -112,7 +112,7 @@ class Answering:
             if head and head.synced_at and rfc3339(now) < head.holds_until and reader.has(head.tag):
                 return self._described(head.tag, head.synced_at, state)
         editions = [await self._editions.of(catalog_id, head, reading) for catalog_id, head in heads.items()]
-        # Each run once: from the catalog synced last, then the lowest id.
+        # A run in several catalogs is taken from the one synced last, then from the one with the lowest id.
         editions.sort(key=lambda edition: (-edition.synced_at.timestamp(), edition.catalog_id))
         if question.courserun_key is not None:
             return await self._one_run(editions, question.courserun_key, reader, state, reading)

@@ -1,7 +1,7 @@
-"""What a catalog, and a merge of catalogs, looks like now: read, rendered and unpacked once for a crowd.
+"""Returns the current body of a catalog, or of several merged ones; concurrent callers share the work.
 
-A body holds until a run begins or ends. Callers who come after that share one rendering, as they share syncs;
-the bodies of the last answers stay in memory, packed.
+A body is valid until a run begins or ends; then it is rendered again, once for all callers. The bodies of the
+last answers stay in memory, packed.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from shared.errors import SyncUnfinished
 from shared.serving.flights import Flights, wait_for_storage
 from shared.storage.store import CatalogStore, StateDamaged
 
-_READS = 3  # a reader who meets the swap of a generation reads the new head, then its parts
+_READS = 3  # tries; when a sync publishes during a read, the new head is read, then its parts
 
 
 class Edition(NamedTuple):
-    """A catalog's body as it is at a moment, and the sync that it shows."""
+    """The current body of a catalog and the end of its last sync."""
 
     catalog_id: int
     generation: str
@@ -29,7 +29,7 @@ class Edition(NamedTuple):
 
 
 class Editions:
-    """Makes editions. Every method may raise StorageError, also when the deadline passes first."""
+    """Makes editions. Every method may raise StorageError, also at the deadline."""
 
     def __init__(self, store: CatalogStore, *, flights: Flights, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -39,11 +39,11 @@ class Editions:
         self._merged: tuple[tuple[str, ...], Body] | None = None
 
     async def of(self, catalog_id: int, head: Head | None, deadline: Deadline) -> Edition:
-        """Return a catalog's body as it is now, as its head says or as a newer one does.
+        """Return the current body of a catalog, for its head or a newer one.
 
         Raises:
             SyncUnfinished: no sync of it has finished yet.
-            StateDamaged: the published state cannot be read whole.
+            StateDamaged: the published state is incomplete or damaged.
         """
         head, synced_at = _finished(catalog_id, head)
         while True:
@@ -58,7 +58,7 @@ class Editions:
                 return made._replace(synced_at=synced_at) if made.generation == head.generation else made
 
     async def merged(self, editions: Sequence[Edition], deadline: Deadline) -> Body:
-        """Return the runs of several catalogs as one body; of a run in several, the first edition's."""
+        """Return the runs of several catalogs as one body; the first edition that has a run is used."""
         tags = tuple(edition.body.tag for edition in editions)
         if self._merged and self._merged[0] == tags:
             return self._merged[1]
@@ -68,7 +68,7 @@ class Editions:
         )
 
     async def unpacked(self, body: Body, deadline: Deadline) -> bytes:
-        """Return the JSON of a body; callers who come together share the bytes."""
+        """Return the JSON of a body; concurrent callers share the bytes."""
         return await wait_for_storage(
             self._flights.join(("unpacked", body.tag), partial(unpack, body.packed)), deadline
         )
@@ -106,7 +106,7 @@ class Editions:
 
 
 def _finished(catalog_id: int, head: Head | None) -> tuple[Head, datetime]:
-    """Return a head, and the end of the sync that it shows."""
+    """Return the head and the end of its last successful sync."""
     if head is None or head.synced_at is None:
         raise SyncUnfinished(f"No sync of catalog {catalog_id} has finished yet")
     return head, head.synced_at

@@ -1,7 +1,7 @@
-"""Work that is done once in this process, however many callers ask for it at the same time.
+"""Runs work once in this process for all callers that ask for it at the same time.
 
-Coroutines wait for it, and for blocking steps on a pool of threads, each no longer than its own deadline;
-what they wait for goes on when they leave.
+Coroutines wait for the work, or for blocking steps in a thread pool, until their own deadline; the work
+continues when they leave.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class Flights:
-    """Runs each piece of work in a thread of its own and lets later callers share it while it runs.
+    """Runs each piece of work in its own thread; later callers share it while it runs.
 
-    Callers get a future: a thread may wait for it, and a coroutine may without holding a thread.
+    Callers get a future, for which threads and coroutines can wait.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Flights:
         self._lock = threading.Lock()
 
     def join(self, key: Hashable, work: Callable[[], T]) -> Future[T]:
-        """Return the future of the work under this key, begun now if it is not under way."""
+        """Return the future of the work with this key; start the work if it is not running."""
         with self._lock:
             future = self._running.get(key)
             if future is None:
@@ -44,7 +44,7 @@ class Flights:
     def _run(self, key: Hashable, work: Callable[[], Any], future: Future[Any]) -> None:
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 - handed on to whoever waits
+        except BaseException as error:  # noqa: BLE001 - passed to the callers that wait
             self._land(key)
             future.set_exception(error)
         else:
@@ -52,21 +52,23 @@ class Flights:
             future.set_result(result)
 
     def _land(self, key: Hashable) -> None:
-        # Before the result is given: who asks after having seen it begins anew.
+        # Before the result is set: a caller that has seen the result and asks again starts new work.
         with self._lock:
             del self._running[key]
 
 
 async def wait(future: Future[T], deadline: Deadline) -> T:
-    """Wait for work without holding a thread.
+    """Wait for work without blocking a thread.
 
     Raises:
-        TimeoutError: the deadline passed first; the work goes on.
+        TimeoutError: the deadline has passed; the work continues.
     """
     if future.done():
         return future.result()
     wrapped = asyncio.wrap_future(future)
-    wrapped.add_done_callback(lambda done: done.cancelled() or done.exception())  # asked for, so not lost
+    wrapped.add_done_callback(
+        lambda done: done.cancelled() or done.exception()
+    )  # retrieved, so that asyncio does not log it
     done, _ = await asyncio.wait({wrapped}, timeout=deadline.left_s())
     if not done:
         raise TimeoutError
@@ -76,10 +78,10 @@ async def wait(future: Future[T], deadline: Deadline) -> T:
 async def in_pool(
     pool: Executor, deadline: Deadline, step: Callable[[*Arguments], T], *arguments: *Arguments
 ) -> T:
-    """Run a step that reads storage on a thread of the pool, and wait for it.
+    """Run a step that reads storage in the thread pool, and wait for it.
 
     Raises:
-        StorageError: the deadline passed first, or what the step raises.
+        StorageError: the deadline has passed, or the step failed.
     """
     return await wait_for_storage(pool.submit(step, *arguments), deadline)
 
@@ -90,4 +92,4 @@ async def wait_for_storage(future: Future[T], deadline: Deadline) -> T:
     try:
         return await wait(future, deadline)
     except TimeoutError:
-        raise StorageError(f"Table Storage did not answer within {ceil(waited_s)} s") from None
+        raise StorageError(f"Table Storage could not be read within {ceil(waited_s)} s") from None

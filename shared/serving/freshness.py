@@ -1,4 +1,4 @@
-"""How fresh an answer is: whether a request takes what is stored, and what Cache-Status says of it. Pure."""
+"""Decides whether stored data is fresh enough for a request, and builds the Cache-Status header. Pure."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _DETAILS: Final[dict[type[ConnectorError], str]] = {
     SyncUnfinished: "sync-unfinished",
     ConnectorError: "sync-failed",
 }
-"""Why an answer is stale, by the kind of failure: these words and no others, nothing that edX sent."""
+"""The reason for a stale answer, by class of error. Fixed words: edX's text must not enter a header."""
 
 Forward = Literal["miss", "stale", "request"]
-"""Why a sync was needed (RFC 9211, 2.2): nothing stored; too old; or fresh, and the request wants fresher."""
+"""Why a sync was needed (RFC 9211, 2.2): nothing stored, too old, or the request asks for fresher data."""
 
 
 class Limits(NamedTuple):
-    """What one request takes, the settings filled in where it says nothing.
+    """The age limits of one request; the settings apply where the request has no directive.
 
     Attributes:
-        fresh_s: a catalog is fresh up to that age.
-        stale_s: up to that age it will do when its sync fails.
-        default_fresh_s: `fresh_s` of a request that says nothing.
-        only_if_cached: what is stored will do, whatever its age.
+        fresh_s: a catalog is fresh up to this age.
+        stale_s: after a failed sync, stored data is returned up to this age.
+        default_fresh_s: `fresh_s` of a request without directives.
+        only_if_cached: stored data is returned at any age, without a sync.
     """
 
     fresh_s: int
@@ -55,34 +55,34 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, asked: Freshness, settings: SyncSettings) -> Limits:
-        """Return the limits that follow from a request and the settings."""
+        """Return the limits from a request and the settings."""
         fresh_s = settings.fresh_for_s if asked.max_age_s is None else asked.max_age_s
         stale_s = settings.stale_if_error_s if asked.stale_if_error_s is None else asked.stale_if_error_s
         return cls(fresh_s, stale_s, settings.fresh_for_s, asked.only_if_cached)
 
     def is_fresh(self, at: datetime, now: datetime) -> bool:
-        """Tell whether what was synced at a moment needs no sync."""
-        # Clocks differ: a moment a little ahead is recent, one far ahead is no reason never to sync again.
+        """Tell whether a catalog that was synced at `at` needs no sync."""
+        # Clocks differ: a time slightly in the future is fresh, one far in the future must not prevent syncs.
         return self.only_if_cached or abs((now - at).total_seconds()) < self.fresh_s
 
     def may_replace(self, failure: ConnectorError, at: datetime | None, now: datetime) -> bool:
-        """Tell whether what was synced at a moment is answered instead of a failure.
+        """Tell whether data that was synced at `at` is returned instead of an error.
 
-        RFC 5861: an error is what would be answered 5xx. A catalog that is gone is none.
+        RFC 5861: only for an error with a 5xx status, so not for a catalog that is not found.
         """
         if at is None or isinstance(failure, NotFound) or not self.stale_s:
             return False
         return abs((now - at).total_seconds()) <= self.stale_s
 
     def forward(self, at: datetime | None, now: datetime) -> Forward:
-        """Tell why what was synced at a moment needed a sync."""
+        """Return why a catalog that was synced at `at` needed a sync."""
         if at is None:
             return "miss"
         return "request" if abs((now - at).total_seconds()) < self.default_fresh_s else "stale"
 
 
 def age_s(synced_at: datetime, now: datetime) -> int:
-    """Return the age of a sync in whole seconds, never below 0."""
+    """Return the age of a sync in whole seconds, at least 0."""
     return max(0, int((now - synced_at).total_seconds()))
 
 
@@ -92,10 +92,10 @@ def cache_status(
     """Return the parameters of Cache-Status (RFC 9211).
 
     Args:
-        age: of the answer, in seconds.
-        limits: what the request takes.
-        forwards: why each catalog that was synced for the answer needed it.
-        failure: what replaced a failed sync is answered; then the `ttl` is below 0.
+        age: the age of the answer in seconds.
+        limits: the age limits of the request.
+        forwards: why each catalog that was synced for this answer needed a sync.
+        failure: the error of a sync instead of which stored data is returned; the `ttl` is then below 0.
     """
     ttl = limits.fresh_s - age
     if failure is not None:

@@ -1,7 +1,7 @@
-"""Answers what changed: the entries of the history of our catalogs, newest first, a page at a time.
+"""Answers requests for changes: the entries of the history of our catalogs, newest first, page by page.
 
-Never calls edX. Reads no more of the history than a page needs, and at most `READING_S`: a page that would
-take longer ends where it is, and the next one goes on there.
+Never calls edX. Reads only as much of the history as a page needs, for `READING_S` at most; a page that would
+take longer ends early, and the next page continues there.
 """
 
 import heapq
@@ -24,21 +24,21 @@ from shared.storage.history import History
 from shared.sync.catalogs import OurCatalogs
 
 READING_S = 20.0
-"""How long one page may be looked for: a run that hardly ever changed is looked for in 90 days."""
+"""The longest time to read for one page: finding the changes of one run can mean reading all 90 days."""
 
 _CURSOR_MAX = 200
 _PLACE = re.compile(r"([0-9T:.+-]{19,40})\|([1-9][0-9]{0,9})\|([\w-]{1,64})\|([0-9]{1,9})", re.ASCII)
 
 
 class Page(NamedTuple):
-    """Entries as the contract shows them; `cursor` leads to those behind them, None when there are none."""
+    """Entries in the form of the contract; `cursor` is the begin of the next page, or None at the end."""
 
     entries: list[dict[str, Any]]
     cursor: str | None
 
 
 class _Place(NamedTuple):
-    """Where an entry stands: when its sync ended, of which catalog and generation, and its number there."""
+    """The position of an entry: end of its sync, catalog, generation, and number in that generation."""
 
     at: datetime
     catalog_id: int
@@ -47,7 +47,7 @@ class _Place(NamedTuple):
 
     @property
     def order(self) -> tuple[int, int, str, int]:
-        """Sort newest first, then by catalog; in a catalog as the history sorts its rows."""
+        """The sort key: newest first, then by catalog; within a catalog in the order of the stored rows."""
         return -int(self.at.timestamp() * 1000), self.catalog_id, self.generation, self.number
 
 
@@ -60,7 +60,7 @@ class ChangesReader:
         self._pool = pool
 
     async def read(self, question: ChangesQuestion, deadline: Deadline) -> Page:
-        """Return the page that a request asks for.
+        """Return the requested page.
 
         Raises:
             BadRequest: the cursor is malformed.
@@ -96,7 +96,7 @@ class ChangesReader:
     def _entries(
         self, catalog_id: int, since: datetime | None, behind: _Place | None
     ) -> Iterator[tuple[_Place, Entry]]:
-        """Return the entries of a catalog that stand behind a place, newest first and lazily."""
+        """Yield the entries of a catalog after a position, newest first, reading lazily."""
         for published in self._history.pages(catalog_id, since, behind.at if behind else None):
             for number, entry in enumerate(published.entries):
                 place = _Place(published.at, catalog_id, published.generation, number)
@@ -105,7 +105,7 @@ class ChangesReader:
 
 
 def _keys(courserun_key: str | None) -> set[str] | None:
-    # A plus sign that was not encoded has become a space.
+    # An unencoded plus sign in the URL was decoded as a space.
     return {courserun_key, courserun_key.replace(" ", "+")} if courserun_key is not None else None
 
 
@@ -122,4 +122,4 @@ def _place(cursor: str) -> _Place:
             if match:
                 at = datetime.fromisoformat(match[1])
                 return _Place(at.astimezone(UTC), int(match[2]), match[3], int(match[4]))
-    raise BadRequest("cursor must be one that an earlier answer named")
+    raise BadRequest("cursor must be taken from the Link header of an earlier answer")

@@ -1,9 +1,9 @@
-"""What syncs have to say, until an invocation logs it.
+"""Keeps the log lines of syncs until an invocation logs them.
 
-The Functions host drops a log line that belongs to no live invocation, and workers find the invocation of a
-line in different places: the asyncio task, a context variable, a thread's storage, or the latest invocation
-of all. So threads that outlive an invocation log nothing. They leave their lines here, and each invocation
-logs what it finds in its own task or thread, where every worker looks.
+The Functions host drops a log line that belongs to no running invocation. Workers find the invocation of a
+line in different ways: by asyncio task, context variable, thread-local storage, or as the latest invocation.
+So threads that outlive an invocation do not log. They put their lines here, and each invocation logs the
+lines that it finds, in its own task or thread, which works with every worker.
 """
 
 import logging
@@ -13,11 +13,11 @@ from collections import deque
 logger = logging.getLogger(__name__)
 
 LINES_MAX = 1_000
-"""Lines kept; a sync says a few, so that this is many hours without a single invocation."""
+"""Number of lines kept. A sync writes a few, so that this is enough for many hours without an invocation."""
 
 
 class Outbox:
-    """Keeps lines in order, the newest `LINES_MAX` of them; for any thread."""
+    """Keeps the newest `LINES_MAX` lines in order. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class Outbox:
         self._dropped = 0
 
     def say(self, level: int, line: str) -> None:
-        """Keep a line until somebody calls `flush`; `level` is one of logging's."""
+        """Keep a line until the next `flush`; `level` is a `logging` level."""
         with self._lock:
             if len(self._lines) == LINES_MAX:
                 self._lines.popleft()
@@ -33,12 +33,14 @@ class Outbox:
             self._lines.append((level, line))
 
     def flush(self) -> None:
-        """Log what was said. Call it in the task or thread of a live invocation, and nowhere else."""
+        """Log and remove all lines; call it only in the task or thread of a running invocation."""
         with self._lock:
             lines, dropped = list(self._lines), self._dropped
             self._lines.clear()
             self._dropped = 0
         if dropped:
-            logger.warning("%d log lines of earlier syncs were dropped: nothing called this process", dropped)
+            logger.warning(
+                "%d log lines of earlier syncs were dropped: no request fetched them in time", dropped
+            )
         for level, line in lines:
             logger.log(level, "%s", line)

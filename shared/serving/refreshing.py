@@ -1,6 +1,6 @@
-"""Brings the catalogs that a request asks about up to date, as it wishes, and repairs what cannot be read.
+"""Syncs the catalogs of a request that are not fresh enough, and repairs damaged published states.
 
-What a failed sync leaves is stored data, which may be answered instead: see `freshness`.
+After a failed sync, stored data may be returned instead: see `freshness`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from shared.deadline import Deadline
 from shared.domain.catalog_list import CatalogList
 from shared.domain.published import Head
 from shared.domain.query import Question
-from shared.errors import CatalogsFailed, ConnectorError, NotFound, SyncError, SyncUnfinished
+from shared.errors import (
+    CatalogsFailed,
+    ConnectorError,
+    NotFound,
+    StorageError,
+    SyncError,
+    SyncUnfinished,
+)
 from shared.serving.flights import in_pool
 from shared.serving.freshness import Forward, Limits
 from shared.serving.syncing import SharedSyncs
@@ -29,13 +36,13 @@ CATALOG_NOT_FOUND = "the catalog is not found"
 
 @dataclass
 class UpToDate:
-    """What bringing the catalogs of one request up to date came to.
+    """The state of the catalogs of a request after the syncs.
 
     Attributes:
-        limits: what the request takes.
-        heads: of each catalog that it asks about, as they are now.
-        forwards: why each catalog that was synced needed it.
-        replaced: failures instead of which what is stored is answered.
+        limits: the age limits of the request.
+        heads: the current head of each requested catalog.
+        forwards: why each catalog that was synced needed a sync.
+        replaced: the errors of syncs instead of which stored data is returned.
     """
 
     limits: Limits
@@ -45,7 +52,7 @@ class UpToDate:
 
 
 class Refresher:
-    """Brings catalogs up to date; its methods run in one event loop."""
+    """Syncs catalogs for requests; its methods run in one event loop."""
 
     def __init__(
         self,
@@ -67,16 +74,16 @@ class Refresher:
     async def bring(
         self, question: Question, origin: Origin, deadline: Deadline, reading: Deadline
     ) -> UpToDate:
-        """Sync what is too old for a request.
+        """Sync the catalogs that are too old for a request.
 
         Args:
-            question: what it asks for.
-            origin: for the report of a sync that it starts.
-            deadline: until when it waits for syncs.
-            reading: until when it waits for storage.
+            question: the request.
+            origin: for the report of a sync that the request starts.
+            deadline: the end of the wait for syncs.
+            reading: the end of the wait for storage.
 
         Raises:
-            ConnectorError: a sync failed, and what is stored does not replace it.
+            ConnectorError: a sync failed, and stored data may not be returned instead.
         """
         state = UpToDate(Limits.of(question.freshness, self._settings))
         ids = await self._ours(question, origin, state, deadline, reading)
@@ -92,7 +99,7 @@ class Refresher:
         deadline: Deadline,
         reading: Deadline,
     ) -> Head | None:
-        """Have a damaged published state rebuilt, from what is stored or else by a sync; return its head."""
+        """Rebuild a damaged published state from the stored runs, or by a sync; return its new head."""
         catalog_id = damaged.catalog_id
         try:
             if not await self._syncs.republish(catalog_id, deadline):
@@ -111,7 +118,7 @@ class Refresher:
         deadline: Deadline,
         reading: Deadline,
     ) -> Sequence[int]:
-        """Return the catalogs that a question is about."""
+        """Return the catalogs that a request is about."""
         wanted, limits = question.catalog_id, state.limits
         known = await in_pool(self._pool, reading, self._catalogs.known)
         if known is None and limits.only_if_cached:
@@ -138,7 +145,7 @@ class Refresher:
                 origin, deadline, is_eager=not question.freshness.is_unspoken
             )
         except ConnectorError as error:
-            # The known list cannot tell whether a catalog that it lacks is ours by now.
+            # A catalog that the known list lacks may have been added at edX since.
             if (
                 known is not None
                 and question.catalog_id is None
@@ -146,8 +153,11 @@ class Refresher:
             ):
                 state.replaced.append(error)
                 return known
+            if isinstance(error, StorageError):
+                raise  # storage is to blame, not edX
             raise SyncError(
-                f"The list of catalogs could not be had from edX: {error.message}. {INTACT}", error.retry_at
+                f"The list of catalogs could not be fetched from edX: {error.message}. {INTACT}",
+                error.retry_at,
             ) from error
 
     async def _refresh(
@@ -158,7 +168,7 @@ class Refresher:
         deadline: Deadline,
         reading: Deadline,
     ) -> None:
-        """Sync the catalogs that are too old for the request, and read their heads again."""
+        """Sync the catalogs that are too old for the request, and read their new heads."""
         limits, now = state.limits, self._now()
         if limits.only_if_cached:
             return
@@ -186,7 +196,7 @@ def _synced_at(head: Head | None) -> datetime | None:
 
 
 def combined(failures: Mapping[int, ConnectorError], asked_for: int | None) -> ConnectorError:
-    """Return the one error for all catalogs that failed: not found only when every one of them is."""
+    """Combine the errors of several catalogs into one; it is NotFound only if all of them are."""
     if all(isinstance(error, NotFound) for error in failures.values()):
         named = "" if asked_for else f": {', '.join(map(str, failures))}"
         return NotFound(CATALOG_NOT_FOUND + named)

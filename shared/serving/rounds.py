@@ -1,4 +1,4 @@
-"""The timer's round: syncs every catalog of ours, however fresh, and says in one log line how each stands."""
+"""The round of the timer: syncs all our catalogs, even fresh ones, and logs the state of each in one line."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -19,17 +19,17 @@ from shared.sync.catalogs import OurCatalogs
 from shared.sync.run import Origin
 
 ROUND_S = 540.0
-"""A round ends cleanly before the function timeout of ten minutes in host.json."""
+"""The time limit of a round; shorter than the functionTimeout of host.json, ten minutes."""
 
 LISTING_S = 120.0
-"""How long a round waits for the list of catalogs before it takes the known one."""
+"""The longest wait for edX's list of catalogs; after that, the known list is used."""
 
 READING_S = 30.0
-"""How long a round waits for storage to say how the catalogs stand, for its log line."""
+"""The longest wait for storage when the log line of a round is built."""
 
 
 class Rounds:
-    """Syncs all catalogs of ours, one round a call."""
+    """Syncs all our catalogs, one round per call."""
 
     def __init__(
         self,
@@ -47,11 +47,10 @@ class Rounds:
         self._now = now
 
     async def sync_all(self, origin: Origin, deadline: Deadline, log: Callable[[str], None]) -> None:
-        """Sync every catalog of ours; `log` gets the line that says how each stands, also when it fails.
+        """Sync all our catalogs; `log` is called with the line on the state of each, also after a failure.
 
         Raises:
-            ConnectorError: what stopped the list or one or more catalogs; the others have been synced all
-                the same.
+            ConnectorError: the list or one or more catalogs failed; the other catalogs were synced.
         """
         ours: CatalogList | None = None
         failure: ConnectorError | None = None
@@ -67,7 +66,7 @@ class Rounds:
             raise failure
 
     async def _list(self, origin: Origin, deadline: Deadline) -> tuple[CatalogList, ConnectorError | None]:
-        """Return the catalogs to sync, and what kept edX from listing them now."""
+        """Return the catalogs to sync, and the error if edX could not list them now."""
         failure: ConnectorError | None = None
         try:
             ours: CatalogList | None = await self._syncs.list_catalogs(
@@ -83,7 +82,7 @@ class Rounds:
         return ours, failure
 
     async def _line(self, origin: Origin, ours: CatalogList | None, failure: ConnectorError | None) -> str:
-        """Return one line of JSON that Application Insights can query; it needs no storage to be there."""
+        """Return one line of JSON for Application Insights; works without storage, too."""
         left = set(ours.left) if ours else set()
         ids = sorted({*ours.catalog_ids, *left}) if ours else []
         try:

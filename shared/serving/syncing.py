@@ -1,7 +1,7 @@
-"""Syncs that callers share: each is begun once in this process, and each caller waits its own time.
+"""Syncs that callers share: each runs once in this process, and each caller waits until its own deadline.
 
-A sync belongs to itself. It runs in a thread of its own with a lifetime of its own, goes on when those who
-wait for it leave, and says what it has to say through the outbox.
+A sync runs in its own thread with its own time limit. It continues when its callers leave, and writes its log
+lines to the outbox.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,15 +25,15 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class _StillRunning(SyncUnfinished):
-    """A caller's time has passed; `running` goes on."""
+    """The deadline of a caller has passed; the sync (`running`) continues."""
 
     def __init__(self, waited_s: float, running: Future[Any]) -> None:
-        super().__init__(f"it did not end within {ceil(waited_s)} s; it goes on, ask again later")
+        super().__init__(f"the sync did not end within {ceil(waited_s)} s and continues; ask again later")
         self.running = running
 
 
 class SharedSyncs:
-    """Begins syncs and waits for them. Every wait ends by logging what was said meanwhile."""
+    """Starts syncs and waits for them; after each wait, the new lines in the outbox are logged."""
 
     def __init__(
         self,
@@ -53,23 +53,23 @@ class SharedSyncs:
         self._outbox = outbox
 
     async def list_catalogs(self, origin: Origin, deadline: Deadline, *, is_eager: bool) -> CatalogList:
-        """Ask edX which catalogs are ours; errors as for `sync`."""
+        """Ask edX for the list of our catalogs; errors as for `sync`."""
         listed: CatalogList = await self._share(
             "list-catalogs", partial(self._catalogs.ask, origin), deadline, is_eager=is_eager
         )
         return listed
 
     async def sync(self, catalog_id: int, origin: Origin, deadline: Deadline, *, is_eager: bool) -> None:
-        """Sync a catalog, or wait for the sync that is under way.
+        """Sync a catalog, or wait for the sync that is running.
 
         Args:
             catalog_id: the catalog.
-            origin: for the report of a sync that begins now.
-            deadline: until when to wait.
-            is_eager: try also when the last attempts failed.
+            origin: for the report of a sync that starts now.
+            deadline: the end of the wait.
+            is_eager: try even when the last attempts failed.
 
         Raises:
-            ConnectorError: why it failed; SyncUnfinished when the deadline passed first.
+            ConnectorError: the sync failed; SyncUnfinished when the deadline has passed.
         """
         await self._share(
             f"sync-{catalog_id}",
@@ -79,7 +79,7 @@ class SharedSyncs:
         )
 
     async def republish(self, catalog_id: int, deadline: Deadline) -> bool:
-        """Rebuild a damaged published state from what is stored; False when only a sync can."""
+        """Rebuild a damaged published state from the stored runs; return False when only a sync can do it."""
         running = self._flights.join(f"republish-{catalog_id}", partial(self._syncer.republish, catalog_id))
         is_rebuilt: bool = await self._wait(running, deadline)
         return is_rebuilt
@@ -93,20 +93,20 @@ class SharedSyncs:
         is_eager: bool,
         waits_to_the_end: bool = False,
     ) -> dict[int, ConnectorError]:
-        """Sync several catalogs, the one first whose last attempt is the longest ago.
+        """Sync several catalogs one after another, beginning with the one whose last attempt is oldest.
 
-        Each gets the time left divided by the catalogs left. One that does not end within that goes on by
-        itself while the next begins.
+        Each catalog gets the remaining time divided by the number of remaining catalogs. A sync that takes
+        longer continues while the next one starts.
 
         Args:
             ids: the catalogs.
             origin: for the reports.
-            deadline: until when to wait.
-            is_eager: try also when the last attempts failed.
-            waits_to_the_end: after the others, wait once more for those that go on.
+            deadline: the end of the wait.
+            is_eager: try even when the last attempts failed.
+            waits_to_the_end: at the end, wait for the syncs that still run.
 
         Returns:
-            What stopped those that were not synced; SyncUnfinished when it goes on.
+            The error of each catalog that was not synced; SyncUnfinished while its sync still runs.
         """
         total_s = deadline.left_s()
         in_order = await self._by_last_attempt(ids, deadline)
@@ -146,13 +146,13 @@ class SharedSyncs:
 
     async def _share(self, key: str, begin: Callable[..., Any], deadline: Deadline, *, is_eager: bool) -> Any:
         if deadline.has_passed:
-            raise SyncUnfinished("no time was left for it; ask again")
+            raise SyncUnfinished("there was no time left to sync it; ask again later")
         while True:
             running = self._flights.join(key, partial(begin, is_eager=is_eager))
             try:
                 return await self._wait(running, deadline)
             except BackingOff as error:
-                # An eager caller who joined one that was not: that one has ended, so the next try is ours.
+                # The shared attempt was not eager and has ended, so this eager caller tries again.
                 if not is_eager or deadline.has_passed:
                     raise error.failure from None
 

@@ -1,4 +1,4 @@
-"""Keeps what is known of our account at edX: its rate limit, its catalogs, and how listing them went."""
+"""Stores the state of our edX account: rate limit, list of catalogs, and attempts to list them."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,40 +13,41 @@ from shared.storage.failures import ConditionFailed
 from shared.storage.table import Table, merging, replacing_unchanged
 
 THROTTLED_AT_MOST = timedelta(hours=24)
-"""No rate limit of edX's lasts longer; a moment further ahead comes from a clock that is wrong."""
+"""The longest rate limit of edX; a later end comes from a wrong clock and is ignored."""
 
 
 class Account:
-    """The account of one client id. Thread-safe; every method is I/O and may raise StorageError."""
+    """The account of one client id. Thread-safe; every method does I/O and may raise StorageError."""
 
     def __init__(
         self, table: Table, client_id: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._table = table
-        self._partition_key = sha256(client_id.encode()).hexdigest()  # an id may hold what a key may not
+        # A hash, because a key may not contain every character that an id may.
+        self._partition_key = sha256(client_id.encode()).hexdigest()
         self._now = now
 
     def try_out(self) -> None:
-        """Write and read a row that nobody uses, for the operator's check."""
+        """Write and read an unused row, to check the access to storage."""
         key = self._key("check")
         self._table.put(key)
         self._table.get(key["PartitionKey"], key["RowKey"])
 
     def throttled_until(self) -> datetime | None:
-        """Return the moment before which edX answers us nothing, if one is remembered."""
-        return self._believable(self._row("throttled"))
+        """Return the end of the stored rate limit; None when there is none."""
+        return self._plausible(self._row("throttled"))
 
     def remember_throttled(self, until: datetime) -> None:
-        """Remember that edX answers us nothing before a moment, the latest one that any process was told."""
+        """Store the end of a rate limit, unless a later end is already stored."""
         until = min(until, self._now() + THROTTLED_AT_MOST)
         entity = self._key("throttled") | {"until": until.isoformat()}
         patience = self._table.patience()
         while True:
             stored = self._table.get(self._partition_key, "throttled")
-            known = self._believable(stored)
+            known = self._plausible(stored)
             if known is not None and known >= until:
                 return
-            # Bound to what was read: a shorter time must not replace the longer one of another process.
+            # Bound to the etag that was read: an earlier end must not replace a later one of another process.
             with suppress(ConditionFailed):
                 if stored is not None:
                     self._table.commit([replacing_unchanged(entity, str(stored.metadata["etag"]))])
@@ -54,23 +55,23 @@ class Account:
                 if self._table.insert(entity):
                     return
             if not patience.pause():
-                raise self._table.failed("lets nobody write down edX's rate limit")
+                raise self._table.failed("did not accept the end of edX's rate limit: every write conflicted")
 
-    def _believable(self, stored: Mapping[str, object] | None) -> datetime | None:
+    def _plausible(self, stored: Mapping[str, object] | None) -> datetime | None:
         until = moment_from(stored.get("until")) if stored is not None else None
         return until if until and until <= self._now() + THROTTLED_AT_MOST else None
 
     def catalog_list(self) -> CatalogList | None:
-        """Return the catalogs that edX listed last for us; None when no list can be read."""
+        """Return the last list of catalogs from edX; None when no list can be read."""
         entity = self._row("catalogs")
         ids, listed_at = _ids(entity.get("catalogIds")), moment_from(entity.get("listedAt"))
-        # A part of a list would take the other catalogs out of the answer.
+        # An incomplete list would remove the other catalogs from the answer.
         if ids is None or listed_at is None:
             return None
         return CatalogList(ids, listed_at, _ids(entity.get("left")) or ())
 
     def remember_catalogs(self, catalogs: CatalogList, attempts: Attempts) -> None:
-        """Remember the catalogs that edX lists for us, and that listing them worked."""
+        """Store the list of catalogs, and the successful attempt to get it."""
         self._table.put(
             self._key("catalogs")
             | {
@@ -82,11 +83,11 @@ class Account:
         )
 
     def attempts(self) -> Attempts:
-        """Return what is remembered of the attempts to list the catalogs."""
+        """Return the stored attempts to list the catalogs."""
         return attempts_from(self._row("catalogs"))
 
     def remember_attempts(self, attempts: Attempts) -> None:
-        """Remember how the attempts to list the catalogs went; the list that is known stays."""
+        """Store the attempts to list the catalogs; the stored list stays unchanged."""
         self._table.commit([merging(self._key("catalogs") | attempts_properties(attempts))])
 
     def _row(self, row_key: str) -> Entity:

@@ -1,7 +1,7 @@
-"""Keeps the modular credits that administrators approved. edX cannot give them back: see the backups.
+"""Stores the modular credits that administrators approved. edX does not have them: see docs/backup.md.
 
-All entries stand in one partition, so that a sync reads them with one query. The row key is the UUID of
-the key that is approved, by the scheme of a run's id: keys may hold what a row key may not.
+All entries are in one partition, so that a sync reads them with one query. The row key is the UUIDv5 of the
+course or run key, because a key may contain characters that a row key may not.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ _PARTITION_KEY = "credits"
 
 
 class Credits:
-    """The approved credits. Thread-safe; every method is I/O and may raise StorageError."""
+    """The approved credits. Thread-safe; every method does I/O and may raise StorageError."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def all(self) -> Approvals:
-        """Read all approvals; entries that are malformed do not count, and are named."""
+        """Read all approvals; malformed entries are ignored and listed in `malformed`."""
         approvals: list[Approval] = []
         malformed: list[str] = []
         for entity in self._table.query("PartitionKey eq @credits", {"credits": _PARTITION_KEY}):
@@ -34,7 +34,7 @@ class Credits:
         return Approvals(approvals, malformed)
 
     def set(self, approvals: Sequence[Approval]) -> None:
-        """Write approvals; one for a key that has one replaces it."""
+        """Write approvals; each replaces an earlier approval of the same key."""
         entities = list({approval.key: _entity(approval) for approval in approvals}.values())
         for start in range(0, len(entities), OPERATIONS_PER_BATCH):
             batch = entities[start : start + OPERATIONS_PER_BATCH]
@@ -48,7 +48,7 @@ class Credits:
         try:
             self._table.commit([deleting(entity)])
         except EntityRefused as refusal:
-            if not refusal.is_missing:  # else it is removed: by the try whose answer was lost
+            if not refusal.is_missing:  # otherwise an earlier try, whose answer was lost, has removed it
                 raise
         return True
 
@@ -69,17 +69,17 @@ def _entity(approval: Approval) -> Entity:
 
 
 def _approval(entity: Entity) -> Approval | str:
-    """Read an entry; a sentence that says what is wrong with it when it is malformed."""
+    """Read an entry; return a sentence that says what is wrong when it is malformed."""
     row_key = entity["RowKey"]
     key, credit = entity.get("key"), entity.get("credit")
     at = moment_from(entity.get("at"))
     if not isinstance(key, str) or not 0 < len(key) <= RUN_KEY_MAX:
-        return f"The approved credit in row {row_key!r} has no key of a run or a course"
+        return f"The approved credit in row {row_key!r} is ignored: it has no run or course key"
     if row_key != course_run_id(key):
-        return f"The approved credit of {key} stands in row {row_key!r}, where that of another key belongs"
+        return f"The approved credit of {key} is ignored: row {row_key!r} belongs to another key"
     if type(credit) is not int or not 0 <= credit <= INT32_MAX:
-        return f"The approved credit of {key} is no whole number of 0 or more"
+        return f"The approved credit of {key} is ignored: it is not a whole number of 0 or more"
     note, by = entity.get("note"), entity.get("by")
     if at is None or not isinstance(note, str) or not isinstance(by, str):
-        return f"The approved credit of {key} does not say by whom, when and why it was approved"
+        return f"The approved credit of {key} is ignored: it does not say who approved it, when and why"
     return Approval(key, credit, note, by, at)

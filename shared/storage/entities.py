@@ -1,6 +1,6 @@
-"""Entities of Table Storage and what they mean: course runs, heads, reports, attempts. Pure.
+"""Converts course runs, heads, reports and attempts to and from Table Storage entities. Pure.
 
-What is read may have been written by another version, or by hand: each reader says what it makes of that.
+Another version, or a person, may have written what is read; each reader says how it treats unknown content.
 """
 
 import json
@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from pydantic import ValidationError
 
@@ -24,32 +23,32 @@ Entity = dict[str, Any]
 HEAD_KEY = "published"
 _HEAD_FORMAT = 1
 _KEY_MAX_MS = 10**14
-_TEXT_MAX = 30_000  # characters; a text property takes 64 KiB of UTF-16
+_TEXT_MAX = 30_000  # characters; a text property holds at most 64 KiB of UTF-16
 
 
 def run_entity(catalog: str, mapped: MappedRun) -> Entity:
-    """Return a course run as it is stored: the contract's fields, less what changes with the clock."""
+    """Return the entity of a course run: the contract's fields without `availability`."""
     values = mapped.run.model_dump(by_alias=True, exclude_none=True, exclude={"id", "availability"})
     notes = {"courseKey": mapped.course_key, "proposedCredit": mapped.proposed_credit}
     return {
         "PartitionKey": catalog,
         "RowKey": mapped.run.id,
         **values,
-        "listed": mapped.listed,
+        "listed": mapped.is_published,
         **{name: value for name, value in notes.items() if value is not None},
     }
 
 
 def stored_run(entity: Entity) -> StoredRun:
-    """Read a course run, whose row key must be a UUID."""
+    """Read a course run entity; its row key must be a UUID."""
     withdrawn_at = entity.get("withdrawnAt")
     return StoredRun(
-        UUID(entity["RowKey"]).bytes, _run_from(entity), None if withdrawn_at is None else str(withdrawn_at)
+        entity["RowKey"].lower(), _run_from(entity), None if withdrawn_at is None else str(withdrawn_at)
     )
 
 
 def _run_from(entity: Entity) -> MappedRun | None:
-    """Read a course run back, None when what is stored is not exactly what we would have written."""
+    """Read a course run; return None when a property has an unexpected type or value."""
     values = {name: entity[name] for name in _RUN_PROPERTIES if name in entity}
     listed = entity.get("listed")
     try:
@@ -78,7 +77,7 @@ def head_properties(head: Head) -> Entity:
 
 
 def head_from(entity: Entity) -> Head:
-    """Read a head; one that another version or hand wrote is as good as a sync that never published."""
+    """Read a head; a head in an unknown format is treated as never published."""
     values = {each.name: entity[each.name] for each in fields(Head) if each.name in entity}
     if not values.get("generation"):
         return Head(writing=str(values.get("writing", "unknown")))
@@ -90,7 +89,7 @@ def head_from(entity: Entity) -> Head:
         for each in fields(Head)
         if each.name != "synced_at"
     )
-    # Any other character might be one that a row key may not hold: its parts could not even be looked for.
+    # Row keys do not allow every character: a query for the parts of such a generation would fail.
     if (
         entity.get("format") != _HEAD_FORMAT
         or not types_fit
@@ -101,11 +100,11 @@ def head_from(entity: Entity) -> Head:
 
 
 _HEAD_OPTIONAL = {"counted_generation", "counted_body_parts", "counted_body_checksum"}
-"""Heads that version 0.1 wrote have none of these."""
+"""Fields that heads of version 0.1 do not have."""
 
 
 def report_entity(report: SyncReport) -> Entity:
-    """Return a report as it is stored; of a rejection the three values that versions before 0.2 read."""
+    """Return the entity of a report; each rejection has the three values that versions before 0.2 read."""
     rejections = [(each.run_key, each.field, each.reason) for each in report.rejections]
     return {
         "PartitionKey": str(report.catalog_id),
@@ -119,7 +118,7 @@ def report_from(row: Entity) -> SyncReport:
     """Read a report.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none of this version's.
+        KeyError, TypeError, ValueError: the entity is not in the format of this version.
     """
     values = {each.name: row[each.name] for each in fields(SyncReport) if each.name in row}
     for name in ("started", "ended", "throttled_until"):
@@ -138,7 +137,7 @@ def newest_first_key(moment: datetime) -> str:
 
 
 def failure_properties(failure: Failure | None) -> Entity:
-    """Return how a sync ended as properties; all of them empty when it ended well."""
+    """Return a failure as properties; all are empty when there is none."""
     kind, message, retry_at = failure or Failure("", "")
     return {
         "error": message[:_TEXT_MAX],
@@ -148,13 +147,13 @@ def failure_properties(failure: Failure | None) -> Entity:
 
 
 def failure_from(entity: Entity) -> Failure | None:
-    """Read what `failure_properties` wrote; None when the sync ended well."""
+    """Read the properties that `failure_properties` wrote; None when there was no failure."""
     kind, message = (str(entity.get(name, "")) for name in ("errorClass", "error"))
     return Failure(kind, message, moment_from(entity.get("retryAt"))) if message else None
 
 
 def attempts_properties(attempts: Attempts) -> Entity:
-    """Return attempts as properties, always all of them: a merge leaves none of those before."""
+    """Return attempts as properties; all of them are always set, so that a merge replaces every old value."""
     kind, message, retry_at = attempts.failure or Failure("", "")
     moments = {
         "attemptedAt": attempts.attempted_at,
@@ -171,7 +170,7 @@ def attempts_properties(attempts: Attempts) -> Entity:
 
 
 def attempts_from(entity: Entity) -> Attempts:
-    """Read what `attempts_properties` wrote; what is not there, or nonsense, counts as never."""
+    """Read the properties that `attempts_properties` wrote; missing or malformed values count as never."""
     kind, message = (str(entity.get(name, "")) for name in ("failureClass", "failure"))
     failures = entity.get("failuresInARow")
     return Attempts(
@@ -184,7 +183,7 @@ def attempts_from(entity: Entity) -> Attempts:
 
 
 def moment_from(value: object) -> datetime | None:
-    """Read a moment; None when it is none, or has no offset."""
+    """Read an ISO 8601 time; None when it is malformed or has no UTC offset."""
     if not isinstance(value, str):
         return None
     try:
@@ -199,7 +198,7 @@ def _properties(value: Head | SyncReport) -> Entity:
 
 
 def _property(value: object) -> object:
-    """Return a value as a table property: moments as ISO 8601 text, collections as JSON, cut to what fits."""
+    """Return a value as a table property: times as ISO 8601, collections as JSON; long values are cut."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, str):
@@ -210,7 +209,7 @@ def _property(value: object) -> object:
 
 
 def _json_that_fits(value: Mapping[str, object] | Sequence[object]) -> str:
-    """Return JSON that fits a property; of a longer collection, its beginning."""
+    """Return JSON that fits a property; a longer collection is cut at its end."""
     items = list(value.items()) if isinstance(value, Mapping) else list(value)
     while True:
         text = json.dumps(dict(items) if isinstance(value, Mapping) else items)  # type: ignore[arg-type]

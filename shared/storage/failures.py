@@ -1,4 +1,4 @@
-"""What a failure of Table Storage means: whether a later try may succeed, and the sentence for people.
+"""Classifies failures of Table Storage: whether a retry may succeed, and the message for people.
 
 The SDK's own texts are left out of the sentences: they can hold addresses with signatures.
 """
@@ -39,16 +39,16 @@ _INDEX = re.compile(r"(\d{1,4}):")
 
 
 class ConditionFailed(StorageError):
-    """The etag that a write was bound to is no longer the entity's, or the entity is gone."""
+    """The entity was changed or deleted since its etag was read, so the write was refused."""
 
 
 class EntityRefused(StorageError):
     """Storage refuses one entity of a batch; nothing of the batch was written.
 
     Attributes:
-        index: which operation is refused; None when storage did not name it.
-        code: storage's word for the reason.
-        is_missing: whether the reason is that there is no such entity.
+        index: the position of the refused operation; None when storage did not name it.
+        code: the error code of storage.
+        is_missing: whether the entity does not exist.
     """
 
     def __init__(self, message: str, index: int | None, code: str, *, is_missing: bool = False) -> None:
@@ -59,7 +59,7 @@ class EntityRefused(StorageError):
 
 
 class NotThere(StorageError):
-    """What was asked for does not exist: an entity, or the whole table."""
+    """The entity or its table does not exist."""
 
 
 class TokenMissing(Exception):
@@ -71,28 +71,28 @@ class TokenMissing(Exception):
 
 
 def is_retriable(error: Exception, url: str) -> bool:
-    """Tell whether the same request may succeed in a moment."""
+    """Tell whether the same request may succeed on a retry."""
     if isinstance(error, (ClientAuthenticationError, TokenMissing)):
-        return False  # azure-identity has made tries of its own
+        return False  # azure-identity has already retried
     if isinstance(error, HttpResponseError) and error.status_code is not None:
-        # A success that raises is an answer that cannot be read.
+        # A success status on an error means that the answer could not be read.
         return error.status_code in _RETRIABLE or error.status_code < HTTPStatus.MULTIPLE_CHOICES
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return False
-    # Nothing listens there, and nobody but a person starts it.
+    # A refused loopback connection: Azurite is not running, and a retry does not start it.
     return not (is_loopback(url) and any(isinstance(cause, ConnectionRefusedError) for cause in causes))
 
 
 def retry_after_s(error: Exception) -> float:
-    """Return the seconds that storage asked us to wait, 0 when it did not; never more than a few."""
+    """Return the wait that storage asked for, in seconds, limited to a few; 0 when it asked for none."""
     response = getattr(error, "response", None)
     value = str(response.headers.get("Retry-After", "")) if response is not None else ""
     return min(float(value), _RETRY_AFTER_MAX_S) if value.isascii() and value.isdigit() else 0.0
 
 
 def as_ours(error: Exception, host: str, url: str, now: datetime) -> StorageError:
-    """Return the SDK's error as one of ours."""
+    """Return the StorageError for an error of the SDK."""
     where = f"Table Storage at {host}"
     if isinstance(error, TokenMissing):
         return StorageError(
@@ -125,17 +125,17 @@ _BROKEN: list[tuple[tuple[type[BaseException], ...], str]] = [
     ),
     ((ServiceRequestError,), "cannot be reached"),
 ]
-"""What can go wrong below HTTP, the narrower kinds first, and the end of the sentence that says so."""
+"""Connection errors, most specific first, with the end of the message for each."""
 
 
 def _refusal(error: HttpResponseError, where: str, now: datetime) -> StorageError:
-    """Return what an answer with an error status means."""
+    """Return the error for an answer with an error status."""
     status, code = error.status_code, _code(error)
     problem = f"(HTTP {status}, {code})"
     if status == HTTPStatus.NOT_FOUND and not isinstance(error, TableTransactionError):
         return NotThere(f"{where} failed {problem}")
     if status == HTTPStatus.PRECONDITION_FAILED or isinstance(error, ResourceModifiedError):
-        return ConditionFailed(f"An entity in {where} has been changed meanwhile")
+        return ConditionFailed(f"An entity in {where} was changed by another process")
     if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.NOT_FOUND}:
         is_missing = status == HTTPStatus.NOT_FOUND
         message = f"{where} refused the request {problem}"
@@ -146,7 +146,7 @@ def _refusal(error: HttpResponseError, where: str, now: datetime) -> StorageErro
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Go through an error and all that it came from; requests, urllib3 and the SDK wrap it several times."""
+    """Yield an error and all its causes; requests, urllib3 and the SDK wrap errors several times."""
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()
     while pending:
@@ -168,7 +168,7 @@ def _code(error: Exception) -> str:
 
 
 def _index(error: Exception) -> int | None:
-    """Return the index that storage's own message begins with ("3:The …"); the SDK's is 0 without one."""
+    """Return the index at the beginning of storage's message ("3:The …"); the SDK says 0 if there is none."""
     found = _INDEX.match(str(getattr(error, "message", "")))
     return int(found[1]) if found else None
 

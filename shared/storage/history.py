@@ -1,10 +1,10 @@
-"""The history of what callers were shown: one row for each sync that changed it, in the catalog's partition.
+"""The history of changes in the answer: one row for each sync that changed it, in the catalog's partition.
 
     changes-<newest first>-<generation>               the entries of one sync, or how many parts hold them
     changes-part-<newest first>-<generation>-<nnnn>   those of a large one
 
-The row is written in the batch that swaps the head, so that a sync that is killed leaves parts at most,
-which nobody sees. Both kinds of row are removed after 90 days.
+The row is written in the batch that replaces the head; a sync that is killed before leaves only parts, which
+are never read. Both kinds of row are removed after 90 days.
 """
 
 import json
@@ -21,8 +21,8 @@ from shared.storage.parts import PART_BYTES, part_data, part_properties, parts_o
 from shared.storage.table import Table
 
 KEPT = timedelta(days=90)
-_PAGE_ROWS = 20  # syncs; most who ask want the last few, and a row can be large
-_ROWS = "PartitionKey eq @catalog and RowKey ge @newest and RowKey lt @end"
+_PAGE_ROWS = 20  # one row per sync; most callers want only the last few, and a row can be large
+_ROWS_FILTER = "PartitionKey eq @catalog and RowKey ge @newest and RowKey lt @end"
 _OLD = (
     "PartitionKey eq @catalog and ((RowKey gt @row and RowKey lt 'changes-:') "
     "or (RowKey gt @part and RowKey lt 'changes-part-:'))"
@@ -30,7 +30,7 @@ _OLD = (
 
 
 class Published(NamedTuple):
-    """What one sync published: when, as which generation, and what changed."""
+    """What one sync published: the time, the generation and the changes."""
 
     at: datetime
     generation: str
@@ -38,7 +38,7 @@ class Published(NamedTuple):
 
 
 class History:
-    """Reads the history. Thread-safe; every method is I/O and may raise StorageError."""
+    """Reads the history. Thread-safe; every method does I/O and may raise StorageError."""
 
     def __init__(self, table: Table, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._table = table
@@ -47,12 +47,12 @@ class History:
     def pages(
         self, catalog_id: int, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[Published]:
-        """Read what syncs of a catalog published, newest first and lazily, one storage page at a time.
+        """Yield what syncs of a catalog published, newest first; storage is read lazily, page by page.
 
         Args:
             catalog_id: the edX catalog.
-            since: nothing from before this moment; nothing older than 90 days is returned in any case.
-            until: nothing from after this moment.
+            since: the earliest time; entries older than 90 days are never returned.
+            until: the latest time.
         """
         oldest = self._now() - KEPT
         since = max(since, oldest) if since else oldest
@@ -60,15 +60,15 @@ class History:
         bounds = {
             "catalog": str(catalog_id),
             "newest": newest,
-            "end": f"changes-{newest_first_key(since)}:",  # behind every row of that very moment
+            "end": f"changes-{newest_first_key(since)}:",  # ":" sorts after all rows of that time
         }
-        for row in self._table.query(_ROWS, bounds, page_rows=_PAGE_ROWS):
+        for row in self._table.query(_ROWS_FILTER, bounds, page_rows=_PAGE_ROWS):
             published = self._read(row)
             if published and since <= published.at and (until is None or published.at <= until):
                 yield published
 
     def _read(self, row: Entity) -> Published | None:
-        """Read a row; None when another version or hand wrote it, or its parts have just been removed."""
+        """Read a row; None when its format is unknown or its parts have been removed."""
         at, generation = moment_from(row.get("at")), row.get("generation")
         if at is None or not isinstance(generation, str):
             return None
@@ -88,7 +88,7 @@ class History:
 def change_rows(
     catalog: str, at: datetime, generation: str, entries: Sequence[Entry]
 ) -> tuple[Entity | None, list[Entity]]:
-    """Return the row that shows what a sync changed, and the parts to write before it; None for no change."""
+    """Return the row with the changes of a sync (None without changes) and the parts to write before it."""
     if not entries:
         return None, []
     text = json.dumps([_properties(entry) for entry in entries], ensure_ascii=False, separators=(",", ":"))
@@ -110,7 +110,7 @@ def change_rows(
 
 
 def old_change_rows(table: Table, catalog: str, now: datetime) -> Iterator[Entity]:
-    """Find the rows and parts that are too old to be shown."""
+    """Yield the keys of rows and parts that are older than 90 days."""
     oldest = newest_first_key(now - KEPT)
     bounds = {"catalog": catalog, "row": f"changes-{oldest}:", "part": f"changes-part-{oldest}:"}
     return table.query(_OLD, bounds, select=["PartitionKey", "RowKey"])
@@ -136,7 +136,7 @@ def _properties(entry: Entry) -> dict[str, Any]:
 def _entry_from(values: dict[str, Any]) -> Entry:
     kind, reason = values["kind"], values.get("reason")
     if kind not in get_args(Kind) or reason not in (None, *get_args(Reason)):
-        raise ValueError("an entry of another version")
+        raise ValueError("the format of the entry is unknown")
     return Entry(
         kind=kind,
         courserun_key=str(values.get("key", "")),

@@ -1,8 +1,8 @@
 """The sync lease: one sync of a catalog at a time, across processes and machines.
 
-The lease is an entity in the catalog's own partition and rides in every batch that a sync writes, bound to
-its etag: whoever lost it cannot write. It also keeps how the last sync ended, for those who waited for it,
-and what is remembered of the attempts.
+The lease is an entity in the catalog's partition. Every batch that a sync writes also updates the lease,
+bound to its etag, so that a sync that has lost the lease cannot write. The entity also stores the result of
+the last sync, for callers that waited for it, and the attempts.
 """
 
 import os
@@ -31,12 +31,12 @@ from shared.storage.failures import ConditionFailed
 from shared.storage.table import Operation, Table, replacing_unchanged
 
 LEASE_S = 30.0
-"""How long a lease holds without a sign of life, by the waiters' own monotonic clocks."""
+"""A lease expires when it is not renewed for this long, by the monotonic clock of the waiting process."""
 RENEW_EVERY_S = 8.0
 POLL_S = 0.5
-POLL_MAX_S = 2.0  # who has waited long does not mind, and storage charges by the request
+POLL_MAX_S = 2.0  # storage charges per request
 ROW_KEY = "lease"
-_SEQUENCE_MAX = 2**30  # a number property ends at 2**31, where only another hand can have brought it
+_SEQUENCE_MAX = 2**30  # far below the int32 limit of a number property
 _LOST = "another process has taken over this sync, and this one stopped writing"
 
 
@@ -45,9 +45,9 @@ class LeaseLost(StorageError):
 
 
 class LeaseState(NamedTuple):
-    """Who syncs a catalog (`sync_id` is "" when nobody does), how the last sync ended, and the attempts.
+    """The running sync of a catalog (`sync_id` is "" when there is none), the last result, and the attempts.
 
-    `holder` is "<host name>/<process id>" of the one that syncs; "" when a version that does not say so does.
+    `holder` is "<host name>/<process id>" of the process that syncs; "" when an old version syncs.
     """
 
     holder: str
@@ -56,7 +56,7 @@ class LeaseState(NamedTuple):
 
     @property
     def attempts(self) -> Attempts:
-        """What is remembered of the attempts to sync this catalog."""
+        """The attempts to sync this catalog."""
         return self.finished.attempts
 
 
@@ -72,20 +72,20 @@ class Lease:
         self._etag = etag
         self._sequence: int = entity["sequence"]
         self.before = before
-        """The lease as it was found: free, or held by a sync that had died."""
+        """The lease before it was taken: free, or held by a sync whose process had stopped."""
         self.attempts = attempts_from(entity)
-        """This attempt included, if it was to count."""
-        self._lock = threading.Lock()  # the sync's thread and the one that renews take turns
+        """The attempts, with this one if `begins_attempt` was set."""
+        self._lock = threading.Lock()  # shared by the sync's thread and the renewing thread
 
     def commit(self, operations: Sequence[Operation], finished: FinishedSync | None = None) -> None:
-        """Write a batch of at most 99 operations as the holder, and with `finished` release the lease.
+        """Write a batch of at most 99 operations while holding the lease; with `finished`, also release it.
 
         Raises:
-            LeaseLost: another process holds the lease now, or its row is gone; nothing was written.
+            LeaseLost: another process holds the lease now, or the lease row was deleted; nothing was written.
             EntityRefused: storage refuses one of the entities; nothing of the batch was written.
         """
         with self._lock:
-            # Never used twice, also when this write fails: what became of it may come to light later.
+            # Never used twice, even when this write fails: it may still take effect later.
             self._sequence += 1
             if not self._entity["owner"]:
                 raise LeaseLost("the lease has been released")
@@ -99,25 +99,25 @@ class Lease:
             self._entity = entity
 
     def _settle(self, operations: Sequence[Operation], entity: Entity) -> str:
-        """Find out what a refused etag means: our own write whose answer was lost, or a lost lease."""
+        """Find out why an etag was refused: an own write whose answer was lost, or a lost lease."""
         patience = self._table.patience()
         while (stored := self._table.get(entity["PartitionKey"], ROW_KEY)) is not None:
             if stored.get("sequence") == self._sequence and _same_sync(stored, entity):
                 return _etag(stored)
             if stored.get("finished") == self._entity["owner"] and not entity["owner"]:
-                return _etag(stored)  # we had let go already, and somebody may have taken the lease since
+                return _etag(stored)  # our release was written; another process may hold the lease by now
             if stored.get("owner") != self._entity["owner"]:
                 break
-            # An earlier write of ours. The answer to this one can be lost, too.
+            # An earlier write of ours took effect; write again, bound to the new etag.
             with suppress(ConditionFailed):
                 return self._table.commit([*operations, replacing_unchanged(entity, _etag(stored))])
             if not patience.pause():
-                raise self._table.failed("refuses every write as outdated")
+                raise self._table.failed("refused every write because of an outdated etag")
         raise LeaseLost(_LOST)
 
     @contextmanager
     def kept_alive(self, on_lost: Callable[[], None], every_s: float = RENEW_EVERY_S) -> Iterator[None]:
-        """Renew the lease every few seconds while the block runs; call `on_lost` once if another has it."""
+        """Renew the lease every few seconds during the block; call `on_lost` once if the lease is lost."""
         stop = threading.Event()
 
         def renew() -> None:
@@ -125,11 +125,11 @@ class Lease:
                 try:
                     self.commit([])
                 except LeaseLost:
-                    if self._entity["owner"]:  # else it has been released
+                    if self._entity["owner"]:  # otherwise it has been released
                         on_lost()
                     return
                 except StorageError:
-                    continue  # what went wrong shows at the sync's next write; a renewal has nobody to tell
+                    continue  # the sync's next write reports the problem
 
         thread = threading.Thread(target=renew, name=f"lease-{self._entity['PartitionKey']}", daemon=True)
         thread.start()
@@ -141,10 +141,10 @@ class Lease:
 
 
 class Leases:
-    """Takes leases, and remembers between calls what it saw of those that others hold. Thread-safe.
+    """Acquires leases, and remembers between calls when each lease of another process changed. Thread-safe.
 
-    A holder that died is succeeded once its lease has stood unchanged for `LEASE_S` by our own clock:
-    clocks differ between machines, so no time is read from storage.
+    A lease can be taken over when it has not changed for `LEASE_S` by our own clock. No time is read from
+    storage, because clocks differ between machines.
     """
 
     def __init__(
@@ -161,10 +161,10 @@ class Leases:
         self._sleep = sleep
         self._now = now
         self._holder = holder or f"{socket.gethostname()[:200]}/{os.getpid()}"
-        self._seen: dict[str, tuple[str, float]] = {}  # partition key → etag, and since when it is that
+        self._seen: dict[str, tuple[str, float]] = {}  # partition key → etag, and when it was first seen
 
     def state(self, partition_key: str) -> LeaseState | None:
-        """Return what the lease says; None when there has been none yet."""
+        """Return the state of a lease; None when there has been none yet."""
         stored = self._table.get(partition_key, ROW_KEY)
         return _state(stored) if stored is not None else None
 
@@ -178,18 +178,18 @@ class Leases:
         on_wait: Callable[[LeaseState], None],
         begins_attempt: bool,
     ) -> Lease | FinishedSync:
-        """Take the lease, or wait for the sync that holds it and return how that ended.
+        """Take the lease, or wait for the sync that holds it and return its result.
 
         Args:
             partition_key: names the lease.
-            sync_id: who wants it.
-            deadline: until when to wait for another's sync.
+            sync_id: the sync that wants the lease.
+            deadline: the end of the wait for another sync.
             admit: called before the lease is taken; when it raises, nothing is written.
-            on_wait: called once when another's sync is waited for.
+            on_wait: called once when another sync is waited for.
             begins_attempt: whether taking the lease counts as the beginning of an attempt.
 
         Raises:
-            SyncUnfinished: at the deadline the lease is still held and renewed.
+            SyncUnfinished: the other sync has not ended at the deadline.
         """
         patience = None
         began = self._clock()
@@ -219,10 +219,10 @@ class Leases:
                 return lease
             patience = patience or self._table.patience()
             if not patience.pause():
-                raise self._table.failed("lets nobody take the lease of a sync")
+                raise self._table.failed("did not let this sync take its lease: every write conflicted")
 
     def _is_dead(self, stored: TableEntity) -> bool:
-        """Tell whether a lease that is held has stood unchanged for too long."""
+        """Tell whether a lease was not renewed for `LEASE_S`."""
         etag, now = _etag(stored), self._clock()
         seen_etag, since = self._seen.get(stored["PartitionKey"], ("", now))
         if seen_etag != etag:
@@ -274,7 +274,7 @@ def _ended(finished: FinishedSync) -> Entity:
 
 
 def _remembered(sync_id: str, attempts: Attempts) -> Entity:
-    """Return attempts as properties, with the finished sync that they include."""
+    """Return attempts as properties, with the id of the last finished sync that they include."""
     return {"attemptsUpTo": sync_id, **attempts_properties(attempts)}
 
 
@@ -287,7 +287,7 @@ def _state(stored: TableEntity) -> LeaseState:
 
 
 def _attempts(stored: TableEntity) -> Attempts:
-    """Return the attempts, a sync included that version 0.1 ended: it leaves our properties as they were."""
+    """Return the attempts, with the last sync by version 0.1 added: it does not write these properties."""
     known = attempts_from(stored)
     finished = str(stored.get("finished", ""))
     if stored.get("attemptsUpTo", "") == finished:

@@ -1,10 +1,10 @@
-"""Data that is larger than an entity, in parts: how they are named, split and put together. Pure."""
+"""Splits data that is larger than an entity into named parts, and joins them again. Pure."""
 
 from shared.storage.entities import Entity
 
 _PROPERTY_BYTES = 64 * 2**10
 PART_BYTES = 10 * _PROPERTY_BYTES
-"""Data of one entity: it takes 1 MiB, which Azurite counts in base64."""
+"""Bytes of data per entity: an entity holds 1 MiB, which Azurite counts in base64."""
 
 
 def part_key(generation: str, kind: str, number: int) -> str:
@@ -13,7 +13,7 @@ def part_key(generation: str, kind: str, number: int) -> str:
 
 
 def parts_of(data: bytes) -> list[bytes]:
-    """Split data into what single entities take."""
+    """Split data into parts that fit an entity each."""
     return [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
 
 
@@ -26,6 +26,6 @@ def part_properties(part: bytes) -> Entity:
 
 
 def part_data(entity: Entity) -> bytes:
-    """Read what `part_properties` wrote; a property that is no data leaves the whole without any."""
+    """Read what `part_properties` wrote; return no data if any property is not binary."""
     values = [entity[name] for name in sorted(entity) if name.startswith("data")]
     return b"".join(values) if all(isinstance(value, bytes) for value in values) else b""

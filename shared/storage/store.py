@@ -1,4 +1,4 @@
-"""Reads what is stored of a catalog, and gives out the right to write it. The writing is in writer.py.
+"""Reads the stored data of a catalog, and acquires the writer for it (writer.py).
 
 <prefix>CourseRuns    PartitionKey = catalog id
                       RowKey = run id (UUID)              a course run
@@ -25,11 +25,11 @@ from shared.storage.table import Table
 from shared.storage.writer import CatalogWriter
 
 # Run ids are hexadecimal. Of the other row keys, only those of the history begin with a letter up to f.
-_RUNS = "PartitionKey eq @catalog and (RowKey lt 'cg' or (RowKey ge 'd' and RowKey lt 'g'))"
+_RUNS_FILTER = "PartitionKey eq @catalog and (RowKey lt 'cg' or (RowKey ge 'd' and RowKey lt 'g'))"
 
 
 class StateDamaged(StorageError):
-    """A published state that cannot be read whole; a sync that rebuilds it heals it."""
+    """A published state is incomplete or damaged; the next sync rebuilds it from the stored runs."""
 
     def __init__(self, catalog_id: int, problem: str) -> None:
         super().__init__(f"The published state of catalog {catalog_id} {problem}")
@@ -37,14 +37,14 @@ class StateDamaged(StorageError):
 
 
 class CatalogStore:
-    """What is stored of the catalogs. Thread-safe; every method is I/O and may raise StorageError."""
+    """The stored data of all catalogs. Thread-safe; every method does I/O and may raise StorageError."""
 
     def __init__(self, table: Table, leases: Leases) -> None:
         self._table = table
         self._leases = leases
 
     def head(self, catalog_id: int) -> Head | None:
-        """Return the head of a catalog's published state; None when there is none that can be read."""
+        """Return the head of a catalog's published state; None when it does not exist."""
         entity = self._table.get(str(catalog_id), HEAD_KEY)
         return head_from(entity) if entity is not None else None
 
@@ -57,7 +57,7 @@ class CatalogStore:
         return self._parts(catalog_id, head.generation, "body", head.body_parts, head.body_checksum)
 
     def counted_body(self, catalog_id: int, head: Head) -> bytes:
-        """Return the packed body that the last sync that counts left in the answer.
+        """Return the packed body of the last successful sync.
 
         Raises:
             StateDamaged: as for `body`.
@@ -68,8 +68,8 @@ class CatalogStore:
             catalog_id, head.counted_generation, "body", head.counted_body_parts, head.counted_body_checksum
         )
 
-    def digests(self, catalog_id: int, head: Head) -> dict[bytes, bytes]:
-        """Return run id → digest of every stored run, as of the head's generation.
+    def digests(self, catalog_id: int, head: Head) -> dict[str, bytes]:
+        """Return run id → digest of every stored run in the head's generation.
 
         Raises:
             StateDamaged: as for `body`.
@@ -83,7 +83,7 @@ class CatalogStore:
         for number in range(count):
             entity = self._table.get(str(catalog_id), part_key(generation, kind, number))
             if entity is None:
-                raise StateDamaged(catalog_id, "is not whole")
+                raise StateDamaged(catalog_id, "is incomplete")
             parts.append(part_data(entity))
         data = b"".join(parts)
         if checksum(data) != expected:
@@ -92,8 +92,8 @@ class CatalogStore:
 
     def runs(self, catalog_id: int) -> Iterator[StoredRun]:
         """Read every stored course run of a catalog, withdrawn ones too."""
-        for entity in self._table.query(_RUNS, {"catalog": str(catalog_id)}):
-            if is_uuid(entity["RowKey"]):  # any other is none of ours
+        for entity in self._table.query(_RUNS_FILTER, {"catalog": str(catalog_id)}):
+            if is_uuid(entity["RowKey"]):  # other rows are not course runs
                 yield stored_run(entity)
 
     def run(self, catalog_id: int, run_id: str) -> StoredRun | None:
@@ -102,7 +102,7 @@ class CatalogStore:
         return stored_run(entity) if entity is not None else None
 
     def lease(self, catalog_id: int) -> LeaseState | None:
-        """Return who syncs a catalog and how syncs of it went; None when none has begun yet."""
+        """Return the state of a catalog's lease; None when no sync of it has begun yet."""
         return self._leases.state(str(catalog_id))
 
     def acquire(
@@ -115,7 +115,7 @@ class CatalogStore:
         on_wait: Callable[[LeaseState], None],
         begins_attempt: bool,
     ) -> CatalogWriter | FinishedSync:
-        """Become the one that syncs a catalog, or wait for the one that does: see `Leases.acquire`."""
+        """Acquire the writer of a catalog, or wait for the running sync; see `Leases.acquire`."""
         held = self._leases.acquire(
             str(catalog_id),
             sync_id,

@@ -1,8 +1,8 @@
-"""One Azure table with what the SDK leaves to us: retries, creation when missing, errors in our own words.
+"""One Azure table, with retries, creation when it is missing, and StorageError for every failure.
 
-Every operation here may be repeated safely: reads, writes of whole entities, and batches guarded by the
-etag of one of their entities. So one retry policy, ours, serves all of them, and the SDK's own is off: it
-would not repeat a batch (a POST) whose connection dropped, nor a 429 or 502 without Retry-After.
+Every operation here can be repeated safely: reads, writes of whole entities, and batches guarded by the
+etag of one of their entities. They share one retry policy. The SDK's own policy is off: it does not repeat a
+batch (a POST) whose connection dropped, nor a 429 or 502 without Retry-After.
 """
 
 import logging
@@ -29,7 +29,7 @@ from shared.storage.failures import (
     retry_after_s,
 )
 
-# It logs every request with its headers: many times the connector's own log, and paid for by the line.
+# It logs every request with its headers, which would cost many times the connector's own log.
 logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
 
 T = TypeVar("T")
@@ -42,14 +42,14 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 10.0
 TURNS = 6
 STEP_S = 15.0
-"""How long one step with storage is tried when it makes no progress."""
+"""The time limit of one storage step, retries included."""
 BACKOFF_S = 0.25
 BACKOFF_MAX_S = 5.0
-_LAST_TIMEOUT_S = 1.0  # of a try that begins at the very end of a step
+_LAST_TIMEOUT_S = 1.0  # for a try that begins at the end of a step
 
 
 class Patience:
-    """The turns of one step with storage: growing pauses between them, a few turns and seconds in all."""
+    """Limits the retries of one storage step, in number and in time, with growing pauses."""
 
     def __init__(
         self, clock: Callable[[], float], sleep: Callable[[float], None], jitter: Callable[[], float]
@@ -61,7 +61,7 @@ class Patience:
         self._turn = 1
 
     def timeouts(self) -> Timeouts:
-        """Return the timeouts of a request, so that it ends with the step."""
+        """Return the timeouts of a request, limited to the time that is left for the step."""
         left_s = max(_LAST_TIMEOUT_S, self._ends_at - self._clock())
         return {
             "connection_timeout": min(CONNECT_TIMEOUT_S, left_s),
@@ -69,7 +69,7 @@ class Patience:
         }
 
     def pause(self, at_least_s: float = 0.0) -> bool:
-        """Pause before the next turn; return False, at once, when there is none left."""
+        """Pause before the next try; return False without a pause when no try is left."""
         pause_s = min(BACKOFF_MAX_S, BACKOFF_S * 2 ** (self._turn - 1)) * (1 + self._jitter()) / 2
         pause_s = max(pause_s, min(at_least_s, BACKOFF_MAX_S))
         if self._turn == TURNS or self._clock() + pause_s > self._ends_at:
@@ -101,15 +101,15 @@ class Table:
         self._base_url = f"{parts.scheme}://{self._host}"
 
     def patience(self) -> Patience:
-        """Return the turns of a step that consists of several operations."""
+        """Return the retry limit for a step of several operations."""
         return Patience(self._clock, self._sleep, self._jitter)
 
     def failed(self, what: str) -> StorageError:
-        """Return the error of a step that storage never lets come to an end."""
+        """Return the error of a step that used up its tries."""
         return StorageError(f"Table Storage at {self._host} {what}")
 
     def get(self, partition_key: str, row_key: str) -> TableEntity | None:
-        """Return an entity, None when there is none (or no table yet)."""
+        """Return an entity; None when it or the table does not exist."""
         try:
             return self._step(lambda timeouts: self._read(partition_key, row_key, timeouts))
         except NotThere:
@@ -118,7 +118,7 @@ class Table:
     def _read(self, partition_key: str, row_key: str, timeouts: Timeouts) -> TableEntity:
         entity = self._client.get_entity(partition_key, row_key, **timeouts)
         if (entity["PartitionKey"], entity["RowKey"]) != (partition_key, row_key):
-            raise ValueError("the answer is another entity")
+            raise ValueError("the answer contains another entity")
         _whole(entity.metadata["etag"])
         return entity
 
@@ -129,10 +129,10 @@ class Table:
         select: list[str] | None = None,
         page_rows: int = PAGE_ROWS,
     ) -> Iterator[TableEntity]:
-        """Return matching entities by row key, a page in memory at a time."""
+        """Yield matching entities by row key, with one page in memory at a time."""
         token: Any = None
-        seen: set[str] = set()  # tokens, and the first key of each page: storage must get on
-        patience = self.patience()  # the service may send an empty page and a token, and rarely does
+        seen: set[str] = set()  # continuation tokens and first keys of pages, to detect a loop
+        patience = self.patience()  # the service may send an empty page with a token
         while True:
 
             def page(timeouts: Timeouts, token: Any = token) -> tuple[list[TableEntity], Any]:
@@ -152,7 +152,7 @@ class Table:
             if entities:
                 patience = self.patience()
             if seen & marks or (token and not entities and not patience.pause()):
-                raise self.failed("answers a query with the same page again and again")
+                raise self.failed("answered a query with the same page again and again")
             seen |= marks
             yield from entities
             if not token:
@@ -167,7 +167,7 @@ class Table:
             except HttpResponseError as error:
                 if error.status_code != HTTPStatus.CONFLICT:
                     raise
-                # Said for an entity that exists, and for a table that is being deleted.
+                # Storage answers 409 for an existing entity and for a table that is being deleted.
                 try:
                     self._read(entity["PartitionKey"], entity["RowKey"], timeouts)
                 except HttpResponseError as unread:
@@ -176,18 +176,21 @@ class Table:
 
         return self._write(insert)
 
-    def put(self, entity: Entity) -> None:
-        """Write an entity whole, whatever stood there."""
-        self._write(lambda timeouts: self._client.upsert_entity(entity, mode=UpdateMode.REPLACE, **timeouts))
+    def put(self, entity: Entity, *, in_one_try: bool = False) -> None:
+        """Write an entity; an existing one is replaced."""
+        self._write(
+            lambda timeouts: self._client.upsert_entity(entity, mode=UpdateMode.REPLACE, **timeouts),
+            in_one_try=in_one_try,
+        )
 
     def commit(self, operations: Sequence[Operation]) -> str:
-        """Write a batch of one partition, all or nothing; return its last entity's etag, if not deleted.
+        """Write a batch in one partition, all or nothing; return the etag of its last entity, if not deleted.
 
         Raises:
-            ConditionFailed: an etag in the batch is out of date, or its entity is gone. After a lost answer
-                this can also be the batch's own success: whoever cares reads the guarding entity again.
-            EntityRefused: storage refuses one of the entities for its content, or because it is to be deleted
-                and is gone; after a lost answer by this very batch.
+            ConditionFailed: an etag in the batch is out of date, or its entity does not exist. After a lost
+                answer the batch itself may have succeeded; to find out, read the guarding entity again.
+            EntityRefused: storage refuses the content of an entity, or an entity to delete does not exist;
+                after a lost answer, the batch itself may have deleted it.
         """
         try:
             return self._write(lambda timeouts: self._transact(operations, timeouts))
@@ -196,7 +199,7 @@ class Table:
                 refusal.index = None
             if not refusal.is_missing:
                 raise
-            # There is a table, so that a row is not there: one to delete, or one that was to be as it was.
+            # The table exists, so a row is missing: one to delete, or one that is bound to an etag.
             guilty = operations if refusal.index is None else [operations[refusal.index]]
             kinds = {kind for kind, _, _ in guilty}
             if "delete" in kinds:
@@ -208,11 +211,11 @@ class Table:
     def _transact(self, operations: Sequence[Operation], timeouts: Timeouts) -> str:
         results = self._client.submit_transaction(operations, **timeouts)
         if len(results) != len(operations):
-            raise ValueError("an answer with fewer results than operations")
+            raise ValueError("the answer has fewer results than operations")
         return "" if operations[-1][0] == "delete" else _whole(results[-1].get("etag"))
 
-    def _write(self, call: Callable[[Timeouts], T]) -> T:
-        """Do a write; a table that is missing is created first."""
+    def _write(self, call: Callable[[Timeouts], T], *, in_one_try: bool = False) -> T:
+        """Write; create the table first if it is missing."""
 
         def write(timeouts: Timeouts) -> T:
             try:
@@ -223,42 +226,46 @@ class Table:
             try:
                 self._client.create_table(**timeouts)
             except HttpResponseError as error:
-                if error.status_code != HTTPStatus.CONFLICT:  # somebody else was faster
+                if error.status_code != HTTPStatus.CONFLICT:  # another process has just created it
                     raise
             return call(timeouts)
 
-        return self._step(write)
+        return self._step(write, in_one_try=in_one_try)
 
-    def _step(self, call: Callable[[Timeouts], T]) -> T:
-        """Call until it works, is hopeless, or has used up its turns."""
+    def _step(self, call: Callable[[Timeouts], T], *, in_one_try: bool = False) -> T:
+        """Call until it succeeds, fails for good, or no try is left."""
         patience = self.patience()
         while True:
             try:
                 return call(patience.timeouts())
-            except Exception as error:  # noqa: BLE001 - an answer that breaks off makes the SDK raise anything
+            except Exception as error:  # noqa: BLE001 - the SDK raises any type for a truncated answer
                 ours = as_ours(error, self._host, self._base_url, self._now())
-                goes_on = is_retriable(error, self._base_url) and patience.pause(retry_after_s(error))
+                goes_on = (
+                    not in_one_try
+                    and is_retriable(error, self._base_url)
+                    and patience.pause(retry_after_s(error))
+                )
             if not goes_on:
-                raise ours  # outside of the except block: the SDK's error holds addresses and signatures
+                raise ours  # outside the except block: the SDK's error contains URLs with signatures
 
 
 def replacing(entity: Entity) -> Operation:
-    """Write an entity whole: no property of an older version survives."""
+    """Return the operation that replaces an entity; no old property is kept."""
     return ("upsert", entity, {"mode": UpdateMode.REPLACE})
 
 
 def merging(entity: Entity) -> Operation:
-    """Set some properties and leave the others as they are."""
+    """Return the operation that sets some properties and keeps the others."""
     return ("upsert", entity, {"mode": UpdateMode.MERGE})
 
 
 def deleting(entity: Entity) -> Operation:
-    """Delete an entity, whatever its state."""
+    """Return the operation that deletes an entity regardless of its etag."""
     return ("delete", entity, {})
 
 
 def replacing_unchanged(entity: Entity, etag: str) -> Operation:
-    """Write an entity whole if it still is the one that had this etag."""
+    """Return the operation that replaces an entity if its etag is unchanged."""
     return (
         "update",
         entity,
@@ -269,12 +276,12 @@ def replacing_unchanged(entity: Entity, etag: str) -> Operation:
 def _key(entity: TableEntity) -> tuple[str, str]:
     key = (entity["PartitionKey"], entity["RowKey"])
     if not all(isinstance(part, str) for part in key):
-        raise ValueError("an entity whose key is no text")
+        raise ValueError("the key of an entity is not text")
     return key
 
 
 def _whole(etag: object) -> str:
-    """Return an etag, which an answer that breaks off in its headers lacks."""
+    """Return an etag; raise when a truncated answer has none."""
     if not etag or not isinstance(etag, str):
-        raise ValueError("an answer without its etag")
+        raise ValueError("the answer has no etag")
     return etag

@@ -4,12 +4,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from azure.core.credentials import AccessToken
 from azure.data.tables import TableServiceClient
 
-from shared.errors import ConfigurationError
 from shared.settings import StorageSettings
 from shared.storage.account import Account
 from shared.storage.credits import Credits
@@ -22,7 +20,7 @@ from shared.storage.table import Table
 
 
 class Tables(NamedTuple):
-    """What is stored, by subject."""
+    """The stores, one per kind of data."""
 
     catalogs: CatalogStore
     reports: Reports
@@ -40,18 +38,15 @@ def open_tables(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Tables:
-    """Open the tables that settings name; nothing is sent before the first call.
+    """Open the tables that the settings name; no request is sent before the first call.
 
     Args:
-        settings: where they are.
-        client_id: the edX client id, whose account is kept.
+        settings: the storage account and the table prefix.
+        client_id: the edX client id, under which the account state is stored.
         credential: for an endpoint; the app's managed identity by default.
         now: the time of day.
         clock: monotonic seconds.
-        sleep: pauses between tries and looks at a lease.
-
-    Raises:
-        ConfigurationError: the endpoint is not https, over which no token is sent.
+        sleep: waits that many seconds, between retries and lease polls.
     """
     service = _service(settings, credential)
 
@@ -80,10 +75,6 @@ def _service(settings: StorageSettings, credential: object | None) -> TableServi
         )
     endpoint = settings.endpoint or ""
     if credential is None:
-        if urlsplit(endpoint).scheme != "https":
-            raise ConfigurationError(
-                "TABLES_ENDPOINT", "must be https: the token of a managed identity is sent over nothing else"
-            )
         from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow, and local runs never need it
 
         credential = DefaultAzureCredential()
@@ -93,7 +84,7 @@ def _service(settings: StorageSettings, credential: object | None) -> TableServi
 
 
 class _Identity:
-    """A credential whose failures cannot be taken for those of Table Storage."""
+    """A credential that raises TokenMissing, so that its failures differ from those of Table Storage."""
 
     def __init__(self, credential: Any) -> None:
         self._credential = credential
@@ -101,6 +92,6 @@ class _Identity:
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         try:
             token: AccessToken = self._credential.get_token(*scopes, **options)
-        except Exception as error:  # noqa: BLE001 - each kind of identity has its own
+        except Exception as error:  # noqa: BLE001 - each kind of identity raises its own types
             raise TokenMissing(type(error).__name__) from None
         return token

@@ -1,10 +1,9 @@
-"""Writes one catalog as the holder of its lease: course runs, the published state and the history."""
+"""Writes one catalog while holding its lease: course runs, the published state and the history."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
-from uuid import UUID
 
 from shared.domain.attempts import Attempts, FinishedSync
 from shared.domain.changes import Entry
@@ -18,42 +17,42 @@ from shared.storage.lease import Lease, LeaseState
 from shared.storage.parts import part_key, part_properties, parts_of
 from shared.storage.table import OPERATIONS_PER_BATCH, Operation, Table, deleting, merging, replacing
 
-# Of UTF-8 JSON, which the escapes of the SDK can treble; the service takes 4 MiB with all headers.
+# Bytes of UTF-8 JSON. The SDK's escapes can triple them; a batch may have 4 MiB with all headers.
 BATCH_BYTES = 2**20
-_ROOM = OPERATIONS_PER_BATCH - 1  # the lease is one of the operations
-_PARTS = "PartitionKey eq @catalog and RowKey gt 'published-' and RowKey lt 'published.'"
+_ROWS_PER_BATCH = OPERATIONS_PER_BATCH - 1  # the lease is one of the operations
+_PARTS_FILTER = "PartitionKey eq @catalog and RowKey gt 'published-' and RowKey lt 'published.'"
 REFUSALS_MAX = 20
-"""In a row. Mapping leaves nothing that storage refuses, so that so many mean that storage is at fault."""
+"""Refused runs in a row that mean a storage fault: mapping removes everything that storage refuses."""
 
 
 class CatalogWriter:
-    """Writes to one catalog as the holder of its lease; every write may raise LeaseLost."""
+    """Writes to one catalog while holding its lease; every write may raise LeaseLost."""
 
     def __init__(self, table: Table, catalog_id: int, sync_id: str, lease: Lease) -> None:
         self._table = table
         self._catalog = str(catalog_id)
         self._sync_id = sync_id
         self._lease = lease
-        self._pending: dict[str, MappedRun] = {}  # by id: a batch takes no row twice, and the later counts
+        self._pending: dict[str, MappedRun] = {}  # by id: a batch may have a row only once
         self._pending_bytes = 0
         self._marked = False
         self._refusals = 0  # since the last batch that was written
         self.refused: list[tuple[MappedRun, str]] = []
-        """Course runs that storage refused for their content, with its reason; the others were written."""
+        """Course runs whose content storage refused, each with the reason; the others were written."""
 
     @property
     def attempts(self) -> Attempts:
-        """What is remembered of the attempts, this one included; how it ends goes into `FinishedSync`."""
+        """The attempts, including this one; its result goes into `FinishedSync`."""
         return self._lease.attempts
 
     @property
     def previous(self) -> FinishedSync:
-        """How the sync before this one ended; releasing with it leaves no trace of this one."""
+        """The result of the previous sync; release with it to leave no trace of this sync."""
         return self._lease.before.finished
 
     @property
     def took_over(self) -> LeaseState | None:
-        """The sync that died without releasing the lease, if there was one."""
+        """The sync whose process stopped without releasing the lease, if there was one."""
         return self._lease.before if self._lease.before.sync_id else None
 
     def kept_alive(self, on_lost: Callable[[], None]) -> AbstractContextManager[None]:
@@ -61,7 +60,7 @@ class CatalogWriter:
         return self._lease.kept_alive(on_lost)
 
     def put(self, mapped: MappedRun, size: int) -> None:
-        """Write a course run, with others in one batch; `size` is that of its JSON in bytes."""
+        """Add a course run to the next batch, and write full batches; `size` is that of its JSON in bytes."""
         if self._pending and self._pending_bytes + size > BATCH_BYTES:
             self.flush()
         self._pending[mapped.run.id] = mapped
@@ -70,14 +69,14 @@ class CatalogWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what `put` still holds back."""
+        """Write the runs that `put` has not written yet."""
         pending = list(self._pending.values())
         self._pending, self._pending_bytes = {}, 0
         if pending:
             self._put(pending)
 
     def _put(self, runs: list[MappedRun]) -> None:
-        """Write runs; of those that storage refuses, note each and write the others."""
+        """Write runs; add each refused run to `refused` and write the others."""
         while runs:
             try:
                 self._write([replacing(run_entity(self._catalog, mapped)) for mapped in runs])
@@ -98,27 +97,27 @@ class CatalogWriter:
             else:
                 return
 
-    def withdraw(self, run_ids: Iterable[bytes], at: datetime) -> None:
-        """Mark course runs as withdrawn; all else of them stays as it was."""
+    def withdraw(self, run_ids: Iterable[str], at: datetime) -> None:
+        """Mark course runs as withdrawn; their other properties stay."""
         self._merge(run_ids, {"withdrawnAt": at.isoformat()})
 
-    def unlist(self, run_ids: Iterable[bytes]) -> None:
-        """Note that edX does not publish course runs any more; all else of them stays as it was."""
+    def mark_unpublished(self, run_ids: Iterable[str]) -> None:
+        """Mark course runs as no longer published by edX; their other properties stay."""
         self._merge(run_ids, {"listed": False})
 
-    def _merge(self, run_ids: Iterable[bytes], properties: Entity) -> None:
-        marks = [merging({**self._key(str(UUID(bytes=run_id))), **properties}) for run_id in run_ids]
+    def _merge(self, run_ids: Iterable[str], properties: Entity) -> None:
+        marks = [merging({**self._key(run_id), **properties}) for run_id in run_ids]
         while marks:
             room = self._room()
             self._write(marks[:room])
             marks = marks[room:]
 
     def _room(self) -> int:
-        """Return how many course runs the next batch takes."""
-        return _ROOM if self._marked else _ROOM - 1
+        """Return the number of course runs that fit the next batch."""
+        return _ROWS_PER_BATCH if self._marked else _ROWS_PER_BATCH - 1
 
     def _write(self, operations: Sequence[Operation]) -> None:
-        """Write course runs; the first batch also says in the head that the digests fall behind them."""
+        """Write course runs; the first batch also marks the digests as out of date in the head."""
         mark = merging({**self._key(HEAD_KEY), "writing": self._sync_id})
         self._lease.commit(operations if self._marked else [*operations, mark])
         self._marked = True
@@ -128,29 +127,29 @@ class CatalogWriter:
         self,
         previous: Head | None,
         body: Body,
-        digests: Mapping[bytes, bytes],
+        digests: Mapping[str, bytes],
         *,
         at: datetime,
         synced_at: datetime | None,
         unidentified: int,
-        counts: bool,
+        is_success: bool,
         changes: Sequence[Entry] = (),
         finished: FinishedSync | None = None,
     ) -> None:
-        """Publish a new state, its head swapped last.
+        """Publish a new state; its head is replaced last.
 
-        The previous generation stays, for readers who are in the middle of it; older ones are removed.
+        The previous generation stays for requests that are reading it; older ones are removed.
 
         Args:
-            previous: the head that this one replaces.
-            body: what is served from now on.
-            digests: of all stored runs.
+            previous: the head that is replaced.
+            body: the new answer.
+            digests: run id → digest of all stored runs.
             at: now, for the history.
-            synced_at: the end of the last sync that counts.
-            unidentified: records without a readable key that edX is known to send.
-            counts: whether the sync counts; else the last body that does is kept beside this one.
-            changes: what differs from the state before, for the history.
-            finished: with it the lease is released in the same step.
+            synced_at: the end of the last successful sync.
+            unidentified: the known number of edX records without a readable key.
+            is_success: False when the guard stopped the sync; the last successful body is then kept, too.
+            changes: the history entries.
+            finished: the result; if given, the lease is released in the same batch.
         """
         packed_digests = pack_digests(digests)
         body_parts = _write_parts(self._lease, self._catalog, self._sync_id, "body", body.packed)
@@ -168,8 +167,8 @@ class CatalogWriter:
             unidentified=unidentified,
             counted_runs=body.runs,
         )
-        if not counts and previous:
-            head = _counting_as(head, previous)
+        if not is_success and previous:
+            head = _with_guard_body_of(head, previous)
         row, parts = change_rows(self._catalog, at, self._sync_id, changes)
         for part in parts:
             self._lease.commit([replacing(part)])
@@ -178,7 +177,7 @@ class CatalogWriter:
         self._swap(head, finished, [replacing(row)] if row else [])
 
     def confirm(self, head: Head, synced_at: datetime, unidentified: int, finished: FinishedSync) -> None:
-        """Say that the published state is that of a sync which ended now, and release the lease."""
+        """Record that a sync ended without changes to the published state, and release the lease."""
         confirmed = dataclasses.replace(
             head,
             synced_at=synced_at,
@@ -201,8 +200,8 @@ class CatalogWriter:
         return {"PartitionKey": self._catalog, "RowKey": row_key}
 
 
-def _counting_as(head: Head, previous: Head) -> Head:
-    """Return a head that leaves to the guard the body that the head before left to it."""
+def _with_guard_body_of(head: Head, previous: Head) -> Head:
+    """Return the head with the guard's body of the previous head: that of the last successful sync."""
     if previous.counted_generation or not previous.generation:
         return dataclasses.replace(
             head,
@@ -230,9 +229,9 @@ def _write_parts(lease: Lease, catalog: str, generation: str, kind: str, data: b
 
 
 def _old_parts(table: Table, catalog: str, head: Head, previous: Head | None) -> list[Entity]:
-    """Find the parts that neither a new head nor the one before it names."""
+    """Return the keys of the parts that neither the new nor the previous head uses."""
     kept = {head.generation, previous.generation if previous else ""}
-    rows = table.query(_PARTS, {"catalog": catalog}, select=["PartitionKey", "RowKey"])
+    rows = table.query(_PARTS_FILTER, {"catalog": catalog}, select=["PartitionKey", "RowKey"])
     counted = f"published-{head.counted_generation}-body-"
     return [
         dict(row)
@@ -242,6 +241,6 @@ def _old_parts(table: Table, catalog: str, head: Head, previous: Head | None) ->
 
 
 def _delete(lease: Lease, rows: list[Entity]) -> None:
-    for start in range(0, len(rows), _ROOM):
-        with suppress(EntityRefused):  # rows that another hand removed meanwhile
-            lease.commit([deleting(row) for row in rows[start : start + _ROOM]])
+    for start in range(0, len(rows), _ROWS_PER_BATCH):
+        with suppress(EntityRefused):  # the rows have already been deleted
+            lease.commit([deleting(row) for row in rows[start : start + _ROWS_PER_BATCH]])

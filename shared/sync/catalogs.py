@@ -1,6 +1,6 @@
-"""Which catalogs are ours: those that are configured, or all that edX lists for our credentials.
+"""Decides which catalogs are synced and served: the configured ones, or all that edX lists for us.
 
-The one place that says so, for the timer, requests and the command line.
+Used by the timer, by requests and by the command line.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from shared.sync.sync import LIFETIME_S, BackingOff
 
 
 class OurCatalogs:
-    """Tells which catalogs are ours.
+    """The catalogs that the connector syncs and serves.
 
     Args:
-        configured: the catalogs of EDX_CATALOG_IDS; when there are some, edX is never asked.
-        account: where edX's list is remembered.
-        reports: where a failed attempt to get it is reported, like a sync's.
+        configured: the catalogs of EDX_CATALOG_IDS; if there are any, edX is never asked for its list.
+        account: stores edX's list.
+        reports: stores the report of a failed attempt to list the catalogs.
         sessions: opens sessions with edX.
         say: takes the lines for the log.
     """
@@ -56,25 +56,25 @@ class OurCatalogs:
 
     @property
     def are_configured(self) -> bool:
-        """Tell whether the settings name our catalogs, so that edX's list decides nothing."""
+        """Tell whether the settings name the catalogs, so that edX's list is not used."""
         return bool(self._configured)
 
     def known(self) -> CatalogList | None:
-        """Return our catalogs without asking edX; None when it has never listed them."""
+        """Return the known catalogs without asking edX; None when edX has never listed them."""
         if self._configured:
             return CatalogList(self._configured, self._now())
         return self._account.catalog_list()
 
     def ask(self, origin: Origin, *, is_eager: bool = True) -> CatalogList:
-        """Return our catalogs as edX lists them now, and remember them.
+        """Ask edX for the list of our catalogs, store it and return it.
 
         Args:
-            origin: for the report of a failure and the log.
-            is_eager: ask also when the last attempts failed, though never before the rate limit allows it.
+            origin: who asks, for the log and the report of a failure.
+            is_eager: ask even when the last attempts failed, but never before the rate limit allows it.
 
         Raises:
             BackingOff: the last attempts failed, and the caller is not eager.
-            ConnectorError: edX's list cannot be had or cannot be right; the known list stays.
+            ConnectorError: the list could not be fetched or is not plausible; the known list stays.
         """
         if self._configured:
             return CatalogList(self._configured, self._now())
@@ -89,7 +89,7 @@ class OurCatalogs:
         except ConnectorError as error:
             self._note_failure(run, attempts, error)
             raise
-        except Exception as error:  # noqa: BLE001 - it has to be reported, whatever it is
+        except Exception as error:  # noqa: BLE001 - every error is reported
             self._say(logging.ERROR, unexpected(error))
             stopped = SyncError(f"listing the catalogs was stopped by {type(error).__name__}")
             self._note_failure(run, attempts, stopped)
@@ -118,7 +118,7 @@ class OurCatalogs:
 
     def _warn_of_left(self, run: Run, left: Sequence[int]) -> None:
         run.warnings += [
-            f"edX no longer lists catalog {catalog_id}: it left the answer and keeps its runs in storage"
+            f"edX no longer lists catalog {catalog_id}: it left the answer, and its runs stay in storage"
             for catalog_id in left
         ]
         self._add(run.report(self._now(), None), logging.WARNING)

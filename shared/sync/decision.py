@@ -1,4 +1,4 @@
-"""What a pull takes away in the end, and whether the guard lets it."""
+"""Decides which runs leave the answer after a pull, and applies the guard against mass loss."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from shared.sync.state import StoredState
 
 @dataclass(frozen=True)
 class Decision:
-    """What leaves the answer.
+    """The runs that leave the answer.
 
     Attributes:
-        missing: stored runs to withdraw: edX does not show them, for sure.
-        leaving: all runs that leave or can no longer be mapped, by reason; callers may not see some of them.
-        lost: those of them that callers of the last sync that counted would lose.
-        stopped: the guard's error; then none of `lost` may leave.
+        missing: the stored runs to withdraw; a complete pull did not contain them.
+        leaving: all runs that leave or can no longer be mapped, by reason; some may not be served now.
+        lost: the part of `leaving` that was in the answer after the last successful sync.
+        doubt: why a whole pull withdraws nothing all the same; None when there is no doubt.
+        stopped: the error of the guard, or None; with an error, all of `lost` stays in the answer.
     """
 
-    missing: Sequence[bytes] = ()
-    leaving: Mapping[LossReason, Sequence[bytes]] = field(default_factory=dict)
-    lost: Mapping[LossReason, set[bytes]] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    leaving: Mapping[LossReason, Sequence[str]] = field(default_factory=dict)
+    lost: Mapping[LossReason, set[str]] = field(default_factory=dict)
     stopped: MassLoss | None = None
+    doubt: str | None = None
 
     @property
-    def staying(self) -> set[bytes]:
-        """The runs that must stay in the answer as they are, because the guard stopped the sync."""
+    def staying(self) -> set[str]:
+        """The runs that stay in the answer unchanged, because the guard stopped the sync."""
         return set().union(*self.lost.values()) if self.stopped else set()
 
 
@@ -43,33 +45,34 @@ def decide(
     percent: int,
     allow: bool,
 ) -> Decision:
-    """Decide what a pull takes away.
+    """Decide which runs leave the answer after a pull.
 
-    A pull that is not whole withdraws nothing; `progress.incomplete` says so, also where records without a
-    key could be the missing runs.
+    An incomplete pull withdraws nothing. Neither does one with new records without a key, which could be the
+    missing runs.
 
     Args:
-        catalog_id: for the sentences.
-        state: what is stored.
-        progress: what the pull found.
+        catalog_id: for the messages.
+        state: the stored state before the sync.
+        progress: the result of the pull.
         moment: now (RFC 3339, UTC).
-        percent: how much of what is served may be lost.
-        allow: the operator allows the losses of this run.
+        percent: the highest allowed loss, as a percentage of the served runs.
+        allow: allow losses above the limit for this run.
     """
     comparison = progress.comparison
     missing = [] if progress.incomplete else comparison.missing()
     unidentified = comparison.unidentified - (state.head.unidentified if state.head else 0)
+    doubt = None
     if missing and unidentified > 0 and not allow:
-        progress.incomplete = (
+        doubt = (
             f"{unidentified} new records without a readable key could be among the {len(missing)} runs that "
-            "are missing. If none of them is, withdraw the runs once: "
+            "are missing. If they are other runs, withdraw the missing ones: "
             f"python -m shared sync --catalog {catalog_id} --allow-withdrawals"
         )
         missing = []
-    candidates: dict[LossReason, list[bytes]] = {"missing": missing, **comparison.departures()}
+    candidates: dict[LossReason, list[str]] = {"missing": missing, **comparison.departures()}
     leaving = {reason: ids for reason, ids in candidates.items() if ids}
     if not leaving:
-        return Decision()
+        return Decision(doubt=doubt)
     lost = lost_runs(state.counted, leaving, moment)
     stopped = None if allow else guard(state.counted, lost, moment, percent=percent, catalog_id=catalog_id)
-    return Decision(missing, leaving, lost, stopped)
+    return Decision(missing, leaving, lost, stopped, doubt)

@@ -1,4 +1,4 @@
-"""Holding the lease of a catalog while a sync works, and releasing it however the sync ends."""
+"""Holds the lease of a catalog during a sync, and releases it when the sync fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def holding(run: Run, writer: CatalogWriter, now: Callable[[], datetime], say: S
     """Renew the lease while the block runs, and release it when the block fails.
 
     Raises:
-        LeaseLost: another process has taken the catalog over; the exchange with edX was ended at once.
+        LeaseLost: another process has taken over the catalog; requests to edX were cancelled.
     """
     try:
         with writer.kept_alive(on_lost=run.lose_lease):

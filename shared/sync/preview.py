@@ -1,11 +1,10 @@
-"""What a sync would do: shown by the operator's `--dry-run`, nothing written."""
+"""The preview of a sync for `--dry-run`: shows the changes and writes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
 
 from shared.domain.comparison import Change, LossReason
 from shared.domain.course_run import StoredRun
@@ -18,14 +17,14 @@ from shared.sync.state import StoredState
 
 
 class Preview(NamedTuple):
-    """What a sync would do.
+    """The changes that a sync would make.
 
     Attributes:
-        changes: the runs to write, beside what is stored of them (None: nothing).
+        changes: each run to write, with its stored version (None for a new run).
         gone: the runs to withdraw.
-        lost: what callers would lose, by reason, withdrawn runs included.
+        lost: the runs that callers would lose, by reason, including withdrawn runs.
         stopped: the error of the guard, if it would stop the sync.
-        report: what the pull found.
+        report: the report of the pull.
     """
 
     changes: list[tuple[StoredRun | None, Change]]
@@ -39,17 +38,17 @@ def previewed(  # noqa: PLR0917 - collaborators and values
     store: CatalogStore,
     run: Run,
     state: StoredState,
-    changes: dict[bytes, Change],
+    changes: dict[str, Change],
     decision: Decision,
     at: datetime,
 ) -> Preview:
-    """Read what is stored of the runs that a sync would change or take away."""
+    """Return the preview, reading the stored version of each run that would change or leave."""
     comparison = run.begun_progress.comparison
     kept_back = comparison.release(state.kept if decision.leaving else (), decision.staying)
     changes |= {change.run_id: change for change in kept_back}
 
-    def stored(run_id: bytes) -> StoredRun | None:
-        return store.run(run.catalog_id, str(UUID(bytes=run_id)))
+    def stored(run_id: str) -> StoredRun | None:
+        return store.run(run.catalog_id, run_id)
 
     return Preview(
         [(stored(run_id), change) for run_id, change in changes.items()],

@@ -1,4 +1,4 @@
-"""The end of a sync that went well: what leaves, what is published, and what the history says of it."""
+"""The last step of a sync: withdraws runs, publishes the new state and writes the history."""
 
 from __future__ import annotations
 
@@ -18,61 +18,61 @@ from shared.sync.state import StoredState
 def publish(
     run: Run, writer: CatalogWriter, state: StoredState, decision: Decision, now: Callable[[], datetime]
 ) -> None:
-    """Write what was kept back, withdraw what is missing, and publish what changed, or only the time.
+    """Write the delayed changes, withdraw the missing runs, and publish the new state (or only the new time).
 
-    A sync that the guard stopped publishes what is new and changed, does not count and keeps the lease.
+    A sync that the guard stopped publishes new and changed runs, withdraws nothing and keeps the lease.
     """
     progress = run.begun_progress
     comparison = progress.comparison
-    counts = decision.stopped is None
+    is_success = decision.stopped is None
     served_now = state.kept if decision.leaving else ()
-    unlisted = [each for each in comparison.unpublished_rejections() if each not in decision.staying]
+    unpublished = [each for each in comparison.unpublished_rejections() if each not in decision.staying]
     for change in comparison.release(served_now, decision.staying):
         writer.put(change.mapped, change.size)
     writer.flush()
     for mapped, reason in writer.refused:
         comparison.refuse(mapped, reason)
-    writer.unlist(unlisted)
-    comparison.note_unlisted(unlisted)
-    if counts:
+    writer.mark_unpublished(unpublished)
+    comparison.note_unpublished(unpublished)
+    if is_success:
         missing = [each for each in decision.missing if comparison.digests.get(each) != WITHDRAWN]
         writer.withdraw(missing, now())
         comparison.note_withdrawn(missing)
         progress.withdrawn = len(missing)
         progress.unpublished = len(decision.lost.get("unpublished", ()))
         progress.ended_early = len(decision.lost.get("ended", ()))
-    are_news = counts and comparison.note_unmappable(decision.leaving.get("unmappable", ()))
+    are_news = is_success and comparison.note_unmappable(decision.leaving.get("unmappable", ()))
     moment = now()
     head = state.head
-    finished = run.finished(writer.attempts, moment) if counts else None
+    finished = run.finished(writer.attempts, moment) if is_success else None
     unidentified = comparison.unidentified
-    if progress.incomplete and head is not None:
+    if head is not None and (progress.incomplete or not is_success):
         unidentified = head.unidentified
     unchanged = not (state.is_rebuilt or comparison.changes or progress.withdrawn or are_news)
     if head and unchanged and rfc3339(moment) < head.holds_until:
         if finished:
             writer.confirm(head, moment, unidentified, finished)
         return
-    shown = _shown(state, progress, keep_unseen=not counts)
+    shown = _shown(state, progress, keep_missing=not is_success)
     body = render((each for each in shown.values() if each), moment)
     writer.publish(
         head,
         body,
         comparison.digests,
         at=moment,
-        synced_at=moment if counts else head.synced_at if head else None,
+        synced_at=moment if is_success else head.synced_at if head else None,
         unidentified=unidentified,
-        counts=counts,
+        is_success=is_success,
         changes=_entries(run, state, shown, body.runs, rfc3339(moment)),
         finished=finished,
     )
 
 
-def _shown(state: StoredState, progress: Progress, *, keep_unseen: bool) -> dict[bytes, ServedRun | None]:
-    """Return what is shown from now on: what edX shows, and what stays though it was not seen or mapped."""
+def _shown(state: StoredState, progress: Progress, *, keep_missing: bool) -> dict[str, ServedRun | None]:
+    """Return the runs to serve: those that edX returned, and stored ones that stay in the answer."""
     comparison = progress.comparison
     shown = dict(comparison.shown)
-    if keep_unseen or progress.incomplete or comparison.has_rejected_runs_still_served():
+    if keep_missing or progress.incomplete or comparison.has_rejected_runs_still_served():
         for run_id, served in state.kept.items():
             if run_id not in shown and comparison.digests.get(run_id, WITHDRAWN) not in NOT_SERVED:
                 shown[run_id] = served
@@ -80,15 +80,15 @@ def _shown(state: StoredState, progress: Progress, *, keep_unseen: bool) -> dict
 
 
 def _entries(
-    run: Run, state: StoredState, shown: dict[bytes, ServedRun | None], runs: int, moment: str
+    run: Run, state: StoredState, shown: dict[str, ServedRun | None], runs: int, moment: str
 ) -> Sequence[Entry]:
-    """Return what the history says of this sync; nothing when a damaged state was rebuilt."""
+    """Return the history entries of this sync; none when the published state before it was unreadable."""
     if state.was_never_published:
         return [Entry(kind="first-sync", runs=runs)]
     if state.body is None or state.published_digests is None:
         return []
     comparison = run.begun_progress.comparison
-    if state.is_rebuilt:  # a sync before this one may have written runs and never published them
+    if state.is_rebuilt:  # an earlier sync may have written runs without publishing them
         touched = [*state.body.keys() | shown.keys()]
         known = state.published_digests
     else:

@@ -1,10 +1,9 @@
-"""The pull of a catalog: fetch, map, compare, write; and what it takes away in the end."""
+"""The pull of a catalog: fetch, map, compare, write changes, and decide which runs leave the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from uuid import UUID
 
 from shared.deadline import Deadline
 from shared.domain.comparison import Change, Comparison
@@ -22,10 +21,10 @@ from shared.sync.sessions import Sessions
 from shared.sync.state import StoredState
 
 PULLS = 2
-"""A pull that is not whole is made once more."""
+"""An incomplete pull is repeated once."""
 
 OnProgress = Callable[[int, int | None], None]
-"""Told the courses pulled so far, and how many there are when edX said so."""
+"""Called with the number of courses pulled so far, and edX's count of courses or None."""
 
 
 def _walk(
@@ -39,17 +38,17 @@ def _walk(
     write: Callable[[Change], None],
     on_progress: OnProgress,
 ) -> CourseWalk:
-    """Walk through the pages of a catalog and write what differs; return the last walk.
+    """Walk through the pages of a catalog and write the changes; return the last walk.
 
     Args:
         edx: the session to ask.
         catalog_id: the edX catalog.
-        progress: brought up to date; `incomplete` says in the end why the pull is not whole.
+        progress: updated in place; afterwards `incomplete` says why the pull is incomplete.
         approvals: the credits that administrators approved.
         rules: for mapping.
-        now: the moment of the pull (aware, UTC), by which a seat can be bought or cannot.
-        write: takes each change.
-        on_progress: told after each page.
+        now: the time of the pull (aware, UTC), for deciding which seats can still be bought.
+        write: called with each change.
+        on_progress: called after each page.
     """
     comparison = progress.comparison
     for _ in range(PULLS):
@@ -76,12 +75,12 @@ def _approved(
     approval = approvals.of(record) if isinstance(record, MappedRun) else None
     if approval is None or not isinstance(record, MappedRun):
         return record
-    progress.notes[UUID(record.run.id).bytes] = approval.note
+    progress.notes[record.run.id] = approval.note
     return approval.applied_to(record)
 
 
 class Puller:
-    """Pulls catalogs within sessions of their own."""
+    """Pulls catalogs, each in its own edX session."""
 
     def __init__(
         self,
@@ -105,7 +104,7 @@ class Puller:
         *,
         allow_withdrawals: bool,
     ) -> Decision:
-        """Pull the catalog, write what differs as it comes in, and decide what it takes away."""
+        """Pull a catalog, write changes as pages arrive, and decide which runs leave the answer."""
         now = self._now()
         approvals = self._credits.all()
         run.warnings += approvals.malformed
@@ -132,7 +131,7 @@ class Puller:
                 if stored
                 else f"edX returned no courses although it counts {walk.count}"
             )
-        return decide(
+        decision = decide(
             run.catalog_id,
             state,
             progress,
@@ -140,3 +139,5 @@ class Puller:
             percent=self._settings.sync.max_withdraw_percent,
             allow=allow_withdrawals,
         )
+        progress.incomplete = progress.incomplete or decision.doubt
+        return decision

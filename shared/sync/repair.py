@@ -20,8 +20,8 @@ def republish(
     """Rebuild the published state of a catalog from its course runs, without asking edX.
 
     Returns:
-        False when only a sync can rebuild it: one crashed in the midst of writing, so that the runs are
-        partly its and partly those of the sync before.
+        False when only a new sync can rebuild it: an earlier sync stopped while it wrote runs, so that some
+        stored runs are newer than the others.
     """
     writer = store.acquire(
         run.catalog_id,
@@ -46,7 +46,7 @@ def republish(
             at=head.synced_at,
             synced_at=head.synced_at,
             unidentified=head.unidentified,
-            counts=not head.counted_generation,
+            is_success=not head.counted_generation,
             changes=(),
             finished=writer.previous,
         )

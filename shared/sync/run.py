@@ -1,4 +1,4 @@
-"""One sync of one catalog: who it is, how far it has come, and the report that both make.
+"""One sync of one catalog: its identity, its progress, and its report.
 
 The identity is known from the start; the progress begins when the stored state has been loaded.
 """
@@ -18,13 +18,13 @@ from shared.domain.sync_report import SyncReport
 from shared.errors import EdxThrottled, Failure
 
 ALL_CATALOGS = 0
-"""Stands in a report where a catalog's id would: the report is about the list of catalogs."""
+"""The catalog id in reports about the list of catalogs."""
 
 REJECTIONS_KEPT = 50
 UNKNOWN_TRACKS_KEPT = 20
 
 Say = Callable[[int, str], None]
-"""Takes a line for the log and its `logging` level; see serving/outbox.py."""
+"""Called with a `logging` level and a log line; see serving/outbox.py."""
 
 
 class Origin(NamedTuple):
@@ -36,7 +36,7 @@ class Origin(NamedTuple):
 
 @dataclass
 class Progress:
-    """What a sync has found so far; `notes` are those of the approvals that count, by run id."""
+    """The findings of a running sync; `notes` maps run id → note of the approval that applies."""
 
     comparison: Comparison
     courses: int = 0
@@ -44,10 +44,10 @@ class Progress:
     withdrawn: int = 0
     unpublished: int = 0
     ended_early: int = 0
-    notes: dict[bytes, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, Any]:
-        """Return what a report says of it, by the report's names."""
+        """Return the numbers for the report, by field name."""
         comparison = self.comparison
         kinds = Counter(comparison.changes.values())
         return {
@@ -69,13 +69,13 @@ class Progress:
 
 @dataclass
 class Run:
-    """A sync that is under way.
+    """A sync in progress.
 
     Attributes:
-        waited_s: the time before it had the lease.
-        is_anothers: whether the end that it comes to is that of another process's sync.
-        has_lost_lease: whether another process has taken the catalog over.
-        end_exchange: ends the exchange with edX at once, from any thread.
+        waited_s: seconds from the start until the lease was acquired.
+        is_anothers: whether the result is that of another process's sync.
+        has_lost_lease: whether another process has taken over the catalog.
+        end_exchange: cancels all requests to edX; can be called in any thread.
     """
 
     catalog_id: int
@@ -92,18 +92,18 @@ class Run:
 
     @property
     def begun_progress(self) -> Progress:
-        """The progress, once the stored state has been loaded."""
+        """The progress; available once the stored state has been loaded."""
         if self.progress is None:
             raise RuntimeError("the sync has not begun")
         return self.progress
 
     def lose_lease(self) -> None:
-        """End the exchange with edX: another process has taken the catalog over."""
+        """Cancel all requests to edX because another process has taken over the catalog."""
         self.has_lost_lease = True
         self.end_exchange()
 
     def report(self, ended: datetime, failure: BaseException | None) -> SyncReport:
-        """Say how the sync ended, and what it found up to then."""
+        """Return the report of the sync up to its end."""
         found = self.progress.counts() if self.progress else {}
         return SyncReport(
             sync_id=self.sync_id,
@@ -124,7 +124,7 @@ class Run:
     def finished(
         self, attempts: Attempts, at: datetime, failure: BaseException | None = None
     ) -> FinishedSync:
-        """Say how the sync ended, for the lease and for those who wait for it."""
+        """Return the result of the sync, for the lease and for callers that wait for it."""
         return FinishedSync(
             self.sync_id, Failure.of(failure) if failure else None, attempts.ended(at, failure)
         )
@@ -133,7 +133,7 @@ class Run:
 def stopped_sync_report(
     sync_id: str, catalog_id: int, holder: str, began: datetime | None, found_at: datetime
 ) -> SyncReport:
-    """Report a sync whose process stopped in the middle, when its lease has been taken over."""
+    """Return the report of a sync whose process stopped before the sync ended."""
     return SyncReport(
         sync_id=sync_id,
         catalog_id=catalog_id,

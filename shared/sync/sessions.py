@@ -1,4 +1,4 @@
-"""Sessions with edX within its rate limit, which all processes remember for our client id."""
+"""Opens edX sessions and respects the rate limit, which is stored so that all processes know it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from shared.storage.account import Account
 from shared.sync.run import Say
 
 WAITED_AT_MOST_S = 60.0
-"""A rate limit that ends within this time is waited for; a longer one ends the sync at once."""
+"""The longest wait for the end of a rate limit; a longer rate limit makes the sync fail at once."""
 
 
 class Sessions:
     """Opens sessions with edX.
 
     Args:
-        edx: the client that all of this process share.
-        account: where the rate limit is remembered.
-        say: takes a warning for the log.
+        edx: the client that is shared by the whole process.
+        account: stores the rate limit.
+        say: called with a warning for the log.
         now: the time of day, aware, UTC.
         sleep: waits that many seconds.
     """
@@ -46,10 +46,10 @@ class Sessions:
         self._sleep = sleep
 
     def wait_for_rate_limit(self, deadline: Deadline) -> None:
-        """Return when edX's rate limit allows a request, after a minute at most.
+        """Wait until edX's rate limit allows a request, for a minute at most.
 
         Raises:
-            EdxThrottled: that takes longer, or longer than the deadline.
+            EdxThrottled: the rate limit lasts longer than a minute, or longer than the deadline.
         """
         until = self._account.throttled_until()
         if until is None:
@@ -62,7 +62,7 @@ class Sessions:
 
     @contextmanager
     def open(self, deadline: Deadline) -> Iterator[EdxSession]:
-        """Open a session; what edX says of its rate limit meanwhile is remembered."""
+        """Open a session, and store every rate limit that edX announces in it."""
         with self._edx.session(deadline, on_throttled=self._remember) as session:
             yield session
 
@@ -71,10 +71,10 @@ class Sessions:
 
 
 def quietly(action: Callable[[], None], what: str, say: Say) -> None:
-    """Do what must not change how a sync ends."""
+    """Run an action whose failure is logged and does not change the result of the sync."""
     try:
         action()
     except ConnectorError as error:
         say(logging.WARNING, f"Could not {what}: {error.message}")
-    except Exception as error:  # noqa: BLE001 - the same, whatever it is
+    except Exception as error:  # noqa: BLE001 - no error may change the result
         say(logging.ERROR, unexpected(error))

@@ -1,7 +1,7 @@
-"""What is stored of a catalog when a sync begins: digests to compare with, and what callers see now.
+"""The stored state of a catalog when a sync begins: digests to compare with, and the served runs.
 
-Read from the published state; from the course runs themselves where that cannot be read or trusted. The
-bodies are read only when a sync turns out to need them.
+It is read from the published state, or from the stored course runs if that is damaged or out of date. Bodies
+are read only when a sync needs them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 
-from shared.domain.comparison import UNLISTED, UNREADABLE, Change
+from shared.domain.comparison import UNPUBLISHED, UNREADABLE, Change
 from shared.domain.course_run import stored_json
 from shared.domain.published import WITHDRAWN, Head, ServedRun, digest, served, served_runs, unpack
 from shared.storage.store import CatalogStore, StateDamaged
@@ -21,10 +21,10 @@ class StoredState:
 
     Attributes:
         head: the head of the published state; None when there is none.
-        digests: run id → digest of every stored run; the comparison goes on with this very dict.
-        published_digests: those of the published state; None when they cannot be read. The same dict as
-            `digests` unless that comes from the course runs.
-        is_rebuilt: whether `digests` comes from the course runs, so that the state must be published again.
+        digests: run id → digest of every stored run; the comparison updates this dict in place.
+        published_digests: the digests of the published state; None when they cannot be read. The same dict as
+            `digests` unless `is_rebuilt`.
+        is_rebuilt: whether `digests` was computed from the course runs; then the state is published again.
     """
 
     def __init__(self, store: CatalogStore, catalog_id: int, *, rebuild: bool) -> None:
@@ -34,24 +34,24 @@ class StoredState:
         published = self._published_digests()
         trusted = None if rebuild or (self.head and self.head.writing) else published
         self.is_rebuilt = trusted is None
-        self._rows: dict[bytes, ServedRun] | None = None
-        self.rows_before: dict[bytes, ServedRun | None] = {}
-        """What was stored of runs that come into the answer without having been in the body before."""
+        self._rows: dict[str, ServedRun] | None = None
+        self.rows_before: dict[str, ServedRun | None] = {}
+        """Run id → stored version of changed runs that were not in the published body."""
         if trusted is None:
             self.digests, self._rows = read_runs(store, catalog_id)
             self._keep_marks(published or {})
         else:
             self.digests = trusted
-        self.published_digests: Mapping[bytes, bytes] | None = published
+        self.published_digests: Mapping[str, bytes] | None = published
 
         self.was_never_published = (
             not self.digests
             if self.head is None
             else not self.head.generation and self.head.writing != "unknown"
         )
-        """Whether no sync of this catalog has ever published, so that its first one is no change."""
+        """True if no sync of this catalog has published yet; the history then notes a first sync."""
 
-    def _published_digests(self) -> dict[bytes, bytes] | None:
+    def _published_digests(self) -> dict[str, bytes] | None:
         if self.head is None or not self.head.generation:
             return None
         try:
@@ -59,10 +59,10 @@ class StoredState:
         except StateDamaged:
             return None
 
-    def _keep_marks(self, published: Mapping[bytes, bytes]) -> None:
-        """Keep what the rows cannot tell: which records could not be mapped, which runs were unpublished."""
+    def _keep_marks(self, published: Mapping[str, bytes]) -> None:
+        """Copy the marks for unmappable and unpublished runs, which cannot be computed from the rows."""
         for run_id, mark in published.items():
-            if mark in {UNREADABLE, UNLISTED} and self.digests.get(run_id, WITHDRAWN) != WITHDRAWN:
+            if mark in {UNREADABLE, UNPUBLISHED} and self.digests.get(run_id, WITHDRAWN) != WITHDRAWN:
                 is_served = self._rows is not None and run_id in self._rows
                 if is_served == (mark == UNREADABLE):
                     self.digests[run_id] = mark
@@ -72,8 +72,8 @@ class StoredState:
         return sum(content != WITHDRAWN for content in self.digests.values())
 
     @cached_property
-    def body(self) -> dict[bytes, ServedRun] | None:
-        """What is published, by run id; None when it cannot be read."""
+    def body(self) -> dict[str, ServedRun] | None:
+        """The published runs by run id; None when they cannot be read."""
         if self.head is None or not self.head.generation:
             return None
         try:
@@ -82,8 +82,8 @@ class StoredState:
             return None
 
     @cached_property
-    def kept(self) -> Mapping[bytes, ServedRun]:
-        """What goes on being shown of the runs that a pull did not bring."""
+    def kept(self) -> Mapping[str, ServedRun]:
+        """The runs to keep serving when a pull did not return them."""
         if self._rows is not None:
             return self._rows
         if self.body is not None:
@@ -91,16 +91,16 @@ class StoredState:
         return read_runs(self._store, self._catalog_id)[1]
 
     def note_row_before(self, change: Change) -> None:
-        """Read what is stored of a run before it is written, where the published body does not show it."""
+        """Read the stored version of a changed run before it is overwritten, unless the body contains it."""
         if change.kind == "changed" and self.body is not None and change.run_id not in self.body:
             stored = self._store.run(self._catalog_id, change.mapped.run.id)
             if stored is not None and stored.mapped is not None:
                 self.rows_before[change.run_id] = served(stored.mapped, stored_json(stored.mapped.run))
 
     @cached_property
-    def counted(self) -> Mapping[bytes, str | None]:
-        """What the last sync that counted left in the answer: run id → its end, as known then."""
-        runs: Mapping[bytes, ServedRun] | None = None
+    def counted(self) -> Mapping[str, str | None]:
+        """The runs in the answer after the last successful sync: run id → end date, as known then."""
+        runs: Mapping[str, ServedRun] | None = None
         if self.head is not None and self.head.counted_generation:
             with suppress(StateDamaged):
                 body = self._store.counted_body(self._catalog_id, self.head)
@@ -110,8 +110,8 @@ class StoredState:
         return {run_id: run.end_date for run_id, run in runs.items()}
 
 
-def read_runs(store: CatalogStore, catalog_id: int) -> tuple[dict[bytes, bytes], dict[bytes, ServedRun]]:
-    """Work out what the published state would hold of the stored runs: digests, and runs to serve."""
+def read_runs(store: CatalogStore, catalog_id: int) -> tuple[dict[str, bytes], dict[str, ServedRun]]:
+    """Compute the digests and the runs to serve from the stored course runs."""
     digests = {}
     runs = {}
     for stored in store.runs(catalog_id):

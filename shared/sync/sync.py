@@ -1,8 +1,8 @@
 """The sync of one catalog: pull, compare, store, withdraw, publish, report.
 
-Its collaborators are handed in. What the records of a pull mean is worked out by domain/comparison.py, what
-is too much to lose by domain/withdrawal.py; neither does any I/O. `Syncer` does the rest in order, within a
-lifetime of its own: whoever started the sync or waits for it may leave, and the sync goes on.
+domain/comparison.py compares the records of a pull with what is stored, domain/withdrawal.py limits the
+losses; neither does any I/O. `Syncer` does the rest in order. A sync has its own time limit: it continues
+when the caller that started it, or one that waits for it, leaves.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from shared.deadline import Deadline
 from shared.domain.attempts import Attempts, FinishedSync
@@ -44,14 +45,14 @@ from shared.sync.state import StoredState
 logger = logging.getLogger(__name__)
 
 LIFETIME_S = 540.0
-"""A sync ends within this time, whoever started it: before the functionTimeout of host.json, ten minutes."""
+"""The time limit of every sync; shorter than the functionTimeout of host.json, ten minutes."""
 
 
 class BackingOff(SyncError):
-    """No sync was begun, because the last ones failed.
+    """No sync was started, because the last attempts failed and the back-off has not ended.
 
     Attributes:
-        failure: the last failure, with the time to come back.
+        failure: the last failure; its `retry_at` is the end of the back-off.
     """
 
     def __init__(self, failure: ConnectorError) -> None:
@@ -60,17 +61,17 @@ class BackingOff(SyncError):
 
 
 class Syncer:
-    """Syncs catalogs, one call each. Thread-safe: all that a sync knows is its own.
+    """Syncs catalogs, one per call. Thread-safe.
 
     Args:
-        tables: where everything is stored.
-        edx: the client that all of this process share.
+        tables: the storage.
+        edx: the client that is shared by the whole process.
         settings: the mapping rules and the limits.
-        say: takes the lines for the log; they must not be lost when nobody waits for the sync any more.
+        say: called with each log line; lines must be kept even when no caller waits for the sync.
         now: the time of day, aware, UTC.
         clock: monotonic seconds.
         sleep: waits that many seconds.
-        lifetime_s: within this time a sync ends.
+        lifetime_s: the time limit of a sync.
     """
 
     def __init__(
@@ -105,29 +106,29 @@ class Syncer:
         on_progress: OnProgress = lambda _done, _total: None,
         on_wait: Callable[[LeaseState], None] = lambda _holder: None,
     ) -> SyncReport | None:
-        """Sync a catalog, or wait for the sync of it that runs elsewhere.
+        """Sync a catalog, or wait for a sync of it that another process runs.
 
         Args:
             catalog_id: the edX catalog.
-            origin: for the report and the log.
-            is_eager: try also when the last attempts failed, though never before edX's rate limit allows it.
-            rebuild: read the stored course runs again instead of trusting the published state.
-            allow_withdrawals: let go what the guard against mass loss would stop.
-            on_progress: told how far the pull is.
-            on_wait: told who holds the lease when it has to be waited for.
+            origin: who started the sync, for the report and the log.
+            is_eager: try even when the last attempts failed, but never before edX's rate limit allows it.
+            rebuild: compare with the stored course runs instead of the published state.
+            allow_withdrawals: allow losses above the limit of the guard against mass loss.
+            on_progress: called with the progress of the pull.
+            on_wait: called once with the holder of the lease, when another sync is waited for.
 
         Returns:
-            The report; None when it was another caller's sync that has ended well.
+            The report; None when another process's sync was waited for and succeeded.
 
         Raises:
             BackingOff: the last attempts failed, and the caller is not eager.
-            ConnectorError: what stopped the sync, ours or the one waited for. The published state is as it
-                was, unless it is MassLoss: then what is new and changed has been published.
+            ConnectorError: the sync, or the one waited for, failed. The published state is unchanged; after
+                MassLoss, new and changed runs have been published.
         """
         run = Run(catalog_id, origin, self._now())
         deadline = Deadline.after(self._lifetime_s, self._clock)
-        # Else it matters whose sync it was.
-        adopts = not (rebuild or allow_withdrawals)
+        # Another sync does neither of the two, so that its result would not be what was asked for.
+        may_share_result = not (rebuild or allow_withdrawals)
         with self._reporting_failure(run):
             self.sessions.wait_for_rate_limit(deadline)
             while True:
@@ -135,13 +136,13 @@ class Syncer:
                     catalog_id,
                     run.sync_id,
                     deadline,
-                    admit=_anyone if is_eager else self._admit,
+                    admit=_admit_always if is_eager else partial(_admit, self._now),
                     on_wait=on_wait,
                     begins_attempt=True,
                 )
                 if isinstance(writer, CatalogWriter):
                     break
-                if adopts and _is_about_the_catalog(writer):
+                if may_share_result and _is_about_the_catalog(writer):
                     run.is_anothers = True
                     if writer.failure:
                         raise writer.failure.error()
@@ -159,18 +160,18 @@ class Syncer:
         return self._report(run, None)
 
     def republish(self, catalog_id: int) -> bool:
-        """Rebuild a damaged published state without asking edX: see `repair.republish`."""
+        """Rebuild a damaged published state without asking edX; see `repair.republish`."""
         run = Run(catalog_id, Origin("repair"), self._now())
         deadline = Deadline.after(self._lifetime_s, self._clock)
         return republish(self._tables.catalogs, run, deadline, self._now, self._say)
 
     def preview(self, catalog_id: int, *, on_progress: OnProgress = lambda _done, _total: None) -> Preview:
-        """Pull a catalog and return what a sync would do now, writing nothing to the catalog."""
+        """Pull a catalog and return the changes that a sync would make; write nothing to the catalog."""
         run = Run(catalog_id, Origin("preview"), self._now())
         deadline = Deadline.after(self._lifetime_s, self._clock)
         self.sessions.wait_for_rate_limit(deadline)
         state = StoredState(self._tables.catalogs, catalog_id, rebuild=False)
-        changes: dict[bytes, Change] = {}
+        changes: dict[str, Change] = {}
 
         def note(change: Change) -> None:
             changes[change.run_id] = change
@@ -211,23 +212,18 @@ class Syncer:
         if decision.stopped:
             raise decision.stopped
 
-    def _admit(self, attempts: Attempts) -> None:
-        failure = attempts.remembered_failure(self._now())
-        if failure is not None:
-            raise BackingOff(failure)
-
     @contextmanager
     def _reporting_failure(self, run: Run) -> Iterator[None]:
-        """Report what stops the block, and make an error of ours of what nobody expected."""
+        """Report every error that the block raises; turn an unexpected one into a SyncError."""
         try:
             yield
         except (BackingOff, SyncUnfinished):
-            raise  # nothing was begun
+            raise  # no sync was started
         except ConnectorError as error:
             if not run.is_anothers:
                 self._report(run, error)
             raise
-        except Exception as error:  # noqa: BLE001 - it has to be reported, whatever it is
+        except Exception as error:  # noqa: BLE001 - every error is reported
             self._say(logging.ERROR, unexpected(error))
             self._report(run, error)
             raise SyncError(f"the sync was stopped by {type(error).__name__}") from None
@@ -237,17 +233,30 @@ class Syncer:
 
     def _report(self, run: Run, failure: BaseException | None) -> SyncReport:
         report = run.report(self._now(), failure)
-        quietly(lambda: self._tables.reports.add(report), "store the report", self._say)
+        add = partial(self._tables.reports.add, report, in_one_try=_is_by_storage(failure))
+        quietly(add, "store the report", self._say)
         self._say(logging.INFO if failure is None else logging.ERROR, report.log_line())
         return report
 
 
-def _anyone(_attempts: Attempts) -> None:
-    """Admit an eager caller, however the last attempts ended."""
+def _admit_always(_attempts: Attempts) -> None:
+    """Allow an attempt regardless of earlier failures, for eager callers."""
+
+
+def _admit(now: Callable[[], datetime], attempts: Attempts) -> None:
+    """Admit a patient caller, unless requests back off after the last attempts."""
+    failure = attempts.remembered_failure(now())
+    if failure is not None:
+        raise BackingOff(failure)
+
+
+def _is_by_storage(failure: BaseException | None) -> bool:
+    """Tell whether storage itself failed a sync, so that it is not worth many more tries now."""
+    return isinstance(failure, StorageError) and not isinstance(failure, LeaseLost)
 
 
 def _is_about_the_catalog(finished: FinishedSync) -> bool:
-    """Tell whether another's sync ended as ours would: not when its process or its lease was lost."""
+    """Tell whether our sync would have had this result; not if the other process or its lease was lost."""
     if finished.failure is None:
         return True
     error = finished.failure.error()

@@ -75,7 +75,7 @@ def document(value: object, status: int = 200, location: str = "") -> Answer:
 
 
 def trickle(handler: BaseHTTPRequestHandler) -> None:
-    """Send header after header, never stopping for as long as a read timeout."""
+    """Send one header after another, each before the read timeout."""
     handler.send_response(200)
     handler.flush_headers()
     try:
@@ -221,15 +221,15 @@ def refused(access: Access, authorization: str | None) -> str:
 
 
 @pytest.mark.parametrize("authorization", [None, ""])
-def test_token_is_asked_for_when_there_is_none(jwks: Jwks, authorization: str | None) -> None:
+def test_answer_asks_for_a_token_when_the_request_has_none(jwks: Jwks, authorization: str | None) -> None:
     assert refused(jwks.access, authorization) == "The request has no Bearer token"
 
 
-def test_token_is_refused_when_its_time_has_not_come(jwks: Jwks) -> None:
+def test_token_is_refused_when_nbf_is_in_the_future(jwks: Jwks) -> None:
     assert refused(jwks.access, bearer(nbf=now() + 90)) == "The token is not valid"
 
 
-def test_token_is_refused_as_expired_when_its_time_is_over(jwks: Jwks) -> None:
+def test_token_is_refused_as_expired_when_exp_is_past(jwks: Jwks) -> None:
     assert refused(jwks.access, bearer(exp=now() - 90)) == "The token has expired"
 
 
@@ -275,7 +275,7 @@ def test_token_is_refused_when_its_claims_were_replaced(jwks: Jwks) -> None:
 
 
 @pytest.mark.parametrize("alg", ["none", "HS256", "None", "", 256, ["RS256"]])
-def test_token_is_refused_without_a_fetch_when_its_algorithm_is_not_ours(jwks: Jwks, alg: object) -> None:
+def test_token_is_refused_without_a_fetch_when_its_algorithm_is_not_rs256(jwks: Jwks, alg: object) -> None:
     refused(jwks.access, bearer(header={"alg": alg}))
     assert jwks.requests == []
 
@@ -286,7 +286,7 @@ def test_token_is_refused_when_it_is_signed_with_the_public_key_as_a_secret(jwks
 
 
 @pytest.mark.parametrize("kid", ["", 1, ["key-1"], {"kid": "key-1"}, True])
-def test_token_is_refused_without_a_fetch_when_its_kid_is_no_name(jwks: Jwks, kid: object) -> None:
+def test_token_is_refused_without_a_fetch_when_its_kid_is_not_a_text(jwks: Jwks, kid: object) -> None:
     refused(jwks.access, bearer(header={"kid": kid}))
     assert jwks.requests == []
 
@@ -299,7 +299,7 @@ def test_token_is_refused_and_only_our_jwks_is_asked_when_its_kid_is_a_path_or_a
     assert jwks.requests == ["/keys?p=policy"]
 
 
-def test_keys_that_the_token_brings_along_are_ignored_when_it_is_checked(jwks: Jwks) -> None:
+def test_keys_in_the_header_of_a_token_are_ignored(jwks: Jwks) -> None:
     evil = jwks.url.replace("/keys", "/evil")
     header = {"jku": evil, "x5u": evil, "jwk": IMPOSTOR.jwk(), "x5c": ["MIIB"]}
     refused(jwks.access, bearer(IMPOSTOR, header))
@@ -340,7 +340,7 @@ def test_keys_that_the_token_brings_along_are_ignored_when_it_is_checked(jwks: J
 def test_token_is_refused_without_a_fetch_when_the_header_is_not_one_whole_token(
     jwks: Jwks, authorization: str
 ) -> None:
-    # A cut signature is found only with the key at hand.
+    # A truncated signature is detected only with the key.
     asyncio.run(jwks.keys.get("key-1"))
     assert refused(jwks.access, authorization) == "The token is not valid"
     assert len(jwks.requests) == 1
@@ -350,7 +350,7 @@ def test_token_is_refused_without_a_fetch_when_the_header_is_not_one_whole_token
     "text", ["[" * 9000, "[]", "null", '"x"', "{", "\\", '{"kid":' + "9" * 6000 + "}"], ids=len
 )
 @pytest.mark.parametrize("part", [0, 1])
-def test_token_is_refused_when_a_part_of_it_is_no_json_object(jwks: Jwks, text: str, part: int) -> None:
+def test_token_is_refused_when_a_part_of_it_is_not_a_json_object(jwks: Jwks, text: str, part: int) -> None:
     parts = bearer()[7:].split(".")[:2]
     parts[part] = urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
     signed = ".".join(parts)
@@ -384,7 +384,7 @@ def test_jwks_is_fetched_once_when_known_keys_are_asked_for(jwks: Jwks) -> None:
     assert jwks.requests == ["/keys?p=policy"]
 
 
-def test_revoked_key_is_dropped_when_the_set_is_fetched_anew(jwks: Jwks) -> None:
+def test_revoked_key_is_dropped_when_the_key_set_is_fetched_again(jwks: Jwks) -> None:
     admit(jwks.access, bearer())
     jwks.answer = document({"keys": [OTHER.jwk()]})
     jwks.time_s += 300
@@ -407,9 +407,7 @@ def test_new_key_is_found_when_the_cooldown_is_over(jwks: Jwks) -> None:
 def unavailable(jwks: Jwks, authorization: str) -> None:
     with pytest.raises(AccessUnavailable) as caught:
         admit(jwks.access, authorization)
-    assert (
-        caught.value.message == "The keys for checking tokens cannot be fetched; nobody is let in until then"
-    )
+    assert caught.value.message == "The keys for checking tokens cannot be fetched; try again later"
     assert caught.value.__context__ is None
 
 
@@ -430,7 +428,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_nobody_is_let_in_when_the_jwks_cannot_be_had(jwks: Jwks, name: str) -> None:
+def test_access_is_unavailable_when_the_jwks_cannot_be_fetched(jwks: Jwks, name: str) -> None:
     jwks.answer = FAILURES[name]
     unavailable(jwks, bearer())
     jwks.time_s += 29
@@ -441,14 +439,14 @@ def test_nobody_is_let_in_when_the_jwks_cannot_be_had(jwks: Jwks, name: str) -> 
     admit(jwks.access, bearer())
 
 
-def test_nobody_is_let_in_when_the_connection_is_refused() -> None:
+def test_access_is_unavailable_when_the_jwks_host_refuses_the_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/keys"
     with pytest.raises(AccessUnavailable):
         admit(Access(settings(url), SigningKeys(url)), bearer())
 
 
-def test_nobody_is_let_in_when_the_jwks_speaks_no_tls(jwks: Jwks) -> None:
+def test_access_is_unavailable_when_the_jwks_host_does_not_support_tls(jwks: Jwks) -> None:
     url = jwks.url.replace("http:", "https:")
     with pytest.raises(AccessUnavailable):
         admit(Access(settings(url), SigningKeys(url)), bearer())
@@ -464,9 +462,7 @@ def test_known_key_works_and_unknown_is_unavailable_when_the_jwks_is_down_for_lo
     assert len(jwks.requests) == 4
 
 
-def test_fetch_is_hung_up_when_the_jwks_trickles_past_the_deadline(
-    jwks: Jwks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetch_is_cancelled_when_the_jwks_is_too_slow(jwks: Jwks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signing_keys_module, "DEADLINE_S", 0.3)
     jwks.answer = trickle
     begin = time.monotonic()
@@ -475,7 +471,7 @@ def test_fetch_is_hung_up_when_the_jwks_trickles_past_the_deadline(
     assert time.monotonic() - begin < 3
 
 
-def test_reason_is_logged_with_the_host_alone_when_the_jwks_cannot_be_had(jwks: Jwks) -> None:
+def test_reason_is_logged_with_the_host_only_when_the_jwks_cannot_be_fetched(jwks: Jwks) -> None:
     jwks.answer = DOWN
     unavailable(jwks, bearer())
     host = f"127.0.0.1:{jwks.server.server_port}"
@@ -487,17 +483,17 @@ def test_reason_is_logged_with_the_host_alone_when_the_jwks_cannot_be_had(jwks: 
 REASONS = {
     "503": "answered with status 503",
     "redirect": "answered with status 302",
-    "html": "answered what is no JWKS",
-    "another shape": "answered what is no JWKS",
-    "no keys": "holds no key that may sign RS256 tokens",
-    "only junk": "holds no key that may sign RS256 tokens",
+    "html": "sent an answer that is not a JWKS",
+    "another shape": "sent an answer that is not a JWKS",
+    "no keys": "has no key that may sign RS256 tokens",
+    "only junk": "has no key that may sign RS256 tokens",
     "too large": "is larger than 1 MiB",
     "reset": "dropped the connection",
 }
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_reason_is_named_when_the_jwks_is_no_good(jwks: Jwks, name: str) -> None:
+def test_reason_is_named_when_the_jwks_is_not_usable(jwks: Jwks, name: str) -> None:
     jwks.answer = FAILURES[name]
     assert reason(jwks.url) == f"The JWKS at 127.0.0.1:{jwks.server.server_port} {REASONS[name]}"
 
@@ -525,7 +521,7 @@ def test_reason_is_named_when_the_certificate_is_not_trusted(jwks: Jwks, tmp_pat
 
 
 def self_signed(folder: Path) -> Path:
-    """Write a certificate for 127.0.0.1 that nobody vouches for, with its key."""
+    """Write a self-signed certificate for 127.0.0.1, with its key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     begin = datetime.now(UTC) - timedelta(days=1)
@@ -556,7 +552,7 @@ def test_proxy_of_the_environment_is_not_used_when_fetching(
 
 
 class HangingJwks:
-    """Fetches that go on until they are told to end."""
+    """Fetches that end only when the test says so."""
 
     def __init__(self) -> None:
         self.keys = signing_keys(json.dumps({"keys": [KEY.jwk()]}).encode())
@@ -634,7 +630,7 @@ def test_unknown_key_is_unavailable_when_the_fetch_does_not_end_in_time(
         ({"aud": ["elsewhere"]}, "`aud` does not hold ADMIN_JWT_AUDIENCE"),
         ({"aud": None}, "it has no `aud`"),
         ({"exp": 1}, "`exp` is past"),
-        ({"exp": "4102444800"}, "`exp` is no number"),
+        ({"exp": "4102444800"}, "`exp` is not a number"),
         ({"nbf": 4102444800}, "`nbf` is in the future"),
     ],
 )
@@ -654,12 +650,12 @@ def test_signature_kid_and_role_are_logged_by_the_setting_they_do_not_match(
         admit(jwks.access, bearer(roles=[]))
     assert caplog.messages == [
         "A token was refused: its signature is not that of the key in ADMIN_JWKS_URL that its `kid` names",
-        "A token was refused: ADMIN_JWKS_URL has no key of its `kid`",
+        "A token was refused: ADMIN_JWKS_URL has no key with its `kid`",
         "A login was refused: the claim of ADMIN_ROLE_CLAIM does not hold ADMIN_ROLE",
     ]
 
 
-def test_only_rsa_keys_that_may_sign_count_when_the_set_holds_others() -> None:
+def test_only_rsa_signing_keys_of_the_jwks_are_used() -> None:
     private = RSAAlgorithm.to_jwk(
         rsa.generate_private_key(public_exponent=65537, key_size=2048), as_dict=True
     )

@@ -1,4 +1,4 @@
-"""What a request asks, by the HTTP contract: parameters, freshness, conditions, encodings."""
+"""Parsing of requests by the HTTP contract: parameters, freshness, conditions, encodings."""
 
 import re
 from contextlib import suppress
@@ -32,12 +32,12 @@ def ask(query: str, params: dict[str, str] | None = None, cache_control: str | N
 
 
 @pytest.mark.parametrize("query", ["", "catalogId=", "courserunKey=", "catalogId&courserunKey", "x=1&x=2"])
-def test_question_is_about_everything_when_parameters_are_absent_or_empty(query: str) -> None:
+def test_question_is_about_all_runs_when_parameters_are_absent_or_empty(query: str) -> None:
     assert ask(query) == Question(None, None, Freshness())
 
 
 @pytest.mark.parametrize(("text", "number"), [("1", 1), ("31", 31), ("9" * 100, 2**31), ("9" * 5000, 2**31)])
-def test_catalog_id_is_read_when_it_is_a_whole_number_above_0(text: str, number: int) -> None:
+def test_catalog_id_is_accepted_when_it_is_a_whole_number_above_0(text: str, number: int) -> None:
     assert ask(f"catalogId={text}").catalog_id == number
 
 
@@ -67,7 +67,7 @@ def test_catalog_id_is_refused_when_it_is_anything_else(text: str) -> None:
         ("%FF", "\ufffd"),
     ],
 )
-def test_courserun_key_is_read_as_it_came(query: str, key: str) -> None:
+def test_courserun_key_is_not_changed(query: str, key: str) -> None:
     assert ask(f"courserunKey={query}").courserun_key == key
 
 
@@ -78,7 +78,7 @@ def test_courserun_key_is_refused_when_it_is_longer_than_255_characters() -> Non
 
 
 @pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0xA0)])
-def test_courserun_key_is_refused_when_it_holds_a_control_character(code: int) -> None:
+def test_courserun_key_is_refused_when_it_contains_a_control_character(code: int) -> None:
     with pytest.raises(BadRequest, match="control"):
         ask(f"courserunKey=a{quote(chr(code))}b")
 
@@ -95,23 +95,23 @@ def test_parameter_is_refused_when_it_is_given_twice(name: str, query: str) -> N
 
 
 @pytest.mark.parametrize("query", ["catalogid=1", "CATALOGID=x", "catalogId=1&catalogid=1", "catalogid="])
-def test_question_is_refused_and_the_right_name_is_given_when_a_name_differs_in_case_only(query: str) -> None:
+def test_parameter_is_refused_with_the_right_name_when_its_name_differs_only_in_case(query: str) -> None:
     with pytest.raises(
         BadRequest, match=r"^The parameter (catalogid|CATALOGID) is unknown: its name is catalogId$"
     ):
         ask(query)
 
 
-def test_right_name_is_given_when_the_host_read_the_wrong_one() -> None:
+def test_parameter_of_the_host_is_refused_with_the_right_name_when_its_name_differs_only_in_case() -> None:
     with pytest.raises(BadRequest, match=r"its name is courserunKey$"):
         ask("", {"courserunkey": "a"})
 
 
-def test_parameter_is_ignored_when_its_name_is_none_of_ours() -> None:
+def test_unknown_parameter_is_ignored() -> None:
     assert ask("catalog_id=0&catalog=x&since=yesterday") == Question()
 
 
-def test_parameters_of_the_host_count_when_the_url_has_none() -> None:
+def test_parameters_of_the_host_are_used_when_the_url_has_no_query() -> None:
     assert ask("", {"catalogId": "7", "courserunKey": "a b"}) == Question(7, "a b")
 
 
@@ -168,7 +168,7 @@ def test_no_request_raises_anything_but_bad_request(
         ("max-age=0, stale-if-error=0", Freshness(0, stale_if_error_s=0)),
     ],
 )
-def test_cache_control_is_understood(header: str | None, expected: Freshness) -> None:
+def test_cache_control_is_parsed(header: str | None, expected: Freshness) -> None:
     assert parse_freshness(header) == expected
 
 
@@ -195,7 +195,7 @@ def test_directive_is_ignored_when_it_is_malformed_or_not_ours(header: str) -> N
         ("max-age=x, max-age=2, max-age=3", Freshness(2)),
     ],
 )
-def test_first_directive_counts_when_it_is_repeated(header: str, expected: Freshness) -> None:
+def test_first_directive_is_used_when_it_is_repeated(header: str, expected: Freshness) -> None:
     assert parse_freshness(header) == expected
 
 
@@ -232,7 +232,7 @@ def test_tag_does_not_match_when_the_condition_names_others(header: str | None) 
     ["gzip", "GZIP", "gzip, deflate, br", "br;q=1.0, gzip;q=0.5", "gzip;q=0.001", "*", "*;q=0.1",
      "identity, *", "gzip;q=1, *;q=0", "deflate , gzip"],
 )  # fmt: skip
-def test_gzip_is_taken_when_accept_encoding_has_it(header: str) -> None:
+def test_gzip_is_accepted_when_accept_encoding_allows_it(header: str) -> None:
     assert accepts_gzip(header)
 
 
@@ -241,7 +241,7 @@ def test_gzip_is_taken_when_accept_encoding_has_it(header: str) -> None:
     [None, "", "identity", "br", "gzip;q=0", "gzip;q=0.0", "gzip;q=0, *", "*;q=0", "*, gzip;q=0", "notgzip",
      "gzipped"],
 )  # fmt: skip
-def test_gzip_is_not_taken_when_accept_encoding_has_it_not(header: str | None) -> None:
+def test_gzip_is_not_accepted_when_accept_encoding_does_not_allow_it(header: str | None) -> None:
     assert not accepts_gzip(header)
 
 
@@ -272,11 +272,11 @@ def ask_changes(query: str, params: dict[str, str] | None = None) -> ChangesQues
 @pytest.mark.parametrize(
     "query", ["", "since=&catalogId=&courserunKey=&limit=&cursor=", "x=1", "since&cursor"]
 )
-def test_history_is_asked_for_whole_when_parameters_are_absent_or_empty(query: str) -> None:
+def test_whole_history_is_requested_when_parameters_are_absent_or_empty(query: str) -> None:
     assert ask_changes(query) == ChangesQuestion(None, None, None, 100, None)
 
 
-def test_history_is_asked_for_with_every_parameter() -> None:
+def test_every_parameter_of_the_history_is_parsed() -> None:
     query = "since=2026-11-24T12:00:00Z&catalogId=7&courserunKey=a%2Bb&limit=1000&cursor=x"
     expected = ChangesQuestion(datetime(2026, 11, 24, 12, tzinfo=UTC), 7, "a+b", 1000, "x")
     assert ask_changes(query) == expected
@@ -296,7 +296,7 @@ def test_history_is_asked_for_with_every_parameter() -> None:
         ("0001-01-01", datetime(1, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_since_is_a_moment_or_a_day_in_utc(text: str, moment: datetime) -> None:
+def test_since_is_a_time_or_a_date_in_utc(text: str, moment: datetime) -> None:
     assert ask_changes(f"since={text}").since == moment
 
 
@@ -307,12 +307,12 @@ def test_since_is_a_moment_or_a_day_in_utc(text: str, moment: datetime) -> None:
      "0001-01-01T00:00:00%2B14:00", "0000-01-01", "2026-W48-2", "1700000000", "%D9%A22026-11-24", "2d"],
 )  # fmt: skip
 def test_since_is_refused_when_it_is_anything_else(text: str) -> None:
-    with pytest.raises(BadRequest, match=r"^since must be a moment such as 2026-11-24T12:00:00Z, or a day"):
+    with pytest.raises(BadRequest, match=r"^since must be a time such as 2026-11-24T12:00:00Z, or a date"):
         ask_changes(f"since={text}")
 
 
 @pytest.mark.parametrize("text", ["0", "1001", "-1", "01", "1.0", "1e2", "x", "9" * 5000, "%D9%A1", " 1"])
-def test_limit_is_refused_when_it_is_no_whole_number_from_1_to_1000(text: str) -> None:
+def test_limit_is_refused_when_it_is_not_a_whole_number_from_1_to_1000(text: str) -> None:
     with pytest.raises(BadRequest, match=r"^limit must be a whole number from 1 to 1000$"):
         ask_changes(f"limit={text}")
 
@@ -325,7 +325,7 @@ def test_parameter_of_the_history_is_refused_when_it_is_given_twice_or_in_anothe
         ask_changes(f"{name.upper()}=1")
 
 
-def test_link_is_relative_and_carries_our_parameters_alone() -> None:
+def test_link_is_relative_and_has_only_our_parameters() -> None:
     asked = ask_changes("code=function-key&since=2026-11-24&courserunKey=course-v1:A%2BB+C&limit=2&x=1")
     assert next_link(asked, "bmV4dA") == (
         "<?since=2026-11-24T00%3A00%3A00Z&courserunKey=course-v1%3AA%2BB%20C&limit=2&cursor=bmV4dA>; "

@@ -1,4 +1,4 @@
-"""openapi.json: it is what the models say, and what the functions do."""
+"""openapi.json matches the models and the answers of the functions."""
 
 import json
 from collections.abc import Iterator
@@ -124,7 +124,7 @@ def served(azurite: Azurite) -> Iterator[tuple[str, dict[str, str]]]:
 
 @schema.parametrize()
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_answers_are_what_the_document_promises_when_requests_are_generated(
+def test_answers_to_generated_requests_match_the_document(
     case: schemathesis.Case[Any], served: tuple[str, dict[str, str]]
 ) -> None:
     url, headers = served

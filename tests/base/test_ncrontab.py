@@ -34,7 +34,7 @@ NEW_YEAR = datetime(2026, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)  # a Thursday
         ("*/0 */-7 * * * *", "2026-01-01T00:00:01+00:00"),  # NCrontab reads such a step as 1
     ],
 )
-def test_next_occurrence_is_the_first_moment_that_fits_every_field(schedule: str, expected: str) -> None:
+def test_next_occurrence_is_the_first_time_that_matches_every_field(schedule: str, expected: str) -> None:
     moment = next_occurrence(schedule, NEW_YEAR)
     assert moment is not None
     assert moment.isoformat() == expected
@@ -50,13 +50,13 @@ def test_next_occurrence_is_the_first_moment_that_fits_every_field(schedule: str
         ("2026-01-01T08:30:00+08:00", "2026-01-01T01:07:00+00:00"),  # worked out in UTC
     ],
 )
-def test_next_occurrence_follows_the_moment_given(after: str, expected: str) -> None:
+def test_next_occurrence_is_after_the_given_time(after: str, expected: str) -> None:
     moment = next_occurrence("0 7 * * * *", datetime.fromisoformat(after))
     assert moment is not None
     assert moment.isoformat() == expected
 
 
-def test_next_occurrence_agrees_with_each_moment_tried_one_by_one() -> None:
+def test_next_occurrence_equals_the_result_of_trying_every_time() -> None:
     schedule = "5,50-58/4 3-50/47 */7 1/2 * 1,4"
     due = [
         moment
@@ -81,7 +81,7 @@ def test_a_schedule_that_no_date_fits_is_accepted_and_never_due(schedule: str) -
     assert longest_gap_s(schedule) == math.inf
 
 
-def test_no_occurrence_is_sought_beyond_the_last_year_there_is() -> None:
+def test_search_for_an_occurrence_ends_at_the_year_9999() -> None:
     assert next_occurrence("0 0 0 1 1 *", datetime(9999, 6, 1, tzinfo=UTC)) is None
 
 
@@ -127,7 +127,7 @@ def test_no_occurrence_is_sought_beyond_the_last_year_there_is() -> None:
         "H * * * *",
     ],
 )
-def test_what_azure_functions_does_not_accept_is_refused(schedule: str) -> None:
+def test_schedule_is_refused_when_azure_functions_does_not_accept_it(schedule: str) -> None:
     with pytest.raises(ValueError, match=r"^expected "):
         parse(schedule)
 
@@ -140,7 +140,7 @@ def test_what_azure_functions_does_not_accept_is_refused(schedule: str) -> None:
         ("@daily", "five fields .* or six .*, not 1"),
     ],
 )
-def test_the_error_names_the_field_and_what_it_may_hold(schedule: str, message: str) -> None:
+def test_the_error_names_the_field_and_its_valid_values(schedule: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse(schedule)
 

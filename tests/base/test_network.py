@@ -35,7 +35,7 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
         ("٣", None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date_when_it_makes_sense(
+def test_retry_after_is_parsed_when_it_is_seconds_or_a_date(
     header: str | None, seconds: float | None
 ) -> None:
     assert retry_after_s(header, NOW) == seconds
@@ -44,7 +44,7 @@ def test_retry_after_is_seconds_or_a_date_when_it_makes_sense(
 @given(st.one_of(st.text(), st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ [-+]?\w+")))
 @example("Sun, 01 Jan 0001 00:00:00 +2359")
 @example("Fri, 31 Dec 9999 23:59:59 -2359")
-def test_retry_after_never_raises_when_anything_comes(header: str) -> None:
+def test_retry_after_never_raises_for_any_text(header: str) -> None:
     seconds = retry_after_s(header, NOW)
     assert seconds is None or 0 < seconds <= 86400
 
@@ -68,7 +68,7 @@ def expired() -> ssl.SSLCertVerificationError:
 
 
 def wrapped(cause: Exception) -> requests.ConnectionError:
-    """Wrap an error as requests and urllib3 do."""
+    """Wrap an error like requests and urllib3."""
     return requests.ConnectionError(urllib3.exceptions.MaxRetryError(object(), "/?secret", cause))  # type: ignore[arg-type]
 
 
@@ -86,7 +86,7 @@ def wrapped(cause: Exception) -> requests.ConnectionError:
         (OSError(113, "No route to host"), "cannot be reached or dropped the connection", False),
     ],
 )
-def test_an_error_of_a_network_library_names_the_culprit(
+def test_an_error_of_a_network_library_is_described_by_its_cause(
     error: Exception, problem: str, *, is_final: bool
 ) -> None:
     assert fault_of(error) == (problem, is_final)
@@ -100,7 +100,7 @@ def test_the_cause_is_found_when_errors_refer_to_each_other() -> None:
     assert fault_of(outer).problem == "dropped the connection"
 
 
-def test_a_cut_wakes_the_reader_and_may_come_twice() -> None:
+def test_a_cut_wakes_the_reader_and_can_be_repeated() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         cut(ours)

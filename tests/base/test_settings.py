@@ -113,6 +113,7 @@ def test_error_names_the_first_when_everything_is_missing() -> None:
         ("TABLES_CONNECTION_STRING", "AccountName=a"),
         ("TABLES_CONNECTION_STRING", f"AccountKey={ACCOUNT_KEY}"),
         ("TABLES_CONNECTION_STRING", f"AccountKey={ACCOUNT_KEY};TableEndpoint=https://tables.example/a"),
+        ("TABLES_ENDPOINT", "http://127.0.0.1:10002/acc"),  # a token of an identity goes over https only
         ("TABLES_CONNECTION_STRING", "AccountName=a;AccountKey=not*base64"),
         ("TABLES_CONNECTION_STRING", f"AccountName=a;AccountKey={ACCOUNT_KEY};accountname=b"),
         ("TABLES_CONNECTION_STRING", f"AccountName=a;AccountKey={ACCOUNT_KEY};EndpointSuffix"),
@@ -217,13 +218,13 @@ def test_subscription_keys_are_trimmed_when_the_setting_has_spaces_and_empty_ent
         "TableEndpoint=https://a.table.core.windows.net/;SharedAccessSignature=sv=2026&sig=x",
     ],
 )
-def test_connection_string_is_handed_on_as_it_is_when_it_is_usable(connection_string: str) -> None:
+def test_connection_string_is_unchanged_when_it_is_usable(connection_string: str) -> None:
     storage = connector_settings(CONNECTOR | {"TABLES_CONNECTION_STRING": connection_string}).storage
     assert storage.connection_string
     assert storage.connection_string.get_secret_value() == connection_string
 
 
-def test_endpoint_is_enough_when_there_is_no_connection_string() -> None:
+def test_connection_string_is_not_needed_when_there_is_an_endpoint() -> None:
     endpoint = "https://account.table.core.windows.net"
     storage = connector_settings(
         CONNECTOR | {"TABLES_CONNECTION_STRING": "", "TABLES_ENDPOINT": endpoint}
@@ -234,7 +235,7 @@ def test_endpoint_is_enough_when_there_is_no_connection_string() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "connection_string"), [("", ""), ("https://account.table.core.windows.net", AZURITE)]
 )
-def test_error_names_both_ways_into_storage_when_none_or_both_are_set(
+def test_error_names_both_storage_settings_when_none_or_both_are_set(
     endpoint: str, connection_string: str
 ) -> None:
     error = fault({"TABLES_ENDPOINT": endpoint, "TABLES_CONNECTION_STRING": connection_string})
@@ -292,7 +293,7 @@ def test_the_environment_wins_when_the_settings_file_sets_the_same(tmp_path: Pat
         ),
     ],
 )
-def test_settings_file_is_named_with_its_fault_when_it_cannot_be_used(
+def test_settings_file_is_named_with_the_problem_when_it_cannot_be_used(
     tmp_path: Path, text: str, problem: str
 ) -> None:
     file = tmp_path / "local.settings.json"
@@ -304,7 +305,7 @@ def test_settings_file_is_named_with_its_fault_when_it_cannot_be_used(
     assert caught.value.__context__ is None  # that of the JSON error holds the whole file
 
 
-def test_settings_file_is_named_when_it_is_no_utf_8(tmp_path: Path) -> None:
+def test_settings_file_is_named_when_it_is_not_utf_8(tmp_path: Path) -> None:
     file = tmp_path / "local.settings.json"
     file.write_bytes(b'{"Values": {"A": "\xff"}}')
 
@@ -312,7 +313,7 @@ def test_settings_file_is_named_when_it_is_no_utf_8(tmp_path: Path) -> None:
         with_settings_file(file, {})
 
 
-def test_null_means_absent_when_it_stands_in_the_settings_file(tmp_path: Path) -> None:
+def test_null_in_the_settings_file_means_absent(tmp_path: Path) -> None:
     file = tmp_path / "local.settings.json"
     file.write_text('{"Values": {"ADMIN_ROLE": null, "APIM_SUBSCRIPTION_KEYS": null, "A": 4, "B": true}}')
 
@@ -323,7 +324,7 @@ def test_null_means_absent_when_it_stands_in_the_settings_file(tmp_path: Path) -
         access_settings({**ACCESS, "APIM_SUBSCRIPTION_KEYS": ""} | values)
 
 
-def test_settings_file_is_not_asked_when_the_environment_sets_a_name_empty(tmp_path: Path) -> None:
+def test_settings_file_is_not_used_for_a_name_that_the_environment_sets_empty(tmp_path: Path) -> None:
     file = tmp_path / "local.settings.json"
     file.write_text(json.dumps({"Values": {"TABLES_CONNECTION_STRING": AZURITE}}))
 
@@ -353,7 +354,7 @@ def test_setting_is_missing_when_its_key_vault_reference_could_not_be_resolved(
     assert "vault.example" not in error.message
 
 
-def test_key_vault_reference_is_no_key_when_it_stands_in_a_list() -> None:
+def test_key_vault_reference_in_a_list_is_not_used_as_a_key() -> None:
     environment = ACCESS | {
         "APIM_SUBSCRIPTION_KEYS": "one, @microsoft.KeyVault(SecretUri=https://v.example/s)"
     }
@@ -367,12 +368,12 @@ def test_key_vault_reference_is_no_key_when_it_stands_in_a_list() -> None:
     ]
 
 
-def test_time_budget_counts_as_220_with_a_warning_when_it_is_above() -> None:
+def test_time_budget_is_reduced_to_220_with_a_warning() -> None:
     environment = CONNECTOR | {"SYNC_TIME_BUDGET_SECONDS": "540"}
 
     assert connector_settings(environment).sync.time_budget_s == 220
     assert setting_warnings(environment) == [
-        ("SYNC_TIME_BUDGET_SECONDS is more than 220 and counts as 220: the platform ends a request at 230 s")
+        ("SYNC_TIME_BUDGET_SECONDS is more than 220, so 220 is used: the platform ends a request after 230 s")
     ]
     assert connector_settings(CONNECTOR | {"SYNC_TIME_BUDGET_SECONDS": "220"}).sync.time_budget_s == 220
     assert setting_warnings(CONNECTOR | {"SYNC_TIME_BUDGET_SECONDS": "220"}) == []

@@ -1,4 +1,4 @@
-"""Runs commands in this process: one of its own takes longer to start than to run."""
+"""Runs commands in this process, because starting a process takes longer than the command."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""A terminal of a chosen width for a command, as a person sits before one."""
+"""A terminal of a chosen width for a command."""
 
 import fcntl
 import os

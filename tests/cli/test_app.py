@@ -21,20 +21,20 @@ def test_version_is_that_of_the_project(cli: Cli) -> None:
     assert (done.returncode, done.stdout) == (0, f"{PROJECT['version']}\n")
 
 
-def test_help_begins_with_check(cli: Cli) -> None:
+def test_help_recommends_check_first(cli: Cli) -> None:
     commands = re.findall(r"^. ([a-z]+) +[A-Z]", cli("--help").stdout, re.MULTILINE)
     assert commands == [
         "check", "status", "sync", "runs", "show", "changes", "history", "catalogs", "credits",
     ]  # fmt: skip
 
 
-def test_a_name_that_is_no_setting_is_told_once(cli: Cli) -> None:
+def test_unknown_setting_is_warned_of_once(cli: Cli) -> None:
     done = cli("runs", "--json", EDX_API_ULR="https://edx.example/")
     assert (done.returncode, done.stdout) == (0, "[]\n")
     assert done.stderr == "Warning: EDX_API_ULR is not a setting; did you mean EDX_API_URL?\n"
 
 
-def test_settings_file_is_named_with_the_place_when_it_is_no_json(cli: Cli, tmp_path: Path) -> None:
+def test_settings_file_is_named_with_line_and_column_when_it_is_not_json(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "local.settings.json").write_text('{"Values": {"A": "secret"')
     done = cli("check")
     assert (done.returncode, done.stdout) == (3, "")
@@ -69,7 +69,7 @@ def test_exit_code_is_3_and_the_setting_is_named_without_its_value_when_one_is_w
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK meets a refusal with a deprecated call
-def test_exit_code_is_1_with_one_sentence_when_storage_refuses_us(
+def test_exit_code_is_1_with_one_sentence_when_storage_refuses_the_credentials(
     cli: Cli, azurite: Azurite, tables: Tables
 ) -> None:
     tables.account.remember_throttled(datetime(2026, 3, 1, tzinfo=UTC))

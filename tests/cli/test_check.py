@@ -1,4 +1,4 @@
-"""`check`: every part that can never work fails, and the right one is blamed."""
+"""`check`: every part that cannot work fails, and the message names the right one."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ WELL = [
     "✓ schedule: the timer fires every 366 d at least",
     "✓ storage: tables with the prefix PREFIX can be read and written",
     "✓ edX: accepts our credentials, and lists 2 catalogs",
-    "✓ catalogs: all that edX lists are ours: 7, 8",
+    "✓ catalogs: all catalogs that edX lists will be synced: 7, 8",
     "✓ JWKS: 1 key that can sign RS256",
 ]
 
@@ -26,7 +26,7 @@ def lines(cli: Cli, **settings: str) -> list[str]:
     return cli("check", **settings).stdout.splitlines()
 
 
-def test_each_part_is_tried_once_when_all_is_well(cli: Cli, sandbox: Sandbox, tables_prefix: str) -> None:
+def test_each_part_is_checked_once_and_passes(cli: Cli, sandbox: Sandbox, tables_prefix: str) -> None:
     done = cli("check")
     assert done.returncode == 0
     assert done.stdout.splitlines() == [line.replace("PREFIX", tables_prefix) for line in WELL]
@@ -34,7 +34,7 @@ def test_each_part_is_tried_once_when_all_is_well(cli: Cli, sandbox: Sandbox, ta
     assert sorted(paths) == ["/catalog/v1/catalogs/", "/jwks", "/oauth2/v1/access_token"]
 
 
-def test_edx_and_jwks_are_blamed_when_they_refuse_us(cli: Cli, sandbox: Sandbox) -> None:
+def test_edx_and_jwks_fail_the_check_when_they_refuse_us(cli: Cli, sandbox: Sandbox) -> None:
     refused = cli("check", EDX_CLIENT_SECRET="hunter2", ADMIN_JWKS_URL=f"{sandbox.url}nothing")
     assert refused.returncode == 1
     shown = refused.stdout.splitlines()
@@ -88,10 +88,10 @@ def test_jwks_fails_when_no_key_in_it_can_sign(cli: Cli, sandbox: Sandbox) -> No
     sandbox.on("/jwks", answer(200, {"keys": [{"kty": "EC", "kid": "a"}]}))
     done = cli("check")
     assert done.returncode == 1
-    assert "holds no key that may sign RS256 tokens" in done.stdout.splitlines()[6]
+    assert "has no key that may sign RS256 tokens" in done.stdout.splitlines()[6]
 
 
-def test_storage_alone_is_blamed_when_it_is_down(cli: Cli, sandbox: Sandbox) -> None:
+def test_only_storage_fails_the_check_when_it_is_down(cli: Cli, sandbox: Sandbox) -> None:
     done = cli(
         "check",
         TABLES_CONNECTION_STRING=(
@@ -104,7 +104,7 @@ def test_storage_alone_is_blamed_when_it_is_down(cli: Cli, sandbox: Sandbox) -> 
     assert [request.path for request in sandbox.requests] == ["/jwks"]
 
 
-def test_nothing_is_advised_when_edx_throttles_us(cli: Cli, tables: Tables) -> None:
+def test_settings_are_said_to_be_right_when_edx_throttles_us(cli: Cli, tables: Tables) -> None:
     tables.account.remember_throttled(datetime.now(UTC) + timedelta(hours=1))
     done = cli("check")
     assert done.returncode == 1
@@ -143,7 +143,7 @@ def test_catalogs_fail_when_edx_lists_none(cli: Cli, sandbox: Sandbox) -> None:
     )
 
 
-def test_programs_are_told_what_was_found(cli: Cli) -> None:
+def test_json_has_every_finding(cli: Cli) -> None:
     done = cli("check", "--json", TABLES_CONNECTION_STRING="")
     assert done.returncode == 3
     found = json.loads(done.stdout)

@@ -15,7 +15,7 @@ KEY = "course-v1:MITx+6.00.1x+2T2026"
 def make_mapped(*, proposed: int | None = 4, **fields: Any) -> MappedRun:
     values = {"weeks_to_complete": 9, "min_effort": 14, "max_effort": 16, "modular_credit": 4} | fields
     run = CourseRun.model_validate({"id": course_run_id(KEY), "courserunKey": KEY, **values})
-    return MappedRun(run, listed=True, course_key="MITx+6.00.1x", proposed_credit=proposed)
+    return MappedRun(run, is_published=True, course_key="MITx+6.00.1x", proposed_credit=proposed)
 
 
 def make_approval(key: str = KEY, note: str = "Senate") -> Approval:
@@ -48,20 +48,20 @@ def make_approval(key: str = KEY, note: str = "Senate") -> Approval:
         ),
         (
             make_mapped(modular_credit=None, proposed=None),
-            "none, because edX sends no weeks: 9 follows from the dates, and dates earn no credit",
+            "none, because edX sends no weeks (9 is computed from the dates, which give no credit)",
         ),
     ],
 )
-def test_formula_is_written_out_when_nobody_approved_a_credit(mapped: MappedRun, reason: str) -> None:
+def test_formula_is_shown_when_no_credit_is_approved(mapped: MappedRun, reason: str) -> None:
     assert credit_reason(mapped, None, 30) == f"by formula: {reason}"
 
 
-def test_approval_is_told_with_the_proposal_of_the_formula() -> None:
+def test_approval_is_shown_with_the_proposal_of_the_formula() -> None:
     assert credit_reason(make_mapped(), make_approval(), 30) == (
         "4 approved for this run by ann on 2026-03-01 (Senate). "
         "The formula proposes 4 = 9 weeks x 15 hours a week / 30 hours a credit, rounded down"
     )
     of_course = make_approval("MITx+6.00.1x", "")
     assert credit_reason(make_mapped(modular_credit=9), of_course, 30).startswith(
-        "4 approved for the course MITx+6.00.1x by ann on 2026-03-01, which counts from the next sync on. "
+        "4 approved for the course MITx+6.00.1x by ann on 2026-03-01, which takes effect with the next sync. "
     )

@@ -1,4 +1,4 @@
-"""`credits`: approvals by people, one by one and by file, and what they change."""
+"""`credits`: approvals, set one by one or from a file, and their effect."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def credit(cli: Cli) -> int:
     return value
 
 
-def test_approval_counts_at_once_when_it_is_synced_and_the_formula_again_when_it_is_removed(cli: Cli) -> None:
+def test_approval_applies_at_once_with_sync_and_the_formula_again_after_its_removal(cli: Cli) -> None:
     cli("sync")
     assert credit(cli) == 4
     done = cli("credits", "set", OTHER, "2", "--note", "Senate", "--by", "ann", "--sync")
@@ -33,19 +33,19 @@ def test_approval_counts_at_once_when_it_is_synced_and_the_formula_again_when_it
     assert (again.returncode, again.stderr) == (1, f"Error: no credit is approved for {OTHER}\n")
 
 
-def test_approval_of_a_course_counts_for_its_runs_from_the_next_sync_on(cli: Cli) -> None:
+def test_approval_of_a_course_applies_to_its_runs_with_the_next_sync(cli: Cli) -> None:
     cli("sync", EDX_CATALOG_IDS="7")
     done = cli("credits", "set", "NUSx+A2x", "1", EDX_CATALOG_IDS="7")
     assert done.stdout.splitlines() == [
         "1 modular credit approved for NUSx+A2x.",
-        "It counts from the next sync on.",
+        "It takes effect with the next sync.",
     ]
     assert credit(cli) == 4
     cli("sync", "--catalog", "7")
     assert credit(cli) == 1
 
 
-def test_key_that_no_catalog_knows_is_accepted_with_a_warning(cli: Cli) -> None:
+def test_unknown_key_is_accepted_with_a_warning(cli: Cli) -> None:
     done = cli("credits", "set", "NUSx+Z9x", "0")
     assert (done.returncode, done.stdout) == (0, "0 modular credits approved for NUSx+Z9x.\n")
     assert done.stderr == "Warning: no catalog has a run or a course with the key NUSx+Z9x yet\n"
@@ -54,7 +54,7 @@ def test_key_that_no_catalog_knows_is_accepted_with_a_warning(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["NUSx+Z9x", "-1"], ["NUSx+Z9x", "1.5"], ["", "1"], ["a\nb", "1"]])
-def test_exit_code_is_2_when_key_or_credit_is_none(cli: Cli, arguments: list[str]) -> None:
+def test_exit_code_is_2_when_key_or_credit_is_invalid(cli: Cli, arguments: list[str]) -> None:
     assert cli("credits", "set", "--", *arguments).returncode == 2
     assert printed(cli("credits", "list", "--json")) == []
 
@@ -68,7 +68,7 @@ def test_import_stores_nothing_and_names_every_bad_line_when_one_is_bad(cli: Cli
     assert done.stderr.splitlines() == [
         "Line 3: the key is empty",
         "Line 4: the credit of A is 'many': expected a whole number of 0 or more",
-        f"Line 5: {OTHER} stands in line 2 already",
+        f"Line 5: {OTHER} is already in line 2",
         "Line 6: it has more values than there are columns; put a text with a comma in quotation marks",
         f"Error: 4 problems in {file}; nothing was stored",
     ]

@@ -22,7 +22,7 @@ def test_table_is_a_grid_without_columns_of_zeros_when_it_fits() -> None:
     ]
 
 
-def test_column_that_names_the_row_stands_above_the_rest_when_the_grid_does_not_fit() -> None:
+def test_column_that_names_the_row_is_on_its_own_line_when_the_grid_does_not_fit() -> None:
     assert lines(60) == [
         "courserunKey",
         "  catalog  state                     new  price",
@@ -34,7 +34,7 @@ def test_column_that_names_the_row_stands_above_the_rest_when_the_grid_does_not_
     ]
 
 
-def test_values_carry_their_names_when_the_rest_does_not_fit_either() -> None:
+def test_values_are_listed_with_their_names_when_no_grid_fits() -> None:
     assert lines(40) == [
         "course-v1:MITx+6.00.1x+2T2026",
         "  catalog 1  state Current  new 1234567",
@@ -61,7 +61,7 @@ def test_nothing_is_printed_when_there_are_no_rows() -> None:
     assert list(table_lines(COLUMNS, [], 80, "")) == []
 
 
-def test_wide_characters_take_two_places() -> None:
+def test_wide_characters_take_two_columns() -> None:
     rows = [Row(["课程", 1]), Row(["course", 22])]
     assert [line.plain for line in table_lines(["name", "id"], rows, 80, "name")] == [
         "name    id",

@@ -40,7 +40,7 @@ def test_catalogs_are_listed(cli: Cli) -> None:
     assert rows(shown.stdout) == [["id", "name", "courses"], ["7", "[bold]Ours", "9"], ["8", "Empty", "0"]]
 
 
-def test_one_catalog_is_asked_for_by_its_id(cli: Cli, sandbox: Sandbox) -> None:
+def test_one_catalog_is_requested_by_its_id(cli: Cli, sandbox: Sandbox) -> None:
     assert printed(cli("catalogs", "--catalog", "8", "--json")) == [
         {"id": 8, "name": "Empty", "courses_count": 0}
     ]
@@ -49,7 +49,7 @@ def test_one_catalog_is_asked_for_by_its_id(cli: Cli, sandbox: Sandbox) -> None:
     assert (unknown.returncode, unknown.stderr.startswith("Error: the catalog is not found")) == (1, True)
 
 
-def test_runs_are_shown_one_a_line_with_weeks_and_effort(cli: Cli) -> None:
+def test_runs_are_shown_one_per_line_with_weeks_and_effort(cli: Cli) -> None:
     cli("sync", "--catalog", "7")
     shown = cli("runs", "--catalog", "7")
     assert shown.returncode == 0
@@ -76,13 +76,13 @@ def test_runs_are_shown_one_a_line_with_weeks_and_effort(cli: Cli) -> None:
         (["--withdrawn"], []),
     ],
 )
-def test_runs_are_chosen_by_key_state_and_type(cli: Cli, options: list[str], expected: list[str]) -> None:
+def test_runs_are_filtered_by_key_state_and_type(cli: Cli, options: list[str], expected: list[str]) -> None:
     cli("sync", "--catalog", "7")
     found = printed(cli("runs", "--catalog", "7", *options, "--json"))
     assert [run["courserunKey"] for run in found] == expected
 
 
-def test_runs_show_the_fields_that_are_asked_for(cli: Cli) -> None:
+def test_runs_show_the_requested_fields(cli: Cli) -> None:
     cli("sync", "--catalog", "7")
     cli("credits", "set", "NUSx+A2x", "3", "--note", "Senate")
     fields = "courserunKey,modularcredit, proposedCredit,approvedCredit,approvalNote"
@@ -102,7 +102,7 @@ def test_runs_show_the_fields_that_are_asked_for(cli: Cli) -> None:
         }
     ]
     wrong = cli("runs", "--fields", "colour")
-    assert (wrong.returncode, "colour is no field" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "colour is not a field" in wrong.stderr) == (2, True)
 
 
 def test_one_run_is_shown_with_the_reason_of_its_credit_and_its_changes(cli: Cli, catalog: Catalog) -> None:
@@ -115,7 +115,7 @@ def test_one_run_is_shown_with_the_reason_of_its_credit_and_its_changes(cli: Cli
     assert (run["catalog"], run["state"], run["modularCredit"], run["approvedCredit"]) == (7, "Current", 4, 2)
     assert run["creditReason"].startswith("2 approved for the course NUSx+A1x by ann on 20")
     assert run["creditReason"].endswith(
-        " (Senate 3/26), which counts from the next sync on. The formula proposes "
+        " (Senate 3/26), which takes effect with the next sync. The formula proposes "
         "4 = 9 weeks x 15 hours a week / 30 hours a credit, rounded down"
     )
     assert [change["kind"] for change in run["changes"]] == ["changed"]
@@ -152,7 +152,7 @@ def test_changes_are_shown_field_by_field_newest_first(cli: Cli, catalog: Catalo
     assert printed(cli("changes", "--catalog", "7", "--since", "2999-01-01", "--json")) == []
     assert len(cli("changes", "--catalog", "7", "--since", "2d", "--csv").stdout.splitlines()) == 7
     wrong = cli("changes", "--since", "yesterday")
-    assert (wrong.returncode, "'yesterday' is no moment" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "'yesterday' is not a time" in wrong.stderr) == (2, True)
 
 
 def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: Tables) -> None:
@@ -170,5 +170,5 @@ def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: T
     shown = rows(cli("history", "--catalog", "7", "--failed").stdout)
     assert shown[0][:4] == ["ended (UTC)", "catalog", "by", "seconds"]
     assert shown[1][1:3] == ["7", "operator"]
-    assert "no whole JSON" in shown[1][-1]
+    assert "incomplete or invalid JSON" in shown[1][-1]
     assert len(shown) == 2

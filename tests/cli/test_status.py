@@ -1,4 +1,4 @@
-"""`status`: one line a catalog, and an exit code for cron."""
+"""`status`: one line per catalog, and an exit code for cron."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -51,7 +51,7 @@ def test_limit_is_twice_the_longest_gap_of_the_schedule(cli: Cli) -> None:
     assert (missing.returncode, "SYNC_SCHEDULE is missing" in missing.stderr) == (3, True)
 
 
-def test_failures_and_throttling_are_told(cli: Cli, sandbox: Sandbox, tables: Tables) -> None:
+def test_failures_and_throttling_are_shown(cli: Cli, sandbox: Sandbox, tables: Tables) -> None:
     cli("sync", "--catalog", "7")
     sandbox.on("/7/courses/", answer(200, "nonsense"))
     cli("sync", "--catalog", "7")
@@ -59,7 +59,7 @@ def test_failures_and_throttling_are_told(cli: Cli, sandbox: Sandbox, tables: Ta
     tables.account.remember_throttled(until)
     (found,) = printed(cli("status", "--json", EDX_CATALOG_IDS="7"))
     assert (found["failures"], found["late"], found["left_list"]) == (1, False, False)
-    assert "no whole JSON" in found["error"]
+    assert "incomplete or invalid JSON" in found["error"]
     assert found["throttled_until"] == f"{until:%Y-%m-%dT%H:%M:%SZ}"
     assert (found["holder"], found["held_s"]) == (None, None)
 

@@ -39,7 +39,7 @@ def synced(cli: Cli, settings: dict[str, str]) -> dict[str, str]:
 
 
 def lines(settings: dict[str, str], columns: int, *arguments: str) -> list[str]:
-    """Return what a terminal shows, less bold and dim."""
+    """Return the output on a terminal without bold and dim."""
     shown = run_here(settings, *arguments, columns=columns).stdout
     return re.sub("\x1b\\[[0-9]*m", "", shown).splitlines()
 
@@ -81,7 +81,7 @@ def start(settings: dict[str, str], command: str) -> "subprocess.CompletedProces
     )
 
 
-def test_a_process_of_its_own_survives_a_console_in_ascii(synced: dict[str, str]) -> None:
+def test_a_command_works_on_an_ascii_console(synced: dict[str, str]) -> None:
     done = start({"PYTHONIOENCODING": "ascii", **synced}, "PROGRAM runs")
     assert (done.returncode, done.stderr) == (0, b"2 course runs\n")
     assert b"course-v1:NUSx+\\u8bfe\\u7a0b+2T2026" in done.stdout
@@ -95,7 +95,7 @@ def test_a_pipe_that_is_closed_early_ends_the_command_quietly(synced: dict[str, 
 
 
 @pytest.mark.parametrize("columns", [60, 80, 140])
-def test_nothing_is_wider_than_the_terminal_and_no_number_breaks(
+def test_no_line_is_wider_than_the_terminal_and_no_number_is_wrapped(
     synced: dict[str, str], columns: int
 ) -> None:
     for command in ("runs", "history", "status", "changes", "catalogs", "check"):
@@ -110,7 +110,7 @@ def test_nothing_is_wider_than_the_terminal_and_no_number_breaks(
     assert runs[-1] == "2 course runs"
 
 
-def test_reason_stands_below_its_row_on_a_terminal(
+def test_reason_is_printed_below_its_row_on_a_terminal(
     synced: dict[str, str], cli: Cli, sandbox: Sandbox
 ) -> None:
     sandbox.catalogs[7].replace([])

@@ -1,4 +1,4 @@
-"""`sync`: what it does, says and exits with."""
+"""`sync`: its effect, its output and its exit code."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from tests.cli.running import Cli
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_totals_and_rejections_are_told(cli: Cli) -> None:
+def test_totals_and_rejections_are_shown(cli: Cli) -> None:
     done = cli("sync", "--catalog", "7")
     assert done.returncode == 0
     first, *rest = done.stdout.splitlines()
@@ -32,7 +32,7 @@ def test_totals_and_rejections_are_told(cli: Cli) -> None:
     assert first.endswith(
         " s. 2 courses, 4 runs: 4 new, 0 changed, 0 restored, 0 unchanged; 0 withdrawn, 1 rejected"
     )
-    assert rest == ["  rejected course-v1:NUSx+A1x+bad, start: 'soon' is no date"]
+    assert rest == ["  rejected course-v1:NUSx+A1x+bad, start: 'soon' is not a date"]
     assert done.stderr == ""
 
 
@@ -77,7 +77,7 @@ def test_dry_run_gives_totals_first_and_writes_nothing(
         "  weeksToComplete: 9 → none",
         "created course-v1:NUSx+A3x+2T2026: 2026-01-12 to 3000-01-01, 150.00 USD, verified, 4 MC",
         "withdrawn course-v1:NUSx+A2x+2T2026",
-        "  rejected course-v1:NUSx+A1x+bad, start: 'soon' is no date",
+        "  rejected course-v1:NUSx+A1x+bad, start: 'soon' is not a date",
     ]
 
     (preview,) = printed(cli("sync", "--catalog", "7", "--dry-run", "--json"))
@@ -100,7 +100,7 @@ def test_dry_run_gives_totals_first_and_writes_nothing(
     assert everything_stored(azurite, tables_prefix) == before
 
 
-def test_guard_is_passed_when_the_operator_says_so(cli: Cli, catalog: Catalog) -> None:
+def test_withdrawals_above_the_limit_are_allowed_by_the_option(cli: Cli, catalog: Catalog) -> None:
     catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(12)])
     assert printed(cli("sync", "--catalog", "7", "--json"))[0]["created"] == 12
     catalog.replace([make_course(key="NUSx+0x")])
@@ -118,7 +118,7 @@ def test_guard_is_passed_when_the_operator_says_so(cli: Cli, catalog: Catalog) -
     assert all(run["withdrawnAt"] and run["catalog"] == 7 for run in withdrawn)
 
 
-def test_rebuild_finds_what_the_published_state_does_not_know(
+def test_rebuild_finds_differences_between_stored_runs_and_the_published_state(
     cli: Cli, azurite: Azurite, tables_prefix: str
 ) -> None:
     cli("sync", "--catalog", "7")
@@ -134,7 +134,7 @@ def test_exit_code_is_1_and_others_are_synced_when_a_catalog_fails(cli: Cli, san
     done = cli("sync", "--json")
     assert done.returncode == 1
     assert [result["outcome"] for result in printed(done)] == ["failed", "ok"]
-    assert "no whole JSON" in printed(done)[0]["error"]
+    assert "incomplete or invalid JSON" in printed(done)[0]["error"]
     assert "Catalog 7 failed: " in done.stderr
     assert "Traceback" not in done.stderr
     unknown = cli("sync", "--catalog", "999")
@@ -160,7 +160,7 @@ def wait_for_courses(sandbox: Sandbox) -> None:
     pytest.fail("the sync never asked for courses")
 
 
-def test_what_is_intact_is_told_when_the_operator_interrupts(
+def test_message_says_what_is_intact_when_the_operator_interrupts(
     settings: dict[str, str], cli: Cli, sandbox: Sandbox
 ) -> None:
     cli("sync", "--catalog", "7")
@@ -172,13 +172,13 @@ def test_what_is_intact_is_told_when_the_operator_interrupts(
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
     assert err == (
-        "Interrupted in catalog 7. Callers get what they got before, and no run was withdrawn. The next sync "
-        "begins anew; what this one has written already need not be written again.\n"
+        "Interrupted in catalog 7. Callers get what they got before, and no run was withdrawn. Run the "
+        "command again: runs that were already written are not written again.\n"
     )
     assert len(printed(cli("runs", "--json", "--catalog", "7"))) == 4
 
 
-def test_a_sync_says_that_it_waits_for_another_and_counts_that_apart(
+def test_a_sync_says_that_it_waits_for_another_and_shows_the_waiting_time_separately(
     settings: dict[str, str], cli: Cli, sandbox: Sandbox
 ) -> None:
     sandbox.on("/7/courses/", slow(6), times=1)

@@ -14,12 +14,12 @@ def test_duration_is_a_number_with_a_unit(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "h", "-1h", "1.5h", "1 week", "٣h", "9999999999d"])
-def test_other_texts_are_no_duration(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="is no duration: expected 90s, 30m, 2h, 7d"):
+def test_text_is_refused_when_it_is_not_a_duration(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is not a duration: use 90s, 30m, 2h, 7d"):
         duration_s(text)
 
 
-def test_moment_is_a_day_or_a_time_in_utc() -> None:
+def test_moment_is_a_date_or_a_time_in_utc() -> None:
     assert moment("2026-03-01") == datetime(2026, 3, 1, tzinfo=UTC)
     assert moment("2026-03-01T12:00:00Z") == datetime(2026, 3, 1, 12, tzinfo=UTC)
     assert moment("2026-03-01T20:00:00+08:00") == datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -31,8 +31,8 @@ def test_moment_is_how_long_ago_when_it_is_a_duration() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "999999999d", "0001-01-01T00:00:00+08:00"])
-def test_other_texts_are_no_moment(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="is no moment"):
+def test_text_is_refused_when_it_is_not_a_time(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is not a time"):
         moment(text)
 
 

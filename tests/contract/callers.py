@@ -1,6 +1,6 @@
 """Callers of the HTTP contract: over HTTP through the host stand-in, and on the worker that Azure runs.
 
-Both take the same requests and return what came: status, headers, and the body as it was sent.
+Both take the same requests and return status, headers and the unchanged body.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ Send = Callable[[str, str, Mapping[str, str], bytes], Answer]
 
 
 def over_http(host: HostProcess) -> Send:
-    """Send requests to the host stand-in."""
+    """Send requests to the replacement host."""
 
     def send(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         with requests.Session() as session:
@@ -26,19 +26,19 @@ def over_http(host: HostProcess) -> Send:
             session.headers["Accept-Encoding"] = "identity"
             url = f"{host.url}{target}"
             response = session.request(method, url, headers=headers, data=body, timeout=30, stream=True)
-            raw = response.raw.read(decode_content=False)  # requests would unpack what came in gzip form
+            raw = response.raw.read(decode_content=False)  # requests would decompress a gzip body
         return Answer(response.status_code, response.headers, raw)
 
     return send
 
 
 def on_worker(worker: FunctionsWorker) -> Send:
-    """Have the worker invoke the functions as the Azure Functions host does."""
+    """Make the worker invoke the functions like the Azure Functions host."""
     return lambda method, target, headers, body: worker.http(target, headers, method=method, body=body)
 
 
 class Caller:
-    """Sends requests with the proofs of an administrator."""
+    """Sends requests with the key and token of an administrator."""
 
     def __init__(self, send: Send, proofs: Mapping[str, str]) -> None:
         self._send = send

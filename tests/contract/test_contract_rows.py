@@ -49,7 +49,7 @@ def error(response: Answer) -> str:
 # 200
 
 
-def test_catalogue_is_an_array_that_follows_the_schema_to_the_letter(caller: Caller) -> None:
+def test_catalogue_is_an_array_that_matches_the_schema_exactly(caller: Caller) -> None:
     response = caller.get()
     assert response.status == 200
     runs = response.json()
@@ -81,7 +81,7 @@ def test_catalogue_is_synced_when_the_request_says_no_cache(caller: Caller, sand
     assert len(sandbox.requests_to("/7/courses/")) == len(sandbox.requests_to("/8/courses/")) == 1
 
 
-def test_body_is_the_same_in_gzip_when_the_caller_takes_it(caller: Caller) -> None:
+def test_gzip_body_has_the_same_json(caller: Caller) -> None:
     plain, packed = caller.get(), caller.get(Accept_Encoding="br;q=1, gzip;q=0.5")
     assert packed.headers["Content-Encoding"] == "gzip"
     assert "Content-Encoding" not in plain.headers
@@ -156,7 +156,7 @@ def test_answer_is_404_when_edx_says_so_of_the_catalog(caller: Caller, sandbox: 
 @pytest.mark.parametrize(
     "query", [KEY, "course-v1%3ANUSx%2BA1x%2B1T2026", "course-v1:NUSx%20A1x%201T2026", f"{KEY}&catalogId=7"]
 )
-def test_one_run_is_a_bare_object_when_its_key_is_given(caller: Caller, query: str) -> None:
+def test_answer_is_an_object_instead_of_an_array_when_a_run_key_is_given(caller: Caller, query: str) -> None:
     response = caller.get(f"courserunKey={query}")
     assert response.json() == SERVED
     assert response.body in caller.get().body
@@ -225,7 +225,7 @@ def test_answer_is_304_when_the_caller_has_the_json(caller: Caller, query: str) 
         {"If_Match": '"x"'},
     ],
 )
-def test_answer_is_200_when_the_condition_is_not_met_or_none_that_counts(
+def test_answer_is_200_when_the_condition_does_not_match_or_is_malformed(
     caller: Caller, headers: dict[str, Any]
 ) -> None:
     assert caller.get(**headers).status == 200
@@ -260,7 +260,7 @@ def without_role(sandbox: Sandbox) -> str:
 @pytest.mark.parametrize(
     "key", [None, "", "wrong", SUBSCRIPTION_KEY.upper(), f"another-key,{SUBSCRIPTION_KEY}"]
 )
-def test_answer_is_401_before_all_else_when_the_subscription_key_is_wrong(
+def test_answer_is_401_before_any_other_check_when_the_subscription_key_is_wrong(
     caller: Caller, sandbox: Sandbox, key: str | None
 ) -> None:
     response = caller.get("catalogId=x", Ocp_Apim_Subscription_Key=key, Authorization=forged(sandbox))
@@ -271,7 +271,7 @@ def test_answer_is_401_before_all_else_when_the_subscription_key_is_wrong(
 
 
 @pytest.mark.parametrize("token", [None, "", "Bearer", "Bearer x.y.z", "Basic eDp5", forged, expired])
-def test_answer_is_401_before_parameters_are_read_when_the_token_is_not_good(
+def test_answer_is_401_before_parameters_are_read_when_the_token_is_not_valid(
     caller: Caller, sandbox: Sandbox, token: Any
 ) -> None:
     sent = token(sandbox) if callable(token) else token
@@ -292,14 +292,14 @@ def test_answer_is_403_before_parameters_are_read_when_the_role_is_missing(
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_answer_is_the_hosts_404_when_the_method_is_another(caller: Caller, method: str) -> None:
+def test_answer_is_the_404_of_the_host_when_the_method_is_not_get(caller: Caller, method: str) -> None:
     assert caller.get(method=method).status == 404
 
 
 # 500
 
 
-def test_answer_is_500_and_what_was_stored_is_served_on_wish_when_edx_fails(
+def test_answer_is_500_or_stored_data_as_the_request_says_when_edx_fails(
     caller: Caller, sandbox: Sandbox
 ) -> None:
     before = caller.get()
@@ -317,7 +317,7 @@ def test_answer_is_500_and_what_was_stored_is_served_on_wish_when_edx_fails(
     assert stale.status == 304
 
 
-def test_stored_catalogue_is_served_and_said_to_be_stale_by_default_when_edx_fails(
+def test_stored_catalogue_is_served_as_stale_by_default_when_edx_fails(
     caller: Caller, sandbox: Sandbox
 ) -> None:
     before = caller.get(Cache_Control="no-cache")
@@ -333,7 +333,7 @@ def test_stored_catalogue_is_served_and_said_to_be_stale_by_default_when_edx_fai
     assert caller.get(Cache_Control="max-age=0, stale-if-error=0").status == 500
 
 
-def test_answer_is_500_when_the_first_sync_has_not_finished_and_says_when_to_come_back(
+def test_answer_is_500_with_retry_after_when_the_first_sync_has_not_finished(
     start: Start, sandbox: Sandbox
 ) -> None:
     with start() as caller:
@@ -377,7 +377,7 @@ def test_availability_and_age_follow_the_clock_without_a_sync(caller: Caller, sa
     assert 1 <= int(current.headers["Age"]) <= 5
 
 
-def test_callers_share_one_pull_when_they_come_together(caller: Caller, sandbox: Sandbox) -> None:
+def test_concurrent_callers_share_one_pull(caller: Caller, sandbox: Sandbox) -> None:
     sandbox.on("/7/courses/", slow(1), times=1)
     with ThreadPoolExecutor(12) as callers:
         answers = list(callers.map(lambda _: caller.get("catalogId=7", Cache_Control="no-cache"), range(12)))
@@ -446,7 +446,7 @@ def test_history_answers_400_when_a_parameter_is_malformed(caller: Caller, query
     error(response)
 
 
-def test_history_is_checked_in_the_same_order(caller: Caller, sandbox: Sandbox) -> None:
+def test_history_requests_are_checked_in_the_same_order(caller: Caller, sandbox: Sandbox) -> None:
     no_key = changes(caller, "limit=0", Ocp_Apim_Subscription_Key=None)
     no_token = changes(caller, "limit=0", Authorization=None)
     no_role = changes(caller, "limit=0", Authorization=without_role(sandbox))

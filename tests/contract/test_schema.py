@@ -45,7 +45,7 @@ def test_a_mapped_run_has_every_documented_field_but_availability_when_edx_sends
     }
 
 
-def test_a_mapped_run_has_the_four_fields_that_need_nothing_when_edx_sends_a_key_alone() -> None:
+def test_a_mapped_run_has_four_fields_when_edx_sends_only_a_key() -> None:
     (run,) = served({"key": "DelftX+CTB3300WCx", "course_runs": [{"key": "DelftX/CTB3300WCx/2T2014"}]})
     CONTRACT.validate(run)
     assert run == {
@@ -125,7 +125,7 @@ def test_a_mapped_run_has_the_four_fields_that_need_nothing_when_edx_sends_a_key
         ),
     ],
 )
-def test_shapes_seen_in_production_follow_the_contract(
+def test_structures_seen_in_production_follow_the_contract(
     course: dict[str, Any], differs: dict[str, object]
 ) -> None:
     (run,) = served(course)
@@ -156,7 +156,7 @@ def test_the_model_documents_what_the_contract_documents() -> None:
         {"currency": "USD"},
     ],
 )
-def test_the_schema_notices_what_is_not_the_contract(wrong: dict[str, object]) -> None:
+def test_the_schema_refuses_a_run_that_violates_the_contract(wrong: dict[str, object]) -> None:
     (run,) = served(make_course())
     with pytest.raises(ValidationError):
         CONTRACT.validate(run | wrong)

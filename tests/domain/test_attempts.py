@@ -1,4 +1,4 @@
-"""What is remembered of attempts, and how long requests back off."""
+"""The stored attempts, and how long requests back off."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -56,12 +56,12 @@ def test_success_ends_the_back_off_and_keeps_the_last_failure() -> None:
     assert attempts.remembered_failure(NOW) is None
 
 
-def test_throttled_attempt_is_no_failure() -> None:
+def test_throttled_attempt_is_not_a_failure() -> None:
     attempts = after_failures(1, EdxProtocolError("no JSON"))
     throttled = attempts.begun(NOW).ended(NOW, EdxThrottled("the rate limit", NOW + timedelta(hours=1)))
     assert throttled.failures == 1
     assert throttled.failure == Failure("EdxProtocolError", "no JSON")
 
 
-def test_failure_from_a_clock_that_is_far_ahead_holds_nobody_up() -> None:
+def test_failure_with_a_time_far_in_the_future_causes_no_back_off() -> None:
     assert after_failures(2).remembered_failure(NOW - timedelta(minutes=20)) is None

@@ -1,4 +1,4 @@
-"""When a new list of catalogs is a failure rather than news."""
+"""When a new list of catalogs is rejected."""
 
 from datetime import UTC, datetime
 
@@ -19,12 +19,14 @@ def known(*ids: int, left: tuple[int, ...] = ()) -> CatalogList:
     ("before", "listed"),
     [((1, 2), ()), ((1,), ()), ((1, 2), (3,)), ((1, 2, 3), (1,)), ((1, 2, 3, 4), (1, 2))],
 )
-def test_list_is_a_failure_when_it_loses_too_much(before: tuple[int, ...], listed: tuple[int, ...]) -> None:
+def test_list_is_rejected_when_it_loses_too_many_catalogs(
+    before: tuple[int, ...], listed: tuple[int, ...]
+) -> None:
     with pytest.raises(EdxProtocolError, match="the known list stays"):
         listed_now(known(*before), listed, NOW)
 
 
-def test_catalogs_that_left_are_remembered_until_they_come_back() -> None:
+def test_catalogs_that_left_are_remembered_until_they_return() -> None:
     left = listed_now(known(1, 2, 3), (3, 2), NOW)
     assert left == known(2, 3, left=(1,))
     assert listed_now(left, (2, 4), NOW) == known(2, 4, left=(1, 3))
@@ -40,5 +42,5 @@ def test_first_list_may_be_empty() -> None:
     [("1", 1), ("2147483647", 2**31 - 1), ("2147483648", 2**31), ("9" * 5000, 2**31),
      ("0", None), ("01", None), ("+1", None), ("1.0", None), ("", None), (" 1", None), ("\u0661", None)],
 )  # fmt: skip
-def test_catalog_ids_have_one_grammar(text: str, catalog_id: int | None) -> None:
+def test_catalog_ids_have_one_format(text: str, catalog_id: int | None) -> None:
     assert parse_catalog_id(text) == catalog_id

@@ -1,17 +1,16 @@
-"""What the history says of two published states: pure."""
+"""The history entries for two published states."""
 
 from typing import Any
-from uuid import UUID
 
 from shared.domain.changes import Entry, differences, entries
-from shared.domain.comparison import UNLISTED
+from shared.domain.comparison import UNPUBLISHED
 from shared.domain.course_run import course_run_id
 from shared.domain.published import WITHDRAWN, ServedRun
 from tests.mapped_runs import make_served
 
 MOMENT = "2026-11-01T12:00:00Z"
 PAST, FUTURE = "2026-10-31T00:00:00Z", "2027-06-30T00:00:00Z"
-A = UUID(course_run_id("a")).bytes
+A = course_run_id("a")
 
 
 def entry_of(
@@ -28,7 +27,7 @@ def entry_of(
     )
 
 
-def test_entry_tells_each_field_before_and_after_when_a_run_changed() -> None:
+def test_entry_has_each_changed_field_before_and_after() -> None:
     before = make_served("a", price="150.00", min_effort=3, end_date=FUTURE)
     after = make_served("a", price="99.00", modular_credit=2, end_date=FUTURE)
     assert entry_of(before, after) == [
@@ -50,7 +49,7 @@ def test_there_is_no_entry_when_callers_see_no_difference() -> None:
     assert entry_of(same, same) == []
     assert entry_of(None, None) == []
     ended = make_served("a", end_date=PAST)
-    assert entry_of(ended, None, seen=False) == []  # it had ended by the clock
+    assert entry_of(ended, None, seen=False) == []  # its known end has passed
     assert entry_of(ended, ended) == []
 
 
@@ -59,7 +58,7 @@ def test_run_is_added_when_it_was_never_shown_and_restored_when_it_had_been_remo
     assert [each.kind for each in entry_of(None, run)] == ["added"]
     assert [each.kind for each in entry_of(None, run, digest=b"any" + bytes(13))] == ["added"]
     assert [each.kind for each in entry_of(None, run, digest=WITHDRAWN)] == ["restored"]
-    assert [each.kind for each in entry_of(None, run, digest=UNLISTED)] == ["restored"]
+    assert [each.kind for each in entry_of(None, run, digest=UNPUBLISHED)] == ["restored"]
 
 
 def test_removal_names_its_reason() -> None:
@@ -76,7 +75,7 @@ def test_removal_names_its_reason() -> None:
 
 def test_entries_are_sorted_by_run_key() -> None:
     # Sorted by their ids they would come as c, b, a.
-    runs = {UUID(course_run_id(key)).bytes: make_served(key, end_date=FUTURE) for key in "cba"}
+    runs = {course_run_id(key): make_served(key, end_date=FUTURE) for key in "cba"}
     found = entries({}, runs, runs, moment=MOMENT, known={}, rows_before={}, notes={})
     assert [each.courserun_key for each in found] == ["a", "b", "c"]
 
@@ -87,7 +86,7 @@ def test_run_is_changed_when_it_had_ended_and_its_end_is_extended() -> None:
     assert (entry.kind, entry.fields) == ("changed", {"endDate": {"before": PAST, "after": FUTURE}})
 
 
-def test_entry_carries_the_note_when_the_credit_follows_from_an_approval() -> None:
+def test_entry_has_the_note_of_the_approval_when_the_credit_is_approved() -> None:
     before, after = make_served("a", modular_credit=2), make_served("a", modular_credit=4)
     (entry,) = entry_of(before, after, note="Board, 3 March")
     assert entry.note == "Board, 3 March"
@@ -95,7 +94,7 @@ def test_entry_carries_the_note_when_the_credit_follows_from_an_approval() -> No
     assert entry.note is None
 
 
-def test_json_is_the_contracts() -> None:
+def test_json_of_an_entry_matches_the_contract() -> None:
     changed = Entry(kind="changed", courserun_key="k", id="i", fields={"price": {"after": "1"}}, note="n")
     assert changed.as_json("2026-11-24T12:07:03Z", 1) == {
         "at": "2026-11-24T12:07:03Z", "catalogId": 1, "courserunKey": "k", "id": "i", "kind": "changed",
@@ -112,5 +111,5 @@ def test_json_is_the_contracts() -> None:
     assert Entry(kind="first-sync").as_json("2026-11-24T12:07:03Z", 1)["runs"] == 0
 
 
-def test_availability_never_differs() -> None:
+def test_change_of_availability_is_ignored() -> None:
     assert differences({"availability": "Current"}, {"availability": "Upcoming"}) == {}

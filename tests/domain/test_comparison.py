@@ -1,10 +1,8 @@
-"""What a pull means for the stored runs of a catalog: decided without any I/O."""
-
-from uuid import UUID
+"""The comparison of a pull with the stored runs of a catalog, without I/O."""
 
 import pytest
 
-from shared.domain.comparison import UNLISTED, UNREADABLE, Comparison
+from shared.domain.comparison import UNPUBLISHED, UNREADABLE, Comparison
 from shared.domain.course_run import MappedRun, Rejection, course_run_id, stored_json
 from shared.domain.published import WITHDRAWN, digest
 from tests.mapped_runs import make_mapped
@@ -13,11 +11,11 @@ MOMENT = "2026-11-01T12:00:00Z"
 PAST, FUTURE = "2026-10-31T00:00:00Z", "2027-06-30T00:00:00Z"
 
 
-def id_of(key: str) -> bytes:
-    return UUID(course_run_id(key)).bytes
+def id_of(key: str) -> str:
+    return course_run_id(key)
 
 
-def stored(*runs: MappedRun) -> dict[bytes, bytes]:
+def stored(*runs: MappedRun) -> dict[str, bytes]:
     """Return the digests that are stored after a sync of these runs."""
     return {id_of(run.run.courserun_key): digest(run, stored_json(run.run)) for run in runs}
 
@@ -37,8 +35,8 @@ def taken(comparison: Comparison, *records: MappedRun | Rejection) -> list[tuple
 A, B, C = (make_mapped(key, end_date=FUTURE) for key in "abc")
 
 
-def unlisted(key: str) -> MappedRun:
-    return make_mapped(key, listed=False, end_date=FUTURE)
+def unpublished(key: str) -> MappedRun:
+    return make_mapped(key, is_published=False, end_date=FUTURE)
 
 
 def test_only_what_differs_is_written() -> None:
@@ -72,23 +70,22 @@ def test_runs_that_edx_does_not_show_are_missing_but_not_those_withdrawn_before(
     assert comparison.missing() == []
 
 
-def test_first_of_several_records_counts_when_all_are_published() -> None:
+def test_first_of_several_records_is_used_when_all_are_published() -> None:
     comparison = comparison_with(A)
     assert taken(comparison, A, make_mapped("a", price="1.00")) == []
 
 
 def test_first_of_several_records_counts_when_none_is_published() -> None:
     comparison = comparison_with()
-    second = make_mapped("a", listed=False, price="1.00")
-    assert taken(comparison, unlisted("a"), second) == [("created", "a")]
-    assert comparison.digests == stored(unlisted("a"))
-    assert comparison.departures()["unpublished"] == []
+    second = make_mapped("a", is_published=False, price="1.00")
+    assert taken(comparison, unpublished("a"), second) == [("created", "a")]
+    assert comparison.digests == stored(unpublished("a"))
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_published_record_wins_over_one_that_is_not(*, known: bool) -> None:
+def test_published_record_is_used_instead_of_an_unpublished_one(*, known: bool) -> None:
     comparison = comparison_with(A) if known else comparison_with()
-    taken(comparison, unlisted("a"), A, unlisted("a"))
+    taken(comparison, unpublished("a"), A, unpublished("a"))
     assert comparison.shown[id_of("a")] is not None
     assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []}
     assert comparison.changes == ({} if known else {id_of("a"): "created"})
@@ -100,9 +97,9 @@ def test_published_record_wins_over_one_that_is_not(*, known: bool) -> None:
 
 @pytest.mark.parametrize(
     ("record", "reason"),
-    [(unlisted("a"), "unpublished"), (make_mapped("a", end_date=PAST), "ended")],
+    [(unpublished("a"), "unpublished"), (make_mapped("a", end_date=PAST), "ended")],
 )
-def test_change_that_takes_a_run_out_of_the_answer_is_kept_back(record: MappedRun, reason: str) -> None:
+def test_change_that_removes_a_run_from_the_answer_is_delayed(record: MappedRun, reason: str) -> None:
     comparison = comparison_with(A)
     assert taken(comparison, record) == []
     assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []} | {
@@ -115,40 +112,40 @@ def test_change_that_takes_a_run_out_of_the_answer_is_kept_back(record: MappedRu
     assert comparison.release([id_of("a")]) == []
 
 
-def test_run_stays_as_it_was_when_the_guard_does_not_let_it_go() -> None:
+def test_run_is_unchanged_when_the_guard_stops_its_loss() -> None:
     comparison = comparison_with(A)
-    taken(comparison, unlisted("a"))
+    taken(comparison, unpublished("a"))
     assert comparison.release([id_of("a")], [id_of("a")]) == []
     assert id_of("a") not in comparison.shown
     assert (comparison.digests, comparison.changes) == (stored(A), {})
 
 
-def test_run_that_was_served_is_marked_when_edx_does_not_publish_it_any_more() -> None:
+def test_served_run_is_marked_when_edx_no_longer_publishes_it() -> None:
     comparison = comparison_with(A)
-    taken(comparison, unlisted("a"))
+    taken(comparison, unpublished("a"))
     comparison.release([id_of("a")])
-    assert comparison.digests == {id_of("a"): UNLISTED}
+    assert comparison.digests == {id_of("a"): UNPUBLISHED}
     comparison.begin_pull()
-    assert taken(comparison, unlisted("a")) == []
+    assert taken(comparison, unpublished("a")) == []
     assert comparison.departures()["unpublished"] == []
     assert taken(comparison, A) == [("restored", "a")]
 
 
-def test_run_that_was_never_served_is_no_loss_when_it_changes_unpublished() -> None:
-    comparison = comparison_with(unlisted("a"))
-    taken(comparison, make_mapped("a", listed=False, price="1.00"))
+def test_unpublished_run_is_not_a_loss_when_it_changes() -> None:
+    comparison = comparison_with(unpublished("a"))
+    taken(comparison, make_mapped("a", is_published=False, price="1.00"))
     assert len(comparison.release([])) == 1
-    assert UNLISTED not in comparison.digests.values()
+    assert UNPUBLISHED not in comparison.digests.values()
 
 
 # Rejections
 
 
 def rejection(key: str = "a", *, is_unpublished: bool = False) -> Rejection:
-    return Rejection(key, "end", "'TBD' is no date", is_unpublished)
+    return Rejection(key, "end", "'TBD' is not a date", is_unpublished)
 
 
-def test_rejected_run_has_not_disappeared_and_can_no_longer_be_mapped() -> None:
+def test_rejected_run_is_unmappable_and_not_missing() -> None:
     comparison = comparison_with(A)
     taken(comparison, rejection())
     assert comparison.missing() == []
@@ -156,7 +153,7 @@ def test_rejected_run_has_not_disappeared_and_can_no_longer_be_mapped() -> None:
     assert comparison.has_rejected_runs_still_served()
 
 
-def test_rejected_run_is_no_loss_when_it_was_rejected_at_the_last_sync_that_counted() -> None:
+def test_rejected_run_is_not_a_loss_when_it_was_rejected_in_the_last_successful_sync() -> None:
     comparison = comparison_with(A)
     taken(comparison, rejection())
     assert comparison.note_unmappable(comparison.departures()["unmappable"]) is True
@@ -169,8 +166,8 @@ def test_rejected_run_is_no_loss_when_it_was_rejected_at_the_last_sync_that_coun
     assert taken(comparison, A) == [("changed", "a")]
 
 
-@pytest.mark.parametrize("known", [{}, {"a": WITHDRAWN}, {"a": UNLISTED}])
-def test_rejected_run_is_no_loss_when_it_is_not_served(known: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("known", [{}, {"a": WITHDRAWN}, {"a": UNPUBLISHED}])
+def test_rejected_run_is_not_a_loss_when_it_is_not_served(known: dict[str, bytes]) -> None:
     comparison = comparison_with(**known)
     taken(comparison, rejection(is_unpublished=True), rejection())
     assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []}
@@ -181,18 +178,18 @@ def test_run_leaves_the_answer_when_its_record_is_rejected_and_unpublished() -> 
     comparison = comparison_with(A)
     taken(comparison, rejection(is_unpublished=True))
     assert comparison.departures()["unpublished"] == [id_of("a")] == comparison.unpublished_rejections()
-    comparison.note_unlisted([id_of("a")])
+    comparison.note_unpublished([id_of("a")])
     assert comparison.shown[id_of("a")] is None
-    assert comparison.digests == {id_of("a"): UNLISTED}
+    assert comparison.digests == {id_of("a"): UNPUBLISHED}
 
 
-def test_run_is_served_when_one_record_of_it_is_rejected_and_another_is_not() -> None:
+def test_run_is_served_when_only_one_of_its_records_is_rejected() -> None:
     comparison = comparison_with(A)
     assert taken(comparison, rejection(is_unpublished=True), A) == []
     assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []}
 
 
-def test_records_without_a_key_are_counted_for_each_could_be_any_run() -> None:
+def test_records_without_a_key_are_counted() -> None:
     comparison = comparison_with(A)
     taken(comparison, rejection(""), rejection("b"), rejection(""))
     assert comparison.unidentified == 2
@@ -210,7 +207,7 @@ def test_second_pull_decides_again_what_is_missing() -> None:
     assert comparison.rejections == []
 
 
-def test_withdrawn_run_is_not_shown_when_the_first_pull_had_seen_it() -> None:
+def test_withdrawn_run_is_not_served_when_only_the_first_pull_returned_it() -> None:
     comparison = comparison_with()
     taken(comparison, A)
     comparison.begin_pull()
@@ -220,7 +217,7 @@ def test_withdrawn_run_is_not_shown_when_the_first_pull_had_seen_it() -> None:
 
 @pytest.mark.parametrize(("known", "after"), [((A,), {id_of("a"): UNREADABLE}), ((), {})])
 def test_refused_run_counts_as_rejected_and_is_tried_again(
-    known: tuple[MappedRun, ...], after: dict[bytes, bytes]
+    known: tuple[MappedRun, ...], after: dict[str, bytes]
 ) -> None:
     comparison = comparison_with(*known)
     changed = make_mapped("a", price="1.00", end_date=FUTURE)

@@ -47,7 +47,7 @@ def test_a_stored_run_reads_back_as_the_same_run() -> None:
     assert CourseRun.model_validate_json(stored_json(run)) == run
 
 
-def test_ids_are_uuid5_of_the_course_address() -> None:
+def test_ids_are_uuid5_of_the_course_url() -> None:
     assert course_run_id("course-v1:MITx+6.00.1x+2T2026") == "87846107-6901-5831-8e19-e646fbf6845c"
     assert course_uuid("MITx+6.00.1x") == "1fa3dd26-5083-5035-ab5f-c2804a417af8"
 
@@ -69,5 +69,5 @@ def test_ids_are_uuid5_of_the_course_address() -> None:
         (7, False),
     ],
 )
-def test_is_uuid_takes_the_plain_text_form_alone(value: object, *, expected: bool) -> None:
+def test_is_uuid_accepts_only_the_plain_text_form(value: object, *, expected: bool) -> None:
     assert is_uuid(value) is expected

@@ -1,4 +1,4 @@
-"""Approved credits: which approval counts for a run."""
+"""Approved credits: which approval applies to a run."""
 
 from datetime import UTC, datetime
 
@@ -15,7 +15,9 @@ COURSE = RUN._replace(key="A+1", credit=4)
 @pytest.mark.parametrize(
     ("approvals", "credit"), [([RUN, COURSE], 2), ([COURSE], 4), ([RUN._replace(credit=0)], 0)]
 )
-def test_approval_of_the_run_counts_over_that_of_its_course(approvals: list[Approval], credit: int) -> None:
+def test_approval_of_the_run_has_priority_over_that_of_its_course(
+    approvals: list[Approval], credit: int
+) -> None:
     mapped = make_mapped("course-v1:A+1+T", modular_credit=9)._replace(course_key="A+1", proposed_credit=9)
     approval = Approvals(approvals).of(mapped)
     assert approval
@@ -23,5 +25,5 @@ def test_approval_of_the_run_counts_over_that_of_its_course(approvals: list[Appr
     assert (approved.run.modular_credit, approved.proposed_credit) == (credit, 9)
 
 
-def test_no_approval_counts_for_another_run() -> None:
+def test_approval_does_not_apply_to_another_run() -> None:
     assert Approvals([RUN, COURSE]).of(make_mapped("course-v1:B+1+T")) is None

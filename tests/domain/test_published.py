@@ -1,4 +1,4 @@
-"""The published state: a body is rendered, packed, read back and rendered again without a difference."""
+"""The published state: a body stays the same when it is packed, read and rendered again."""
 
 import gzip
 import json
@@ -54,7 +54,7 @@ def test_body_is_one_sorted_array_with_a_run_on_each_line() -> None:
     assert body.runs == 3
 
 
-def test_body_is_an_empty_array_that_holds_for_ever_when_there_are_no_runs() -> None:
+def test_body_is_an_empty_array_that_stays_valid_when_there_are_no_runs() -> None:
     body = render([], NOW)
     assert unpack(body.packed) == b"[]"
     assert (body.runs, body.holds_until) == (0, "9999-12-31T23:59:59Z")
@@ -66,7 +66,7 @@ def test_body_is_gzip_that_any_client_can_read() -> None:
     assert gzip.decompress(render([], NOW).packed) == b"[]"
 
 
-def test_body_is_whole_when_it_is_longer_than_a_chunk() -> None:
+def test_body_is_complete_when_it_is_longer_than_a_chunk() -> None:
     keys = [f"NUSx/{number:03}/1" for number in range(513)]  # two chunks of 256 and one line
     body_json = unpack(render(map(make_served, keys), NOW).packed)
     assert [run["courserunKey"] for run in json.loads(body_json)] == keys
@@ -75,7 +75,7 @@ def test_body_is_whole_when_it_is_longer_than_a_chunk() -> None:
 
 
 def test_bytes_and_tag_are_those_of_earlier_versions() -> None:
-    # Else every caller of a catalogue that did not change would get it anew after a deployment.
+    # Otherwise every caller would download an unchanged catalogue again after a deployment.
     body = render((make_served(f"NUSx/{number:03}/1") for number in range(513)), NOW)
     assert body.tag == "89b12a72b981fc4e43f9b3918817663c"
     assert checksum(body.packed) == "33a6fd108635ce8cef539fc6b151075e"
@@ -97,8 +97,8 @@ def test_runs_behind_one_that_has_ended_are_rendered() -> None:
     assert render([ended, begins], NOW).holds_until == "2026-05-01T00:00:00Z"
 
 
-def test_run_that_edx_does_not_list_is_not_served() -> None:
-    mapped = make_mapped("a", listed=False)
+def test_run_that_edx_does_not_publish_is_not_served() -> None:
+    mapped = make_mapped("a", is_published=False)
     assert served(mapped, stored_json(mapped.run)) is None
 
 
@@ -165,7 +165,7 @@ def test_body_read_back_and_rendered_later_is_as_rendered_from_scratch(
     mapped: list[MappedRun], now: datetime, passed: timedelta
 ) -> None:
     later = now + min(passed, datetime.max.replace(tzinfo=UTC) - now)
-    runs = {UUID(each.run.id).bytes: run for each in mapped if (run := served(each, stored_json(each.run)))}
+    runs = {each.run.id: run for each in mapped if (run := served(each, stored_json(each.run)))}
     body_json = unpack(render(runs.values(), now).packed)
     read = dict(served_runs(body_json))
     assert read.items() <= runs.items()
@@ -175,7 +175,7 @@ def test_body_read_back_and_rendered_later_is_as_rendered_from_scratch(
 
 
 @pytest.mark.parametrize("key", ["a", "b", "c"])
-def test_line_of_a_run_is_its_object_bit_for_bit(key: str) -> None:
+def test_line_of_a_run_has_the_same_bytes_as_its_object(key: str) -> None:
     body_json = unpack(render([make_served(each, marketing_url="http://x/],") for each in "abc"], NOW).packed)
     line = line_of(body_json, course_run_id(key))
     assert line
@@ -183,7 +183,7 @@ def test_line_of_a_run_is_its_object_bit_for_bit(key: str) -> None:
     assert json.loads(line)["courserunKey"] == key
 
 
-def test_line_of_a_run_is_none_when_only_a_text_of_another_run_names_it() -> None:
+def test_line_of_a_run_is_none_when_its_id_is_only_in_a_text_of_another_run() -> None:
     wanted = course_run_id("wanted")
     other = make_served("other", uuid=wanted, marketing_url=f'http://x/{{"id":"{wanted}"')
     assert line_of(unpack(render([other], NOW).packed), wanted) is None
@@ -192,7 +192,7 @@ def test_line_of_a_run_is_none_when_only_a_text_of_another_run_names_it() -> Non
 
 def test_availability_in_a_text_is_kept_when_a_body_is_read_back() -> None:
     run = make_served("a", marketing_url='http://x/,"availability":"Current"')
-    assert list(served_runs(unpack(render([run], NOW).packed))) == [(UUID(course_run_id("a")).bytes, run)]
+    assert list(served_runs(unpack(render([run], NOW).packed))) == [(course_run_id("a"), run)]
 
 
 def test_dates_that_are_equal_are_one_text_when_a_body_is_read_back() -> None:
@@ -201,7 +201,7 @@ def test_dates_that_are_equal_are_one_text_when_a_body_is_read_back() -> None:
     assert first.start_date is second.start_date
 
 
-def test_body_that_is_cut_short_is_an_error_and_no_shorter_body() -> None:
+def test_truncated_body_is_an_error() -> None:
     packed = render(map(make_served, "abc"), NOW).packed
     with pytest.raises(zlib.error):
         render_again(packed[:-20], NOW)
@@ -228,14 +228,14 @@ def test_merged_body_shows_each_run_once_and_the_first_bodys_when_several_have_i
     st.sets(st.integers(0, 5)),
     MOMENTS,
 )
-def test_merge_of_two_halves_is_the_whole(mapped: list[MappedRun], half: set[int], now: datetime) -> None:
+def test_merge_of_two_halves_equals_the_body(mapped: list[MappedRun], half: set[int], now: datetime) -> None:
     runs = [run for each in mapped if (run := served(each, stored_json(each.run)))]
     one = render((run for at, run in enumerate(runs) if at in half), now)
     other = render((run for at, run in enumerate(runs) if at not in half), now)
     assert merge([one.packed, other.packed])[:2] == render(runs, now)[:2]
 
 
-def test_key_of_a_line_is_read_whatever_characters_it_holds() -> None:
+def test_key_of_a_line_is_read_for_any_characters() -> None:
     for key in ("a", 'quote"backslash\\', "École", "x,y]}", "\U0001f600"):
         line = line_of(unpack(render([make_served(key)], NOW).packed), course_run_id(key))
         assert line
@@ -245,16 +245,17 @@ def test_key_of_a_line_is_read_whatever_characters_it_holds() -> None:
 # Digests
 
 
-@given(st.dictionaries(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16)))
-def test_digests_are_the_same_after_packing(digests: dict[bytes, bytes]) -> None:
+@given(st.dictionaries(st.uuids().map(str), st.binary(min_size=16, max_size=16)))
+def test_digests_are_the_same_after_packing(digests: dict[str, bytes]) -> None:
     packed = pack_digests(digests)
     assert len(packed) == 32 * len(digests)
     assert unpack_digests(packed) == digests
+    assert packed[:16] == (UUID(min(digests)).bytes if digests else b"")
 
 
 def test_digest_differs_when_anything_stored_does() -> None:
-    plain, dearer, unlisted = make_mapped(), make_mapped(price="1.00"), make_mapped(listed=False)
-    digests = {digest(each, stored_json(each.run)) for each in (plain, dearer, unlisted)}
+    plain, dearer, unpublished = make_mapped(), make_mapped(price="1.00"), make_mapped(is_published=False)
+    digests = {digest(each, stored_json(each.run)) for each in (plain, dearer, unpublished)}
     assert len(digests) == 3
     assert WITHDRAWN not in digests
     assert digest(plain, stored_json(plain.run)) in digests

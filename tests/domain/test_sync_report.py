@@ -9,7 +9,7 @@ from shared.domain.sync_report import SyncReport
 STARTED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def test_log_line_is_one_line_of_json_with_all_that_a_query_needs() -> None:
+def test_log_line_is_one_line_of_json_with_the_fields_for_queries() -> None:
     report = SyncReport(
         sync_id="5d2f",
         catalog_id=31,
@@ -30,7 +30,7 @@ def test_log_line_is_one_line_of_json_with_all_that_a_query_needs() -> None:
         waited_s=1.25,
         restored=3,
         rejected=1,
-        rejections=[Rejection("course-v1:NUSx+É+1", "start", "'soon' is no date")],
+        rejections=[Rejection("course-v1:NUSx+É+1", "start", "'soon' is not a date")],
         unknown_tracks={"masters": 4},
         edx_requests=9,
         throttled_until=STARTED + timedelta(hours=1),

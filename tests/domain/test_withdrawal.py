@@ -1,4 +1,4 @@
-"""The guard against mass loss: what callers would lose, and when that is too much."""
+"""The guard against mass loss: which runs callers would lose, and when that is too many."""
 
 import pytest
 
@@ -9,11 +9,11 @@ MOMENT = "2026-11-01T12:00:00Z"
 PAST, FUTURE = "2026-10-31T00:00:00Z", "2027-06-30T00:00:00Z"
 
 
-def ids(count: int, first: int = 0) -> list[bytes]:
-    return [number.to_bytes(16) for number in range(first, first + count)]
+def ids(count: int, first: int = 0) -> list[str]:
+    return [str(number) for number in range(first, first + count)]
 
 
-def served(count: int) -> dict[bytes, str | None]:
+def served(count: int) -> dict[str, str | None]:
     return dict.fromkeys(ids(count), FUTURE)
 
 
@@ -35,14 +35,12 @@ def served(count: int) -> dict[bytes, str | None]:
         (0, 0, 0, False),
     ],
 )
-def test_guard_stops_a_loss_when_it_is_too_much(
-    total: int, losing: int, percent: int, *, stops: bool
-) -> None:
+def test_guard_stops_a_loss_above_the_limit(total: int, losing: int, percent: int, *, stops: bool) -> None:
     error = guard(served(total), {"missing": ids(losing)}, MOMENT, percent=percent, catalog_id=1)
     assert (error is not None) is stops
 
 
-def test_sentence_gives_the_numbers_the_reason_and_the_way_out() -> None:
+def test_message_has_the_numbers_the_reason_and_the_command_to_allow_it() -> None:
     error = guard(served(60), {"unpublished": ids(60)}, MOMENT, percent=20, catalog_id=7)
     assert error
     assert error.message == (
@@ -52,8 +50,8 @@ def test_sentence_gives_the_numbers_the_reason_and_the_way_out() -> None:
     )
 
 
-def test_sentence_gives_the_numbers_by_reason_when_there_are_several() -> None:
-    lost: dict[LossReason, list[bytes]] = {"missing": ids(7), "ended": ids(5, 7), "unmappable": ids(1, 12)}
+def test_message_has_the_numbers_by_reason_when_there_are_several() -> None:
+    lost: dict[LossReason, list[str]] = {"missing": ids(7), "ended": ids(5, 7), "unmappable": ids(1, 12)}
     error = guard(served(60), lost, MOMENT, percent=20, catalog_id=1)
     assert error
     assert error.message.startswith(
@@ -62,7 +60,7 @@ def test_sentence_gives_the_numbers_by_reason_when_there_are_several() -> None:
     )
 
 
-def test_runs_that_end_by_the_clock_count_neither_as_served_nor_as_lost() -> None:
+def test_runs_whose_known_end_has_passed_are_neither_served_nor_lost() -> None:
     ends = {number: PAST if position < 50 else FUTURE for position, number in enumerate(ids(60))}
     assert lost_runs(ends, {"missing": ids(52)}, MOMENT) == {"missing": set(ids(2, 50))}
     assert guard(ends, {"missing": ids(5, 50)}, MOMENT, percent=20, catalog_id=1) is not None  # 5 of 10
@@ -74,7 +72,7 @@ def test_run_has_ended_from_the_very_second_of_its_end_on() -> None:
 
 
 def test_runs_that_callers_did_not_see_are_not_lost() -> None:
-    leaving: dict[LossReason, list[bytes]] = {"unpublished": ids(3), "ended": ids(2, 100), "missing": []}
+    leaving: dict[LossReason, list[str]] = {"unpublished": ids(3), "ended": ids(2, 100), "missing": []}
     assert lost_runs(served(10), leaving, MOMENT) == {"unpublished": set(ids(3))}
 
 

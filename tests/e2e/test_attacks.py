@@ -1,4 +1,4 @@
-"""The attacks that the worker is tried with, over HTTP through the host stand-in."""
+"""The attacks of tests/attacks.py over HTTP through the replacement host."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""`make sync` and `make start` as processes, from the first child to the last."""
+"""`make sync` and `make start` as processes, with all their child processes."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def stack(
     path: str = "",
     host: dict[str, str] | None = None,
 ) -> Iterator[Child]:
-    """Run `python -m local.stack` on settings of its own: what this machine is set up for has no say."""
+    """Run `python -m local.stack` with its own settings, independent of this machine's."""
     file = data / "settings.json"
     if settings or host:
         file.write_text(json.dumps({"IsEncrypted": False, "Values": settings or {}, "Host": host or {}}))
@@ -63,7 +63,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def left_running(pids: set[int]) -> set[int]:
-    """Return those that still run after ten seconds; what was just starting takes a moment to end."""
+    """Return the processes that still run after ten seconds, so that starting ones have time to end."""
     deadline_s = time.monotonic() + 10
     while True:
         table = subprocess.run(
@@ -82,7 +82,7 @@ def test_a_second_sync_changes_nothing(tmp_path: Path) -> None:
 
     assert (first_code, second_code) == (0, 0)
     assert "Sandbox run" in first
-    assert "course-v1:NUSx+REJECTx+BADDATE', start: 'next Tuesday' is no date" in first
+    assert "course-v1:NUSx+REJECTx+BADDATE', start: 'next Tuesday' is not a date" in first
     counts_of_first, counts_of_second = COUNTS.findall(first), COUNTS.findall(second)
     for counts in (counts_of_first, counts_of_second):
         assert [catalog for catalog, *_ in counts] == ["1", "2"]
@@ -105,7 +105,7 @@ def test_the_exit_code_is_1_when_the_sync_fails(tmp_path: Path) -> None:
     assert "First of the" not in output
 
 
-def test_a_real_run_is_said_and_makes_no_http_call(
+def test_a_run_with_the_real_edx_says_so_and_makes_no_http_call(
     tmp_path: Path, azurite: Azurite, tables_prefix: str
 ) -> None:
     settings = {
@@ -150,7 +150,7 @@ def test_nothing_is_left_running_when_a_sync_is_interrupted(
     assert left_running(started) == set()
 
 
-def test_nothing_is_left_running_when_the_driver_is_killed(tmp_path: Path) -> None:
+def test_nothing_is_left_running_when_the_parent_process_is_killed(tmp_path: Path) -> None:
     with stack("start", tmp_path) as child:
         child.wait_for("Ctrl-C stops everything", 60)
         started = descendants(child.pid)
@@ -160,7 +160,7 @@ def test_nothing_is_left_running_when_the_driver_is_killed(tmp_path: Path) -> No
 
 
 def asked_as_printed(child: Child) -> list[dict[str, object]]:
-    """Send the request that the printed curl line would."""
+    """Send the request of the printed curl command."""
     curl, shown, *arguments, url = shlex.split(child.wait_for("^curl .*", 90)[0])
     headers = dict(header.split(": ", 1) for _, header in zip(arguments[::2], arguments[1::2], strict=True))
     assert (curl, shown, set(arguments[::2])) == ("curl", "-i", {"-H"})

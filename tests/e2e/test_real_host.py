@@ -1,6 +1,6 @@
-"""What only Microsoft's Functions host can show. It runs by Core Tools, where `func` is on the PATH.
+"""Tests that need Microsoft's Functions host. It runs by Core Tools, if `func` is on the PATH.
 
-FUNCTIONS_HOST_URL names a running host instead; then only what a caller without a key can see is tested.
+FUNCTIONS_HOST_URL names a running host instead; then only requests without a key are tested.
 """
 
 import json
@@ -77,7 +77,7 @@ def app_settings() -> Iterator[tuple[Sandbox, dict[str, str]]]:
 
 @pytest.fixture(scope="module")
 def guarded_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A host that asks for function keys, as it does in Azure."""
+    """A host that checks function keys, as in Azure."""
     if GIVEN_URL:
         yield GIVEN_URL
         return
@@ -88,7 +88,7 @@ def guarded_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def open_host(app_settings: tuple[Sandbox, dict[str, str]]) -> Iterator[tuple[str, Child, Sandbox]]:
-    """A host that asks for no function keys, with a timer that ticks every twenty seconds."""
+    """A host that checks no function keys, with a timer that fires every twenty seconds."""
     sandbox, settings = app_settings
     with func_start(settings) as (url, child):
         yield url, child, sandbox
@@ -103,7 +103,7 @@ def test_the_answer_is_an_empty_401_when_the_function_key_is_missing(guarded_url
 
 @needs_a_host
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
-def test_nothing_is_found_when_the_method_is_another(guarded_url: str, method: str) -> None:
+def test_answer_is_404_when_the_method_is_not_get(guarded_url: str, method: str) -> None:
     answer = requests.request(method, guarded_url + ROUTE, timeout=60)
     assert (answer.status_code, answer.content) == (404, b"")
 

@@ -1,4 +1,4 @@
-"""A catalog as edX pages it, without HTTP: what a walk asks for, answered from a list."""
+"""A catalog with edX's pages, without HTTP: answers the requests of a walk from a list."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class AtOnce(Executor):
-    """Does what is submitted before `submit` returns, so that a test knows the order of requests."""
+    """Runs the work inside `submit`, so that the order of requests is known."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
@@ -26,7 +26,7 @@ class AtOnce(Executor):
 
 
 class CatalogServer:
-    """Answers as edX's server does.
+    """Answers like edX's server.
 
     Args:
         keys: the courses, in order; anything that is no text stands for itself.
@@ -71,7 +71,7 @@ def as_course(key: object) -> object:
 
 
 def walk_of(fetch: Any, page_size: int = 2, ahead: int = 0) -> CourseWalk:
-    """Return a walk that asks for a page when it is wanted, or for `ahead` of them before that."""
+    """Return a walk that requests each page when it is needed, or `ahead` pages in advance."""
     return CourseWalk(fetch, page_size=page_size, workers=AtOnce(), ahead=ahead)
 
 

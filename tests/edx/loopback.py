@@ -1,4 +1,4 @@
-"""A server on this machine whose every answer a test writes, for what only real sockets can show."""
+"""A loopback server whose answers the test writes, for tests that need real sockets."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Edx(ThreadingHTTPServer):
-    """A server whose every answer the test writes; it counts its connections."""
+    """A server whose answers the test writes; it counts its connections."""
 
     daemon_threads = True
     block_on_close = False
@@ -116,7 +116,7 @@ def serving(answer: Answer, token: Answer = send_token) -> Iterator[Edx]:
 
 
 def threads_of_ours() -> set[threading.Thread]:
-    """Return what must not outlive a session."""
+    """Return the threads that must end with a session."""
     return {
         thread
         for thread in threading.enumerate()

@@ -1,4 +1,4 @@
-"""What tests of edX's side share: settings, a time that passes only when somebody sleeps, mocked answers."""
+"""Shared by the tests of the edX client: settings, a fake clock, mocked answers."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -37,7 +37,7 @@ def make_settings(**overrides: object) -> EdxSettings:
 
 
 class FakeTime:
-    """Time that passes only when somebody sleeps."""
+    """Time that passes only when `sleep` is called."""
 
     def __init__(self) -> None:
         self.passed_s = 0.0

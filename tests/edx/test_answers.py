@@ -1,4 +1,4 @@
-"""What an answer means, without a socket: every status with each body that matters."""
+"""The interpretation of answers, without a socket: every status with each relevant body."""
 
 import json
 from datetime import UTC, datetime
@@ -38,11 +38,11 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
 def error_of(question: Question[Any], given_answer: Answer) -> Exception:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - each test looks at what came
         meaning(question, given_answer, NOW)
-    assert caught.value.__context__ is None  # nothing of the body hangs on to an error
+    assert caught.value.__context__ is None  # the error holds no part of the body
     return caught.value
 
 
-def test_a_200_is_the_record_that_was_asked_for() -> None:
+def test_a_200_returns_the_requested_record() -> None:
     assert meaning(one_catalog(7), answer(200, b'{"id": 7, "name": "NUS"}'), NOW) == EdxCatalog(
         id=7, name="NUS"
     )
@@ -63,33 +63,33 @@ def test_a_200_is_the_record_that_was_asked_for() -> None:
         b"[" * 200_000,
     ],
 )
-def test_a_200_that_is_no_whole_json_is_tried_again(question: Question[Any], body: bytes) -> None:
+def test_a_200_with_incomplete_or_invalid_json_is_retried(question: Question[Any], body: bytes) -> None:
     error = error_of(question, answer(200, body))
     assert isinstance(error, NoUsableAnswer)
     assert error.problem == (
-        "sent a broken body: no whole JSON" if body else "sent a broken body: nothing at all"
+        "sent a broken body: incomplete or invalid JSON" if body else "sent a broken body: it is empty"
     )
     assert error.status is None
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b'{"detail": "Not found."}', b"{}", b"7"])
-def test_a_200_that_is_json_of_another_shape_is_final(question: Question[Any], body: bytes) -> None:
+def test_a_200_with_json_of_another_structure_is_not_retried(question: Question[Any], body: bytes) -> None:
     error = error_of(question, answer(200, body))
     assert isinstance(error, EdxProtocolError)
-    assert "is not what its API promises" in error.message
+    assert "does not match its API" in error.message
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520, 599])
 @pytest.mark.parametrize("body", [b"", DETAIL])
-def test_a_failing_server_is_asked_again(question: Question[Any], status: int, body: bytes) -> None:
+def test_a_server_error_is_retried(question: Question[Any], status: int, body: bytes) -> None:
     error = error_of(question, answer(status, body))
     assert isinstance(error, NoUsableAnswer)
     assert (error.problem, error.status, error.wait_s) == (f"answered {status}", status, None)
 
 
-def test_a_503_may_say_when_to_come_back() -> None:
+def test_retry_after_of_a_503_is_read() -> None:
     error = error_of(CATALOGS, answer(503, Retry_After="Sun, 01 Mar 2026 12:00:20 GMT"))
     assert isinstance(error, NoUsableAnswer)
     assert error.wait_s == 20
@@ -125,24 +125,25 @@ def test_a_catalog_is_not_found_when_edx_itself_says_so(question: Question[Any],
         b"[" * 4000,
     ],
 )
-def test_a_gateways_403_or_404_is_a_failure_that_may_heal(
-    question: Question[Any], status: int, body: bytes
-) -> None:
+def test_a_403_or_404_of_a_gateway_is_retried(question: Question[Any], status: int, body: bytes) -> None:
     error = error_of(question, answer(status, body))
     assert isinstance(error, NoUsableAnswer)
     assert error.status == status
     assert error.problem == (
-        f"answered {status} without an explanation of edX's, as a gateway or firewall does"
+        f"answered {status} in a form that is not edX's, probably from a gateway or firewall"
     )
 
 
 def test_edx_refuses_us_when_the_list_of_catalogs_is_forbidden() -> None:
     error = error_of(CATALOGS, answer(403, b'{"detail": "You do not have permission."}'))
     assert isinstance(error, EdxRefused)
-    assert error.message == "edX refused us: catalogs/ answered 403 to a valid token"
+    assert error.message == (
+        "edX refused us: catalogs/ answered 403 to a valid token; "
+        "ask edX whether our account still has access"
+    )
 
 
-def test_there_is_no_list_of_catalogs_at_an_address_where_edx_says_404() -> None:
+def test_protocol_error_when_edx_answers_404_for_the_list_of_catalogs() -> None:
     assert isinstance(error_of(CATALOGS, answer(404, DETAIL)), EdxProtocolError)
 
 
@@ -177,10 +178,10 @@ def test_our_credentials_are_refused_when_the_token_endpoint_says_so(
 
 @pytest.mark.parametrize("question", [CATALOGS, one_catalog(7), courses_of(7)])
 @pytest.mark.parametrize("status", [101, 204, 206, 301, 302, 307, 400, 405, 410, 418])
-def test_a_status_that_edx_does_not_promise_is_final(question: Question[Any], status: int) -> None:
+def test_an_undocumented_status_is_not_retried(question: Question[Any], status: int) -> None:
     error = error_of(question, answer(status, DETAIL))
     assert isinstance(error, EdxProtocolError)
-    assert error.message == f"edX answered {status} for {question.what}, which its API does not promise"
+    assert error.message == f"edX answered {status} for {question.what}, which its API does not document"
 
 
 # Throttling
@@ -210,7 +211,7 @@ SAID = b'{"detail": "Request was throttled. Expected available in 3592 seconds."
         ("Sun, 01 Mar 2026 11:00:00 GMT", b"", 900),
     ],
 )
-def test_a_429_says_how_long_nobody_may_ask(
+def test_a_429_says_how_long_to_wait(
     question: Question[Any], retry_after: str | None, body: bytes, wait_s: float
 ) -> None:
     headers = {} if retry_after is None else {"Retry_After": retry_after}
@@ -234,7 +235,7 @@ JSON = st.recursive(
     st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()),
     st.none() | st.text(max_size=10),
 )
-def test_every_answer_has_one_of_the_known_meanings(
+def test_every_answer_is_a_record_or_a_known_error(
     question: Question[Any], status: int, body: bytes, retry_after: str | None
 ) -> None:
     headers = {} if retry_after is None else {"Retry-After": retry_after}

@@ -25,7 +25,7 @@ from tests.edx.loopback import (
 from tests.edx.pretend import CATALOG, CATALOGS, SECRET, TOKEN, FakeTime, at, offsets, walked
 
 
-def test_a_request_names_us_and_asks_for_english_json_when_it_is_sent(web: Mocker, edx: EdxSession) -> None:
+def test_a_request_has_our_user_agent_and_asks_for_english_json(web: Mocker, edx: EdxSession) -> None:
     web.get(CATALOG, json={"id": 7, "name": "NUS", "courses_count": 12})
     assert edx.catalog(7) == EdxCatalog(id=7, name="NUS", courses_count=12)
     token_call, call = web.request_history
@@ -44,7 +44,7 @@ def test_a_request_names_us_and_asks_for_english_json_when_it_is_sent(web: Mocke
     assert edx.requests == 2
 
 
-def test_the_environment_is_not_trusted_when_it_holds_credentials(
+def test_credentials_and_proxies_of_the_environment_are_ignored(
     web: Mocker, edx: EdxSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "netrc").write_text("machine edx.test login a password b\n")
@@ -60,7 +60,7 @@ def test_the_environment_is_not_trusted_when_it_holds_credentials(
 # The list of catalogs
 
 
-def test_catalogs_are_listed_in_order_when_they_come_in_pages(web: Mocker, edx: EdxSession) -> None:
+def test_catalogs_are_listed_in_order_when_there_are_several_pages(web: Mocker, edx: EdxSession) -> None:
     web.get(
         CATALOGS,
         [
@@ -90,7 +90,7 @@ def test_the_list_is_empty_when_edx_lists_none(web: Mocker, edx: EdxSession) -> 
         {"count": 2, "next": 3, "results": [{"id": 1}]},
     ],
 )
-def test_protocol_error_when_the_list_of_catalogs_is_not_whole(
+def test_protocol_error_when_the_list_of_catalogs_is_incomplete(
     web: Mocker, edx: EdxSession, answer: dict[str, object]
 ) -> None:
     web.get(CATALOGS, json=answer)
@@ -142,7 +142,7 @@ def test_neither_secret_nor_token_shows_when_a_call_fails(  # noqa: PLR0917 - fi
 # Over real sockets
 
 
-def test_connections_are_reused_when_pages_are_pulled_side_by_side() -> None:
+def test_connections_are_reused_when_pages_are_pulled_in_parallel() -> None:
     in_flight: list[int] = []
     now = threading.Semaphore(2)  # as many as may be in flight
 
@@ -162,7 +162,7 @@ def test_connections_are_reused_when_pages_are_pulled_side_by_side() -> None:
     assert not threads_of_ours()
 
 
-def test_what_is_in_flight_is_cut_when_the_session_is_left() -> None:
+def test_requests_in_flight_are_cancelled_when_the_session_is_left() -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         (courses_page if "offset=0" in handler.path else trickled_body)(handler)
 
@@ -179,7 +179,7 @@ def test_what_is_in_flight_is_cut_when_the_session_is_left() -> None:
     assert not threads_of_ours()
 
 
-def test_nothing_more_is_asked_when_the_walk_is_left() -> None:
+def test_no_further_page_is_requested_when_the_walk_is_left() -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if "offset=0" in handler.path:
             courses_page(handler)

@@ -25,7 +25,7 @@ MIB = 2**20
     ],
 )
 @pytest.mark.parametrize("chunk_size", [1, 7, 1000])
-def test_a_body_is_unpacked_whatever_the_chunks(packed: bytes, encoding: str, chunk_size: int) -> None:
+def test_a_body_is_decompressed_for_any_chunks(packed: bytes, encoding: str, chunk_size: int) -> None:
     chunks = [packed[i : i + chunk_size] for i in range(0, len(packed), chunk_size)]
     assert decoded(chunks, encoding, MIB) == BODY
 
@@ -40,7 +40,7 @@ def test_an_empty_body_is_empty_whatever_its_encoding() -> None:
     assert decoded([], "gzip", MIB) == b""
 
 
-def test_padding_behind_the_end_is_passed_over() -> None:
+def test_padding_after_the_end_is_ignored() -> None:
     assert decoded([PACKED, b"\0" * 100], "gzip", MIB) == BODY
     assert decoded([PACKED + b"\0", b"\0"], "gzip", MIB) == BODY
 
@@ -57,7 +57,7 @@ def test_a_body_is_broken_when_its_encoding_was_not_asked_for(encoding: str) -> 
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
-def test_the_limit_counts_what_comes_out(encoding: str) -> None:
+def test_the_size_limit_applies_to_the_decompressed_body(encoding: str) -> None:
     def packed(size: int) -> bytes:
         return gzip.compress(b" " * size) if encoding else b" " * size
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -46,7 +47,7 @@ def endless_redirect(handler: BaseHTTPRequestHandler) -> None:
 @pytest.mark.parametrize(
     "answer", [trickled_headers, trickled_body, trickled_chunks, trickled_until_closed, silence]
 )
-def test_the_budget_ends_an_exchange_when_the_answer_trickles(answer: Answer) -> None:
+def test_the_time_limit_ends_an_exchange_when_the_answer_is_slow(answer: Answer) -> None:
     with serving(answer) as server:
         began = time.monotonic()
         with EdxClient(server.settings).session(Deadline.after(0.5)) as edx:
@@ -61,7 +62,7 @@ def test_the_budget_ends_an_exchange_when_the_answer_trickles(answer: Answer) ->
 
 
 @pytest.mark.parametrize("token", [trickled_headers, trickled_body, silence])
-def test_the_budget_ends_an_exchange_when_the_token_call_trickles(token: Answer) -> None:
+def test_the_time_limit_ends_an_exchange_when_the_token_answer_is_slow(token: Answer) -> None:
     with serving(silence, token) as server:
         began = time.monotonic()
         with (
@@ -87,7 +88,7 @@ def endless_not_found(handler: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.mark.parametrize("location", ["/v1/catalogs/8/", "http://127.0.0.1:9/", "http://[", ""])
-def test_no_redirect_is_followed_when_one_comes(location: str) -> None:
+def test_no_redirect_is_followed(location: str) -> None:
     with (
         serving(lambda handler: send(handler, b"", 302, Location=location)) as server,
         EdxClient(server.settings).session(Deadline.after(20)) as edx,
@@ -191,7 +192,9 @@ def test_a_broken_exchange_is_tried_again_when_there_is_time(fault: Answer) -> N
             assert edx.requests == 3
 
 
-def test_nothing_that_edx_sent_is_logged_when_its_headers_break_off(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_that_edx_sent_is_logged_when_its_headers_are_truncated(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Private-Hea")
         handler.close_connection = True
@@ -216,7 +219,9 @@ def exchanges() -> Iterator[Exchanges]:
 @pytest.mark.parametrize(
     "answer", [trickled_headers, trickled_body, trickled_chunks, trickled_until_closed, silence]
 )
-def test_an_exchange_ends_within_its_limit_however_it_trickles(exchanges: Exchanges, answer: Answer) -> None:
+def test_an_exchange_ends_within_its_limit_when_any_part_is_slow(
+    exchanges: Exchanges, answer: Answer
+) -> None:
     with serving(answer) as server:
         for _ in range(2):
             began = time.monotonic()
@@ -226,7 +231,7 @@ def test_an_exchange_ends_within_its_limit_however_it_trickles(exchanges: Exchan
     assert not threads_of_ours()
 
 
-def test_the_limit_holds_on_a_connection_that_is_kept(exchanges: Exchanges) -> None:
+def test_the_time_limit_applies_to_a_reused_connection(exchanges: Exchanges) -> None:
     answers: Iterator[Answer] = iter([lambda handler: send(handler, {}), trickled_headers])
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -241,7 +246,7 @@ def test_the_limit_holds_on_a_connection_that_is_kept(exchanges: Exchanges) -> N
         assert server.connections == 1
 
 
-def test_the_limit_holds_when_a_tls_handshake_trickles(exchanges: Exchanges) -> None:
+def test_the_time_limit_applies_to_a_slow_tls_handshake(exchanges: Exchanges) -> None:
     def trickle_handshake() -> None:
         connection, _ = listener.accept()
         with connection, suppress(OSError):
@@ -261,7 +266,7 @@ def test_the_limit_holds_when_a_tls_handshake_trickles(exchanges: Exchanges) -> 
         thread.join()
 
 
-def test_an_end_from_another_thread_cuts_what_is_under_way_and_what_begins_later() -> None:
+def test_ending_from_another_thread_cancels_running_and_later_exchanges() -> None:
     exchanges = Exchanges(2)
     with serving(trickled_body) as server:
         threading.Timer(0.2, exchanges.end).start()
@@ -292,8 +297,8 @@ def test_connecting_may_take_5_seconds_and_silence_30_within_the_time_that_is_le
     with suppress(NoUsableAnswer):
         Exchanges(1).send("GET", "https://edx.test/", Deadline(left_s, lambda: 0.0))
     (request,) = web.request_history
-    timeouts: object = request.timeout  # requests_mock says that it is a number
-    assert timeouts == (connecting_s, silent_s)
+    timeout: Any = request.timeout  # typed as a whole number
+    assert timeout == (connecting_s, silent_s)
 
 
 def test_the_limit_holds_when_the_connection_is_not_accepted() -> None:
@@ -348,10 +353,10 @@ def test_the_explanation_of_an_error_is_read_to_4_kib() -> None:
     exchanges.close()
 
 
-# Whom an error names
+# The cause that an error names
 
 
-def test_the_host_is_named_when_nobody_listens() -> None:
+def test_the_host_is_named_when_the_connection_is_refused() -> None:
     with serving(silence) as server:
         settings = server.settings
     client = EdxClient(settings, random=lambda: 0.0)

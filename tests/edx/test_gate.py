@@ -29,7 +29,7 @@ from tests.edx.pretend import CATALOG, NOW, FakeTime, walked
         ("Sun, 01 Mar 2026 11:00:00 GMT", 900),
     ],
 )
-def test_throttled_until_the_time_is_up_when_a_429_does_not_fit_the_budget(
+def test_throttled_error_is_raised_when_a_429_lasts_longer_than_the_budget(
     web: Mocker, client: EdxClient, fake_time: FakeTime, retry_after: str | None, wait_s: int
 ) -> None:
     headers = {} if retry_after is None else {"Retry-After": retry_after}
@@ -56,7 +56,9 @@ def test_throttled_until_the_time_is_up_when_a_429_does_not_fit_the_budget(
 @pytest.mark.parametrize(
     "detail", ["Request was throttled. Expected available in 3592 seconds.", "Request was throttled."]
 )
-def test_the_body_tells_the_time_when_the_header_does_not(web: Mocker, edx: EdxSession, detail: str) -> None:
+def test_the_end_of_throttling_is_read_from_the_body_when_there_is_no_header(
+    web: Mocker, edx: EdxSession, detail: str
+) -> None:
     web.get(CATALOG, status_code=429, json={"detail": detail})
     with pytest.raises(EdxThrottled) as caught:
         edx.catalog(7)
@@ -100,7 +102,7 @@ def test_throttled_when_edx_throttles_four_times(web: Mocker, edx: EdxSession, f
 
 
 class Caller:
-    """A session, as the gate sees it, with a thread for each request."""
+    """A session for the gate, with a thread for each request."""
 
     def __init__(self, gate: Gate) -> None:
         self.has_ended = False
@@ -121,7 +123,7 @@ class Caller:
         raise AssertionError(seconds)
 
     def ask(self) -> Event:
-        """Ask for a slot in a thread of its own; the event is set once it is held."""
+        """Request a slot in a new thread; the event is set when the thread holds it."""
         entered, leave = Event(), Event()
 
         def hold() -> None:
@@ -188,7 +190,7 @@ def test_no_session_holds_more_than_its_share_when_several_are_open(
     assert [each.held for each in callers] == [share] * sessions
 
 
-def test_slots_go_to_who_waited_longest_when_there_are_more_sessions_than_slots(
+def test_slots_go_to_the_session_that_waited_longest_when_there_are_more_sessions_than_slots(
     caller: Callable[[], Caller],
 ) -> None:
     callers = [caller() for _ in range(6)]
@@ -218,7 +220,7 @@ def test_a_session_that_held_all_slots_gives_way_when_another_opens(caller: Call
     assert first.held == 4
 
 
-def test_who_waits_for_a_slot_wakes_when_its_session_ends(caller: Callable[[], Caller]) -> None:
+def test_thread_that_waits_for_a_slot_wakes_when_its_session_ends(caller: Callable[[], Caller]) -> None:
     first, second = caller(), caller()
     for _ in range(2):
         first.ask()
@@ -234,7 +236,7 @@ def test_who_waits_for_a_slot_wakes_when_its_session_ends(caller: Callable[[], C
 # Over real sockets
 
 
-def test_a_session_whose_answers_trickle_does_not_starve_another() -> None:
+def test_a_session_with_slow_answers_does_not_block_another() -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if "catalogs/8/" not in handler.path or "offset=0&" in f"{handler.path}&":
             courses_page(handler)
@@ -264,7 +266,7 @@ def suppress_all(action: Callable[[], object]) -> None:
         action()
 
 
-def test_no_page_is_asked_for_when_another_was_throttled() -> None:
+def test_no_page_is_requested_when_another_was_throttled() -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if "offset=0" in handler.path:
             courses_page(handler)
@@ -281,7 +283,7 @@ def test_no_page_is_asked_for_when_another_was_throttled() -> None:
     assert len(server.asked) <= 4  # token, the first page, and at most as many as are in flight at once
 
 
-def test_nobody_asks_before_the_time_is_up_when_a_short_throttling_comes() -> None:
+def test_no_request_is_sent_before_a_short_throttling_ends() -> None:
     asked_at: list[float] = []
     throttled_at: list[float] = []
 
@@ -302,7 +304,7 @@ def test_nobody_asks_before_the_time_is_up_when_a_short_throttling_comes() -> No
     assert [wait_s for wait_s in waits if wait_s >= 0.95]
 
 
-def test_requests_in_flight_are_bounded_when_sessions_pull_side_by_side() -> None:
+def test_requests_in_flight_are_limited_when_sessions_pull_in_parallel() -> None:
     free = Semaphore(2)
     kept_to_the_bound: list[bool] = []
 

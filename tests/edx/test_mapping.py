@@ -49,18 +49,18 @@ def test_the_same_run_has_the_same_id_whatever_else_changes() -> None:
     [
         (None, "the course run has no key"),
         ("", "'' is an empty key"),
-        (7, "a number is no key"),
-        (True, "a truth value is no key"),
-        (["course-v1:A+B+C"], "a list is no key"),
-        ({"key": "course-v1:A+B+C"}, "an object is no key"),
-        ("course-v1:A+B+C\n", r"'course-v1:A+B+C\n' holds a control character or half a character"),
-        ("a\x00b", r"'a\x00b' holds a control character or half a character"),
-        ("a\x85b", r"'a\x85b' holds a control character or half a character"),
-        (HALF_A_CHARACTER, r"'\ud83d' holds a control character or half a character"),
+        (7, "a number is not a key"),
+        (True, "a boolean is not a key"),
+        (["course-v1:A+B+C"], "a list is not a key"),
+        ({"key": "course-v1:A+B+C"}, "an object is not a key"),
+        ("course-v1:A+B+C\n", r"'course-v1:A+B+C\n' contains a control character or a lone surrogate"),
+        ("a\x00b", r"'a\x00b' contains a control character or a lone surrogate"),
+        ("a\x85b", r"'a\x85b' contains a control character or a lone surrogate"),
+        (HALF_A_CHARACTER, r"'\ud83d' contains a control character or a lone surrogate"),
         ("k" * 256, f"'{'k' * 60}'… is longer than 255 characters"),
     ],
 )
-def test_a_run_is_rejected_when_its_key_cannot_be_one(key: object, reason: str) -> None:
+def test_a_run_is_rejected_when_its_key_is_invalid(key: object, reason: str) -> None:
     assert rejected(key=key) == Rejection("", "key", reason)
 
 
@@ -88,7 +88,7 @@ RUN_COURSE_UUID = "5D0C7E1A-0B1C-4C9F-8E8E-1C2D3E4F5A6B"
         (None, None, HALF_A_CHARACTER, None),
     ],
 )
-def test_uuid_is_the_first_of_the_courses_the_runs_and_the_course_keys(
+def test_uuid_is_taken_from_the_course_then_the_run_then_computed_from_the_course_key(
     course_uuid: object, run_course_uuid: object, course_key: object, expected: str | None
 ) -> None:
     course = make_course(make_run(course_uuid=run_course_uuid), uuid=course_uuid, key=course_key)
@@ -159,14 +159,14 @@ def test_a_date_is_written_in_utc_and_whole_seconds(
         ("0001-01-01T00:00:00+00:01", "'0001-01-01T00:00:00+00:01'"),
         ("9999-12-31T23:59:59-00:01", "'9999-12-31T23:59:59-00:01'"),
         (1767225600, "a number"),
-        (False, "a truth value"),
+        (False, "a boolean"),
         ([], "a list"),
         ({}, "an object"),
     ],
 )
 @pytest.mark.parametrize("field", ["start", "end", "enrollment_start", "enrollment_end"])
-def test_a_run_is_rejected_when_a_date_is_no_date(field: str, sent: object, shown: str) -> None:
-    assert rejected(**{field: sent}) == Rejection(KEY, field, f"{shown} is no date")
+def test_a_run_is_rejected_when_a_date_is_invalid(field: str, sent: object, shown: str) -> None:
+    assert rejected(**{field: sent}) == Rejection(KEY, field, f"{shown} is not a date")
 
 
 # Effort, pacing, weeks, credit
@@ -204,7 +204,7 @@ def test_efforts_are_kept_when_they_are_whole_numbers(sent: object, expected: in
 
 
 @pytest.mark.parametrize("sent", NOT_WHOLE_NUMBERS)
-def test_efforts_are_left_out_when_they_are_no_whole_numbers(sent: object) -> None:
+def test_efforts_are_left_out_when_they_are_not_whole_numbers(sent: object) -> None:
     assert mapped(min_effort=sent).min_effort is None
     assert mapped(max_effort=sent).max_effort is None
 
@@ -238,7 +238,7 @@ def test_weeks_are_as_sent_when_one_or_more(pacing_type: str | None, sent: objec
 
 
 @pytest.mark.parametrize("sent", [*NOT_WHOLE_NUMBERS, 0, 0.0, "0"])
-def test_weeks_come_from_the_dates_when_the_run_is_instructor_paced_alone(sent: object) -> None:
+def test_weeks_are_computed_from_dates_only_when_the_run_is_instructor_paced(sent: object) -> None:
     dates = {"start": "2026-06-01T00:00:00Z", "end": "2026-06-22T00:00:00Z", "weeks_to_complete": sent}
     assert mapped(**dates, pacing_type="instructor_paced").weeks_to_complete == 3
     assert mapped(**dates, pacing_type="self_paced").weeks_to_complete is None
@@ -341,7 +341,7 @@ COURSE_URL = "https://www.edx.org/course/course"
         (None, "mailto:x@edx.org", None),
     ],
 )
-def test_marketing_url_is_the_runs_else_the_courses_when_it_is_http(
+def test_marketing_url_is_the_runs_or_the_courses_when_it_is_http(
     run_url: object, course_url: object, expected: str | None
 ) -> None:
     course = make_course(make_run(marketing_url=run_url), marketing_url=course_url)
@@ -367,11 +367,11 @@ def test_marketing_url_is_the_runs_else_the_courses_when_it_is_http(
         ("", "https://courses.edx.org/course_modes/choose/course-v1%3AMITx%2B6.00.1x%2B2T2026/"),
     ],
 )
-def test_enrollment_url_is_as_sent_else_from_the_template(sent: object, expected: str | None) -> None:
+def test_enrollment_url_is_as_sent_or_from_the_template(sent: object, expected: str | None) -> None:
     assert mapped(enrollment_url=sent).enrollment_url == expected
 
 
-def test_enrollment_url_leaves_nothing_of_the_key_as_safe() -> None:
+def test_every_special_character_of_the_key_is_encoded_in_the_enrollment_url() -> None:
     rules = RULES.model_copy(update={"enrollment_url": "https://example.org/{key}?again={key}"})
     run = only_run_of(make_course(make_run(key="A/é{key}~")), rules).run
     assert run.enrollment_url == "https://example.org/A%2F%C3%A9%7Bkey%7D~?again=A%2F%C3%A9%7Bkey%7D~"
@@ -453,7 +453,7 @@ NO_ID = make_seat(type="no-id-professional", price="800.00")
         ({"type": "verified"}, None),
     ],
 )
-def test_price_is_the_lowest_verified_in_usd_else_the_lowest_professional(
+def test_price_is_the_lowest_verified_in_usd_or_the_lowest_professional(
     seats: object, expected: str | None
 ) -> None:
     assert mapped(seats=seats).price == expected
@@ -490,7 +490,7 @@ def seats_of(*types: object) -> list[dict[str, Any]]:
         ({"type": "verified"}, "audit", "audit", None),
     ],
 )
-def test_type_is_the_best_of_the_seats_else_the_runs_own(
+def test_type_is_the_best_of_the_seats_or_the_runs_own(
     seats: object, run_type: object, expected: str | None, unknown_track: str | None
 ) -> None:
     result = only_run_of(make_course(make_run(seats=seats, type=run_type)))
@@ -514,12 +514,12 @@ def test_type_is_the_best_of_the_seats_else_the_runs_own(
         ({}, False),
     ],
 )
-def test_a_run_is_listed_when_no_status_says_otherwise(status: object, *, expected: bool) -> None:
-    assert only_run_of(make_course(make_run(status=status))).listed is expected
+def test_a_run_is_published_unless_its_status_says_otherwise(status: object, *, expected: bool) -> None:
+    assert only_run_of(make_course(make_run(status=status))).is_published is expected
 
 
-def test_a_run_is_listed_when_it_is_hidden() -> None:
-    assert only_run_of(make_course(make_run(hidden=True))).listed is True
+def test_a_run_is_published_when_it_is_hidden() -> None:
+    assert only_run_of(make_course(make_run(hidden=True))).is_published is True
 
 
 def test_availability_is_not_mapped() -> None:
@@ -551,7 +551,7 @@ PAST, AHEAD = "2026-02-28T23:59:59Z", "2026-03-01T12:00:00Z"  # NOW itself is no
         ({"upgrade_deadline": AHEAD, "upgrade_deadline_override": "TBD"}, "99.00", "verified"),
     ],
 )
-def test_a_verified_seat_counts_until_it_can_no_longer_be_bought(
+def test_a_verified_seat_is_used_until_it_can_no_longer_be_bought(
     deadlines: dict[str, object], price: str | None, track: str
 ) -> None:
     seats = [make_seat(type="audit", price="0.00"), make_seat(price="99.00", **deadlines)]
@@ -560,7 +560,7 @@ def test_a_verified_seat_counts_until_it_can_no_longer_be_bought(
 
 
 @pytest.mark.parametrize("seat_type", ["professional", "no-id-professional"])
-def test_a_professional_seat_counts_until_it_can_no_longer_be_bought(seat_type: str) -> None:
+def test_a_professional_seat_is_used_until_it_can_no_longer_be_bought(seat_type: str) -> None:
     over = make_seat(type=seat_type, price="900.00", upgrade_deadline=PAST)
     assert (mapped(seats=[over], type="professional").price, mapped(seats=[over]).type) == (None, None)
     run = mapped(seats=[over, make_seat(price="99.00")])
@@ -580,7 +580,7 @@ def test_the_lowest_price_is_that_of_a_seat_that_can_be_bought() -> None:
     assert mapped(seats=[over, make_seat(price="99.00"), make_seat(price="120.00")]).price == "99.00"
 
 
-def test_the_runs_own_type_does_not_count_when_it_has_seats_that_are_over() -> None:
+def test_the_runs_own_type_is_not_used_when_it_has_expired_seats() -> None:
     assert (
         only_run_of(
             make_course(make_run(type="verified", seats=[make_seat(upgrade_deadline=PAST)]))
@@ -598,7 +598,7 @@ def test_the_runs_own_type_does_not_count_when_it_has_seats_that_are_over() -> N
     [("MITx+6.00.1x", "MITx+6.00.1x"), (None, None), ("", None), (7, None), ("a\n", None), ("k" * 256, None)],
 )
 def test_the_courses_key_is_kept_when_it_is_a_usable_text(key: object, kept: str | None) -> None:
-    assert only_run_of(make_course(key=key)).course_key == kept
+    assert only_run_of(make_course(make_run(), key=key)).course_key == kept
 
 
 def test_the_credit_is_proposed_by_the_formula() -> None:
@@ -625,7 +625,7 @@ def test_a_rejected_run_is_known_to_be_unpublished_when_its_status_can_be_read(
     status: object, *, is_unpublished: bool
 ) -> None:
     assert rejected(status=status, enrollment_end="TBD") == Rejection(
-        KEY, "enrollment_end", "'TBD' is no date", is_unpublished
+        KEY, "enrollment_end", "'TBD' is not a date", is_unpublished
     )
     assert rejected(status=status, key=7).is_unpublished is is_unpublished
 
@@ -638,11 +638,11 @@ LONG = "https://www.edx.org/" + "x" * (32_768 - 20)
     [
         ("marketing_url", LONG, f"'https://www.edx.org/{'x' * 40}'…"),
         ("enrollment_url", LONG, f"'https://www.edx.org/{'x' * 40}'…"),
-        # The character counts twice: it takes two units of UTF-16.
+        # The character is two UTF-16 units.
         ("marketing_url", LONG[:-2] + "🎓", f"'https://www.edx.org/{'x' * 40}'…"),
     ],
 )
-def test_a_run_is_rejected_when_an_address_is_too_long_to_store(field: str, longest: str, shown: str) -> None:
+def test_a_run_is_rejected_when_a_url_is_too_long_to_store(field: str, longest: str, shown: str) -> None:
     assert getattr(mapped(**{field: longest}), field) == longest
     reason = f"{shown} is longer than 32768 UTF-16 units"
     assert rejected(**{field: longest + "x"}) == Rejection(KEY, field, reason)
@@ -654,13 +654,13 @@ def test_a_run_is_rejected_when_its_price_is_too_long_to_store() -> None:
     assert rejected(seats=[make_seat(price=10**40_000)]).field == "price"
 
 
-def test_a_run_is_mapped_when_the_text_too_long_is_not_stored() -> None:
+def test_a_run_is_mapped_when_a_text_that_is_not_stored_is_too_long() -> None:
     assert mapped(marketing_url="ftp://" + "x" * 40_000, pacing_type="x" * 40_000).courserun_key == KEY
 
 
 @pytest.mark.parametrize("field", ["marketing_url", "enrollment_url"])
-def test_a_run_is_rejected_when_an_address_is_no_unicode_text(field: str) -> None:
-    reason = r"'https://www.edx.org/\ud83d' is no Unicode text"
+def test_a_run_is_rejected_when_a_url_is_not_valid_unicode(field: str) -> None:
+    reason = r"'https://www.edx.org/\ud83d' is not valid Unicode"
     sent = "https://www.edx.org/" + HALF_A_CHARACTER
     assert rejected(**{field: sent}) == Rejection(KEY, field, reason)
 
@@ -671,11 +671,11 @@ def test_every_run_of_a_course_is_mapped_or_rejected_alone_in_order() -> None:
         (result.run.courserun_key if isinstance(result, MappedRun) else result)
         for result in results(EdxCourse.model_validate(course))
     ] == [
-        Rejection(KEY, "start", "'soon' is no date"),
-        Rejection("", "course_runs", "null is no course run object (course 'MITx+6.00.1x')"),
+        Rejection(KEY, "start", "'soon' is not a date"),
+        Rejection("", "course_runs", "null is not a course run object (course 'MITx+6.00.1x')"),
         "B",
-        Rejection("", "course_runs", "'A' is no course run object (course 'MITx+6.00.1x')"),
-        Rejection("", "course_runs", "a list is no course run object (course 'MITx+6.00.1x')"),
+        Rejection("", "course_runs", "'A' is not a course run object (course 'MITx+6.00.1x')"),
+        Rejection("", "course_runs", "a list is not a course run object (course 'MITx+6.00.1x')"),
         Rejection("", "key", "the course run has no key"),
     ]
 
@@ -686,10 +686,10 @@ def test_a_course_without_runs_gives_nothing(course_runs: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("course_runs", "shown"), [("all", "'all'"), (7, "a number"), (True, "a truth value"), ({}, "an object")]
+    ("course_runs", "shown"), [("all", "'all'"), (7, "a number"), (True, "a boolean"), ({}, "an object")]
 )
-def test_a_course_is_rejected_when_its_runs_are_no_list(course_runs: object, shown: str) -> None:
-    reason = f"{shown} is no list of course runs (course 'MITx+6.00.1x')"
+def test_a_course_is_rejected_when_its_runs_are_not_a_list(course_runs: object, shown: str) -> None:
+    reason = f"{shown} is not a list of course runs (course 'MITx+6.00.1x')"
     course = EdxCourse.model_validate(make_course(course_runs=course_runs))
     assert results(course) == [Rejection("", "course_runs", reason)]
 
@@ -699,11 +699,11 @@ def test_a_course_is_rejected_when_its_runs_are_no_list(course_runs: object, sho
     [
         (None, "null"),
         (7, "a number"),
-        (True, "a truth value"),
+        (True, "a boolean"),
         ("course", "'course'"),
         ([], "a list"),
         ({"key": "MITx+6.00.1x"}, "an object"),
     ],
 )
-def test_a_course_is_rejected_when_it_is_no_object(course: object, shown: str) -> None:
-    assert results(course) == [Rejection("", "course", f"{shown} is no course object")]
+def test_a_course_is_rejected_when_it_is_not_an_object(course: object, shown: str) -> None:
+    assert results(course) == [Rejection("", "course", f"{shown} is not a course object")]

@@ -53,7 +53,7 @@ any_json = st.recursive(
 
 
 def with_some(fields: dict[str, Any], replaced: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Give a sample some of whose fields hold something else."""
+    """Draw a sample with some fields replaced by other values."""
     changes = st.fixed_dictionaries({}, optional=dict.fromkeys(fields, replaced))
     return changes.map(lambda changed: fields | changed)
 
@@ -87,7 +87,7 @@ def check(results: list[MappedRun | Rejection]) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(courses)
-def test_every_run_is_mapped_by_the_contract_or_rejected_when_any_field_holds_anything(
+def test_every_run_is_mapped_by_the_contract_or_rejected_for_any_field_values(
     course: dict[str, Any],
 ) -> None:
     results = list(map_course(EdxCourse.model_validate(course), RULES, NOW))
@@ -98,7 +98,7 @@ def test_every_run_is_mapped_by_the_contract_or_rejected_when_any_field_holds_an
 
 @settings(max_examples=100, deadline=None)
 @given(any_json)
-def test_whatever_stands_in_the_place_of_a_course_is_one_rejection(junk: object) -> None:
+def test_any_value_that_is_not_a_course_is_one_rejection(junk: object) -> None:
     (result,) = map_course(junk, RULES, NOW)
     assert isinstance(result, Rejection)
     check([result])
@@ -106,7 +106,7 @@ def test_whatever_stands_in_the_place_of_a_course_is_one_rejection(junk: object)
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(), max_size=300))
-def test_a_key_is_kept_or_rejected_whatever_characters_it_holds(key: str) -> None:
+def test_a_key_of_any_characters_is_kept_or_rejected(key: str) -> None:
     results = list(map_course(EdxCourse.model_validate(make_course(make_run(key=key))), RULES, NOW))
     check(results)
     (result,) = results

@@ -30,7 +30,7 @@ JSON = st.recursive(
 )
 
 
-def test_known_fields_are_read_and_others_ignored_when_a_page_comes() -> None:
+def test_known_fields_of_a_page_are_read_and_others_ignored() -> None:
     page = parse(
         CoursesPage,
         b"""{"count": 1, "next": null, "previous": null, "results": [{
@@ -47,7 +47,7 @@ def test_known_fields_are_read_and_others_ignored_when_a_page_comes() -> None:
     )
 
 
-def test_junk_stays_what_it_is_when_it_stands_in_a_records_place() -> None:
+def test_invalid_value_is_kept_when_it_is_sent_instead_of_a_record() -> None:
     page = parse(
         CoursesPage,
         b'{"results": [null, 3, "x", {"course_runs": 7},'
@@ -79,13 +79,13 @@ def test_a_lone_surrogate_is_read_when_python_can_and_pydantic_cannot() -> None:
         rb'{"detail": "\ud800"}',
     ],
 )
-def test_a_page_is_a_protocol_error_when_it_is_json_of_another_shape(body: bytes) -> None:
-    with pytest.raises(EdxProtocolError, match="edX's answer to catalogs/ is not what its API promises"):
+def test_a_page_is_a_protocol_error_when_it_is_json_of_another_structure(body: bytes) -> None:
+    with pytest.raises(EdxProtocolError, match="edX's answer to catalogs/ does not match its API"):
         parse(CoursesPage, body, "catalogs/")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"results": [', b"\xff\xfe", b"[" * 200_000, b"{} {}"])
-def test_a_page_is_no_json_when_it_is_not_whole(body: bytes) -> None:
+def test_a_page_is_not_json_when_it_is_incomplete(body: bytes) -> None:
     with pytest.raises(NotJson) as caught:
         parse(CoursesPage, body, "catalogs/")
     assert caught.value.__context__ is None
@@ -94,7 +94,7 @@ def test_a_page_is_no_json_when_it_is_not_whole(body: bytes) -> None:
 # Whole answers of the real server's shape
 
 
-def test_the_fields_that_we_use_are_read_when_a_whole_answer_comes() -> None:
+def test_the_fields_that_we_use_are_read_from_a_complete_answer() -> None:
     assert (len(full_course()), len(full_run())) == (53, 56)
     page = parse(CoursesPage, full_page(2, 40), "catalogs/7/courses/")
     assert (page.count, page.next, len(page.results)) == (2, None, 2)
@@ -131,7 +131,7 @@ def test_the_fields_that_we_use_are_read_when_a_whole_answer_comes() -> None:
 
 
 def spoiled(field: bytes, value: bytes) -> bytes:
-    """Return a page of three courses in whose second one a field holds something else."""
+    """Return a page of three courses; in the second, one field has another value."""
     first, second, third = (json.dumps(full_course(key=f"c{n}")).encode() for n in range(3))
     i = second.index(b'"%s": ' % field) + len(field) + 4
     j = min(k for k in (second.find(b", ", i), second.find(b"}", i)) if k > 0)
@@ -163,7 +163,7 @@ def test_a_value_that_cannot_be_read_spoils_no_other_record(field: bytes, value:
 
 
 @pytest.mark.parametrize("value", ODD_VALUES)
-def test_a_record_is_whole_when_the_value_that_cannot_be_read_is_not_ours(value: bytes) -> None:
+def test_a_record_is_read_when_an_unreadable_value_is_in_a_field_that_we_do_not_use(value: bytes) -> None:
     page = parse(CoursesPage, spoiled(b"in_year_value", value), "x")
     assert page.results[1] == parse(CoursesPage, spoiled(b"in_year_value", b"1"), "x").results[1]
 
@@ -199,7 +199,7 @@ def test_only_what_we_read_is_built_when_a_page_of_100_courses_takes_4_mb(
 
 
 @given(JSON)
-def test_parse_raises_only_protocol_errors_when_anything_comes(value: object) -> None:
+def test_parse_raises_only_known_errors_for_any_body(value: object) -> None:
     try:
         page = parse(CoursesPage, json.dumps(value).encode(), "x")
     except EdxProtocolError:
@@ -210,7 +210,7 @@ def test_parse_raises_only_protocol_errors_when_anything_comes(value: object) ->
 
 
 @given(JSON)
-def test_a_page_of_courses_never_fails_when_its_results_are_junk(value: object) -> None:
+def test_a_page_of_courses_never_fails_for_any_results(value: object) -> None:
     page = parse(CoursesPage, json.dumps({"results": [value, {"course_runs": value}]}).encode(), "x")
     assert len(page.results) == 2
 
@@ -230,7 +230,7 @@ def test_a_catalog_is_kept_when_its_name_and_count_are_odd() -> None:
 
 
 @pytest.mark.parametrize("catalog_id", ["1", 1.0, 0, -1, True, None])
-def test_an_entry_is_no_catalog_when_its_id_is_no_whole_number_above_0(catalog_id: object) -> None:
+def test_an_entry_is_not_a_catalog_when_its_id_is_not_a_whole_number_above_0(catalog_id: object) -> None:
     page = parse(CatalogsPage, json.dumps({"results": [{"id": catalog_id}]}).encode(), "catalogs/")
     assert page.results == [{"id": catalog_id}]
 
@@ -256,6 +256,6 @@ def test_a_tokens_lifetime_is_a_minute_when_edx_does_not_say(expires_in: str, li
 
 
 @pytest.mark.parametrize("token", ['""', "7", "null", '"a b"', r'"a\r\nX: y"', '"é"', r'"a\n"'])
-def test_a_token_is_a_protocol_error_when_it_cannot_stand_in_a_header(token: str) -> None:
+def test_a_token_is_a_protocol_error_when_it_cannot_be_sent_in_a_header(token: str) -> None:
     with pytest.raises(EdxProtocolError, match="access_token"):
         parse(TokenAnswer, b'{"access_token": %s}' % token.encode(), "the token endpoint")

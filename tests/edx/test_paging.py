@@ -18,7 +18,9 @@ JSON = st.recursive(
     ("count", "usable"),
     [(0, 0), (12, 12), (-1, None), (4.0, None), (True, None), ("4", None), (None, None), (10**12, 10**12)],
 )
-def test_a_count_is_absent_when_it_is_no_whole_number_of_0_or_more(count: object, usable: int | None) -> None:
+def test_a_count_is_ignored_when_it_is_not_a_whole_number_of_0_or_more(
+    count: object, usable: int | None
+) -> None:
     assert usable_count(count) == usable
 
 
@@ -37,9 +39,7 @@ def test_a_count_is_absent_when_it_is_no_whole_number_of_0_or_more(count: object
         ("?page=9&offset=200&limit=100", Cursor("offset", 100, 100), Cursor("offset", 200, 100)),
     ],
 )
-def test_only_the_cursor_is_taken_when_a_page_names_the_next(
-    link: object, after: Cursor, cursor: Cursor | None
-) -> None:
+def test_only_the_cursor_of_next_is_used(link: object, after: Cursor, cursor: Cursor | None) -> None:
     assert next_cursor(link, after) == cursor
 
 
@@ -85,7 +85,7 @@ def test_next_is_a_protocol_error_when_it_is_unusable_or_does_not_advance(
     st.sampled_from([START, Cursor("offset", 100, 100), Cursor("page", 2, None)]),
 )
 @example("?offset=\ud800%ff", START)
-def test_next_cursor_advances_or_is_a_protocol_error_when_anything_comes(link: object, after: Cursor) -> None:
+def test_next_cursor_advances_or_is_a_protocol_error_for_any_value(link: object, after: Cursor) -> None:
     try:
         cursor = next_cursor(link, after)
     except EdxProtocolError:
@@ -102,7 +102,9 @@ def test_next_cursor_advances_or_is_a_protocol_error_when_anything_comes(link: o
         (Cursor("page", 3, None), {"page": "3"}),
     ],
 )
-def test_a_cursor_asks_in_its_own_style_when_it_is_followed(cursor: Cursor, query: dict[str, str]) -> None:
+def test_a_cursor_requests_by_offset_or_page_number_like_its_next(
+    cursor: Cursor, query: dict[str, str]
+) -> None:
     assert cursor.query == query
 
 
@@ -131,7 +133,7 @@ def test_a_page_ends_with_the_first_course_of_the_next_page_of_the_grid(position
 
 
 @pytest.mark.parametrize(("came", "then"), [(101, 101), (100, 100), (20, 20), (2, 2), (1, 2), (0, 101)])
-def test_pages_become_as_small_as_the_servers_when_it_gives_fewer_courses(came: int, then: int) -> None:
+def test_page_size_is_reduced_when_the_server_returns_fewer_courses(came: int, then: int) -> None:
     grid = Grid(100)
     grid.fit(START, came)
     assert grid.page_at(0) == Cursor("offset", 0, then)
@@ -153,6 +155,6 @@ def test_pages_are_planned_by_number_when_the_server_counts_in_pages(
     assert [cursor.position for cursor in planned] == positions
 
 
-def test_planning_costs_nothing_when_the_count_is_absurd() -> None:
+def test_planning_is_lazy_when_the_count_is_very_large() -> None:
     assert next(Grid(100).up_to(10**15)) == Cursor("offset", 100, 101)
     assert next(numbered_pages(Cursor("page", 2, None), 10**15, 20)) == Cursor("page", 2, None)

@@ -57,7 +57,8 @@ def test_unavailable_says_what_failed_where_and_with_which_status(web: Mocker, e
     with pytest.raises(EdxUnavailable) as caught:
         edx.catalog(7)
     assert caught.value.message == (
-        "edX is unavailable: catalogs/7/ sent a broken body: no whole JSON (host edx.test, try 4)"
+        "edX is unavailable: catalogs/7/ sent a broken body: "
+        "incomplete or invalid JSON (host edx.test, try 4)"
     )
     assert caught.value.status is None
 
@@ -72,11 +73,11 @@ def test_the_token_endpoint_is_named_when_it_fails(web: Mocker, edx: EdxSession)
 
 
 @pytest.mark.parametrize("body", ["[]", '{"detail": "x"}', '{"id": "7"}'])
-def test_protocol_error_without_a_further_try_when_a_200_is_json_of_another_shape(
+def test_protocol_error_without_a_retry_when_a_200_is_json_of_another_structure(
     web: Mocker, edx: EdxSession, body: str
 ) -> None:
     web.get(CATALOG, text=body)
-    with pytest.raises(EdxProtocolError, match="catalogs/7/ is not what its API promises"):
+    with pytest.raises(EdxProtocolError, match="catalogs/7/ does not match its API"):
         edx.catalog(7)
     assert len(web.request_history) == 2
 
@@ -120,7 +121,7 @@ def test_a_503s_retry_after_is_waited_for_when_it_fits(
     assert fake_time.slept == [20]
 
 
-def test_unavailable_with_the_time_to_come_back_when_a_503_asks_for_more_than_a_minute(
+def test_unavailable_with_a_retry_time_when_a_503_asks_for_more_than_a_minute(
     web: Mocker, client: EdxClient, fake_time: FakeTime
 ) -> None:
     web.get(CATALOG, status_code=503, headers={"Retry-After": "Sun, 01 Mar 2026 14:00:00 GMT"})

@@ -15,7 +15,7 @@ FIVE = ["a", "b", "c", "d", "e"]
 def answering(
     pages: dict[tuple[str, int], dict[str, object]],
 ) -> tuple[Callable[..., CoursesPage], list[int]]:
-    """Return a fetch with ready pages by style and position, and the positions that were asked for."""
+    """Return a fetch with given pages by style and position, and the list of requested positions."""
     asked: list[int] = []
 
     def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
@@ -49,7 +49,7 @@ def some(keys: str, count: object = None, following: object = None) -> dict[str,
     ],
 )
 @pytest.mark.parametrize("ahead", [0, 1, 8])
-def test_each_course_comes_once_and_the_pull_is_whole_when_nothing_moves(
+def test_each_course_is_returned_once_and_the_pull_is_complete_when_nothing_moves(
     courses: int, page_size: int, asked: list[tuple[int, int]], ahead: int
 ) -> None:
     keys = [f"c{n}" for n in range(courses)]
@@ -61,14 +61,14 @@ def test_each_course_comes_once_and_the_pull_is_whole_when_nothing_moves(
     assert server.asked == asked
 
 
-def test_an_unchanged_catalog_costs_no_more_requests_than_pages_without_overlap() -> None:
+def test_overlapping_pages_need_no_more_requests_when_the_catalog_is_unchanged() -> None:
     for courses in (100, 225, 4000):
         server = CatalogServer([f"c{n}" for n in range(courses)])
         keys_of(walk_of(server.fetch, 100))
         assert len(server.asked) == -(-courses // 100)
 
 
-def test_a_course_that_edx_lists_twice_for_good_is_no_reason_for_doubt_when_the_pages_overlap() -> None:
+def test_pull_is_complete_when_edx_lists_a_course_twice_and_the_pages_overlap() -> None:
     walk = walk_of(CatalogServer(["a", "b", "c", "b", "d", "a"]).fetch)
     assert keys_of(walk) == ["a", "b", "c", "b", "d", "a"]
     assert walk.problems == []
@@ -97,7 +97,7 @@ def test_courses_without_a_key_are_compared_by_their_content() -> None:
     assert walk.problems == []
 
 
-def test_a_pull_is_not_whole_when_a_course_without_a_key_moved() -> None:
+def test_a_pull_is_incomplete_when_a_course_without_a_key_moved() -> None:
     def swap(server: CatalogServer, request: int) -> None:
         if request == 1:
             server.keys = [*server.keys[1:], {"uuid": "new"}]
@@ -127,7 +127,7 @@ def test_a_pull_is_not_whole_when_one_course_leaves_and_another_joins_behind_the
 @pytest.mark.parametrize("boundary", [1, 2, 3])
 @pytest.mark.parametrize("leaving", range(6))
 @pytest.mark.parametrize("place", range(7))
-def test_no_pull_is_whole_when_a_course_that_stayed_was_not_seen(
+def test_no_pull_is_complete_when_a_course_that_stayed_was_not_returned(
     boundary: int, leaving: int, place: int
 ) -> None:
     before = ["a", "b", "c", "d", "e", "f"]
@@ -170,7 +170,7 @@ def test_a_pull_is_whole_only_when_every_course_that_stayed_was_seen(data: st.Da
     assert stayed <= set(seen) or walk.problems
 
 
-def test_the_pull_is_not_whole_when_the_count_changes() -> None:
+def test_the_pull_is_incomplete_when_the_count_changes() -> None:
     fetch, _ = answering(
         {("offset", 0): some("abc", 4, "?offset=3"), ("offset", 2): some("cde", 5)},
     )
@@ -178,11 +178,11 @@ def test_the_pull_is_not_whole_when_the_count_changes() -> None:
     assert keys_of(walk) == FIVE
     assert walk.problems == [
         "the count changed from 4 to 5 while the pages were pulled",
-        "5 course records came of a count of 4",
+        "edX returned 5 courses but counts 4",
     ]
 
 
-def test_the_count_of_the_last_page_counts_also_when_one_more_was_asked_for() -> None:
+def test_the_count_of_the_last_page_is_used_when_one_more_was_requested() -> None:
     server = CatalogServer(["a", "b", "c", "d"])
 
     def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
@@ -195,7 +195,7 @@ def test_the_count_of_the_last_page_counts_also_when_one_more_was_asked_for() ->
     assert walk.problems == ["the count changed from 4 to 5 while the pages were pulled"]
 
 
-def test_the_walk_goes_on_by_next_when_the_count_is_too_low() -> None:
+def test_the_walk_follows_next_when_the_count_is_too_low() -> None:
     fetch, _ = answering(
         {
             ("offset", 0): some("abc", 3, "?offset=3"),
@@ -205,7 +205,7 @@ def test_the_walk_goes_on_by_next_when_the_count_is_too_low() -> None:
     )
     walk = walk_of(fetch)
     assert keys_of(walk) == FIVE
-    assert walk.problems == ["5 course records came of a count of 3"]
+    assert walk.problems == ["edX returned 5 courses but counts 3"]
 
 
 def test_only_some_boundaries_are_named_when_no_pages_overlap() -> None:
@@ -221,7 +221,7 @@ def test_only_some_boundaries_are_named_when_no_pages_overlap() -> None:
         "the pages do not overlap between positions 1 and 2: a course may have moved",
         "the pages do not overlap between positions 3 and 4: a course may have moved",
         "the pages do not overlap between positions 5 and 6: a course may have moved",
-        "6 pages in all do not overlap with the one before them",
+        "6 pages in total do not overlap with the page before them",
     ]
 
 
@@ -229,7 +229,7 @@ def test_only_some_boundaries_are_named_when_no_pages_overlap() -> None:
 
 
 @pytest.mark.parametrize("count", [None, "5", 5.0, True, -1])
-def test_pages_are_walked_by_next_and_the_pull_is_not_whole_when_there_is_no_count(count: object) -> None:
+def test_the_walk_follows_next_and_the_pull_is_incomplete_when_there_is_no_count(count: object) -> None:
     fetch, asked = answering(
         {("offset", 0): some("abc", count, "?offset=3"), ("offset", 2): some("cd", count, None)}
     )
@@ -251,7 +251,7 @@ def test_pages_are_walked_by_next_and_the_pull_is_not_whole_when_there_is_no_cou
     ],
 )
 @pytest.mark.parametrize("ahead", [0, 8])
-def test_the_walk_goes_by_what_came_when_the_server_caps_the_limit(
+def test_the_walk_continues_after_the_returned_courses_when_the_server_caps_the_limit(
     most: int, asked: list[tuple[int, int]], ahead: int
 ) -> None:
     server = CatalogServer(FIVE, most=most)
@@ -261,14 +261,14 @@ def test_the_walk_goes_by_what_came_when_the_server_caps_the_limit(
     assert server.asked == asked
 
 
-def test_each_course_is_pulled_but_not_believed_whole_when_a_page_holds_one() -> None:
+def test_each_course_is_returned_but_the_pull_is_incomplete_when_a_page_has_one_course() -> None:
     walk = walk_of(CatalogServer(FIVE, most=1).fetch, 20, ahead=8)
     assert keys_of(walk) == FIVE
-    assert walk.problems == ["edX gives one course a page, so neighbouring pages cannot be compared"]
+    assert walk.problems == ["edX returns one course per page, so that pages cannot overlap"]
     assert not walk.is_worth_repeating
 
 
-def test_the_gap_is_filled_when_one_page_comes_short() -> None:
+def test_the_gap_is_filled_when_one_page_has_fewer_courses() -> None:
     short = {0: 5, 4: 2}
 
     def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
@@ -288,7 +288,7 @@ def test_the_gap_is_filled_when_one_page_comes_short() -> None:
     assert asked == [(0, 5), (4, 5), (8, 5), (5, 4)]
 
 
-def test_records_and_count_suffice_when_the_server_counts_in_pages() -> None:
+def test_matching_records_and_count_are_enough_when_the_server_uses_page_numbers() -> None:
     fetch, asked = answering(
         {
             ("offset", 0): some("ab", 5, "?page=2"),
@@ -302,13 +302,13 @@ def test_records_and_count_suffice_when_the_server_counts_in_pages() -> None:
     assert asked == [0, 2, 3]
 
 
-def test_a_pull_by_page_numbers_is_not_whole_when_records_are_missing() -> None:
+def test_a_pull_by_page_numbers_is_incomplete_when_records_are_missing() -> None:
     fetch, _ = answering(
         {("offset", 0): some("ab", 4, "?page=2"), ("page", 2): some("d", 4)} | {("page", 3): some("", 4)}
     )
     walk = walk_of(fetch)
     assert keys_of(walk) == ["a", "b", "d"]
-    assert walk.problems == ["3 course records came of a count of 4"]
+    assert walk.problems == ["edX returned 3 courses but counts 4"]
 
 
 # Pages that are empty, repeat, or have no end
@@ -325,29 +325,29 @@ def test_an_empty_first_page_does_not_end_the_walk_when_there_are_more_courses(f
 
     walk = walk_of(fetch, 20)
     assert keys_of(walk) == keys[20:]
-    assert walk.problems == ["an empty page came at offset 0", "25 course records came of a count of 45"]
+    assert walk.problems == ["the page at offset 0 was empty", "edX returned 25 courses but counts 45"]
     assert walk.is_worth_repeating
     assert not walk.says_empty
 
 
-def test_an_empty_page_in_mid_walk_makes_the_pull_incomplete() -> None:
+def test_an_empty_page_in_the_middle_makes_the_pull_incomplete() -> None:
     first, empty, last = some("abc", 6, "?offset=3"), some("", 6, "?offset=5"), some("ef", 6)
     fetch, _ = answering({("offset", 0): first, ("offset", 2): empty, ("offset", 4): last})
     walk = walk_of(fetch, ahead=4)
     assert keys_of(walk) == ["a", "b", "c", "e", "f"]
-    assert walk.problems == ["an empty page came at offset 2", "5 course records came of a count of 6"]
+    assert walk.problems == ["the page at offset 2 was empty", "edX returned 5 courses but counts 6"]
 
 
-def test_the_count_is_believed_for_one_page_more_when_next_is_absent() -> None:
+def test_one_more_page_is_requested_when_next_is_absent_before_the_count_is_reached() -> None:
     fetch, asked = answering({("offset", n): some("", 45) for n in range(0, 40, 2)})
     walk = walk_of(fetch)
     assert keys_of(walk) == []
     assert asked == [0, 2]
-    assert walk.problems == ["an empty page came at offset 0", "0 course records came of a count of 45"]
+    assert walk.problems == ["the page at offset 0 was empty", "edX returned 0 courses but counts 45"]
     assert not walk.says_empty
 
 
-def test_no_page_is_asked_for_ahead_once_the_last_one_has_come() -> None:
+def test_no_page_is_requested_ahead_after_the_last_one_was_received() -> None:
     server = CatalogServer(FIVE)
 
     def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
@@ -356,10 +356,10 @@ def test_no_page_is_asked_for_ahead_once_the_last_one_has_come() -> None:
     walk = walk_of(fetch, ahead=4)
     assert keys_of(walk) == FIVE
     assert [offset for offset, _ in server.asked] == [0, 2, 4, 6, 8]
-    assert walk.problems == [f"5 course records came of a count of {10**18}"]
+    assert walk.problems == [f"edX returned 5 courses but counts {10**18}"]
 
 
-def test_a_page_behind_a_missing_next_is_asked_for_when_the_count_says_so() -> None:
+def test_the_page_after_a_missing_next_is_requested_when_the_count_is_higher() -> None:
     fetch, _ = answering({("offset", 0): some("abc", 5), ("offset", 2): some("cde", 5)})
     walk = walk_of(fetch)
     assert keys_of(walk) == FIVE
@@ -375,7 +375,7 @@ def test_protocol_error_when_three_empty_pages_come_in_a_row() -> None:
         keys_of(walk_of(fetch, ahead=4))
 
 
-def test_the_walk_ends_when_pages_bring_nothing_new() -> None:
+def test_the_walk_ends_when_pages_have_no_new_course() -> None:
     def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
         del is_part
         asked.append(at.position)
@@ -385,7 +385,7 @@ def test_the_walk_ends_when_pages_bring_nothing_new() -> None:
     walk = walk_of(fetch, ahead=4)
     assert set(keys_of(walk)) == {"a", "b", "c"}
     assert len(asked) <= 4 + 4
-    assert "the pages up to offset 6 brought nothing new" in walk.problems
+    assert "the last pages up to offset 6 had no new course" in walk.problems
 
 
 @pytest.mark.parametrize("ahead", [0, 8])
@@ -432,11 +432,13 @@ def test_not_found_when_the_first_page_is_hidden_but_not_after_a_page_came_well(
     with pytest.raises(NotFound):
         keys_of(walk_of(hidden, ahead=ahead))
     hidden_from = 2
-    with pytest.raises(EdxUnavailable, match=r"after pages that came well, the catalog is not found: .* 404"):
+    with pytest.raises(
+        EdxUnavailable, match=r"after earlier pages succeeded, the catalog is not found: .* 404"
+    ):
         keys_of(walk_of(hidden, ahead=ahead))
 
 
-def test_the_pages_before_it_are_yielded_when_one_cannot_be_had() -> None:
+def test_the_pages_before_it_are_yielded_when_one_cannot_be_fetched() -> None:
     def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
         if at.position == 4:
             raise EdxUnavailable("catalogs/7/courses/ did not answer in time")
@@ -452,7 +454,7 @@ def test_the_pages_before_it_are_yielded_when_one_cannot_be_had() -> None:
 # Courses that edX cannot render
 
 
-def test_all_other_courses_come_when_edx_cannot_render_one() -> None:
+def test_all_other_courses_are_returned_when_edx_cannot_render_one() -> None:
     keys = [f"c{n}" for n in range(45)]
     server = CatalogServer(keys, broken=["c25"])
     walk = walk_of(server.fetch, 100)
@@ -464,7 +466,7 @@ def test_all_other_courses_come_when_edx_cannot_render_one() -> None:
 
 @pytest.mark.parametrize("place", range(11))
 @pytest.mark.parametrize("ahead", [0, 8])
-def test_the_position_is_named_wherever_the_course_stands(place: int, ahead: int) -> None:
+def test_the_position_of_a_course_that_edx_cannot_render_is_named(place: int, ahead: int) -> None:
     keys = [f"c{n}" for n in range(11)]
     server = CatalogServer(keys, broken=[f"c{place}"])
     walk = walk_of(server.fetch, 4, ahead)
@@ -484,7 +486,7 @@ def test_a_course_is_found_in_20_requests_however_large_the_page(page_size: int,
     assert len(server.asked) - len(whole_pages.asked) <= 20
 
 
-def test_three_courses_are_gone_around_and_the_fourth_fails_the_pull() -> None:
+def test_three_courses_are_skipped_and_the_fourth_fails_the_pull() -> None:
     keys = [f"c{n}" for n in range(60)]
     server = CatalogServer(keys, broken=["c3", "c20", "c41"])
     walk = walk_of(server.fetch, 20)
@@ -514,7 +516,7 @@ def test_the_pull_fails_soon_when_edx_is_down() -> None:
     assert len(server.asked) <= 20
 
 
-def test_the_pull_is_doubted_when_a_page_came_in_parts_only() -> None:
+def test_the_pull_is_incomplete_when_a_page_was_received_only_in_parts() -> None:
     def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
         if at.size == 5 and at.position == 4:
             raise EdxUnavailable("answered 504", status=504)
@@ -529,7 +531,7 @@ def test_the_pull_is_doubted_when_a_page_came_in_parts_only() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_every_other_course_comes_once_whatever_edx_cannot_render(data: st.DataObject) -> None:
+def test_every_other_course_is_returned_once_when_edx_cannot_render_some(data: st.DataObject) -> None:
     keys = [f"c{n}" for n in range(data.draw(st.integers(1, 30)))]
     broken = data.draw(st.lists(st.sampled_from(keys), unique=True, max_size=3))
     server = CatalogServer(keys, broken=broken)

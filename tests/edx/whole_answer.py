@@ -1,4 +1,4 @@
-"""Answers in the shape of the real server: all 53 keys of a course, all 56 of a run, values of our own."""
+"""Answers in the structure of the real server: all 53 keys of a course, all 56 of a run, invented values."""
 
 import json
 from typing import Any
@@ -160,7 +160,7 @@ def full_course(**overrides: Any) -> dict[str, Any]:
 
 
 def full_page(courses: int, kilobytes: int) -> bytes:
-    """Return a page of courses that take so many kilobytes each, most of it text that nobody reads."""
+    """Return a page of courses of this many kilobytes each, mostly text in fields that are not read."""
     bare = len(json.dumps(full_course()))
     text = "<p>Sentences about the course, one after the other.</p>"
     filler = text * ((kilobytes * 1000 - bare) // len(text))

@@ -152,16 +152,16 @@ LOGIN_PAGE = answer(200, "<html>Sign in</html>", content_type="text/html")
 TRANSIENT = (
     *(Fault(f"status {n}", answer(n), f"answered {n}", EVERY_PAGE) for n in (408, 500, 503)),
     Fault("500 with HTML", answer(500, "<h1>Server Error</h1>"), "answered 500", EVERY_PAGE),
-    Fault("403 of a firewall", gateway(403), "answered 403 without an explanation"),
-    Fault("404 of an API gateway", gateway(404, as_json=True), "answered 404 without an explanation"),
-    Fault("403 of a firewall", gateway(403), "answered 403 without an explanation", EVERY_PAGE),
+    Fault("403 of a firewall", gateway(403), "answered 403 in a form that is not edX's"),
+    Fault("404 of an API gateway", gateway(404, as_json=True), "answered 404 in a form that is not edX's"),
+    Fault("403 of a firewall", gateway(403), "answered 403 in a form that is not edX's", EVERY_PAGE),
     Fault("reset before the answer", reset("before"), "dropped the connection"),
     Fault("reset in the headers", reset("headers"), "dropped the connection|sent a broken body"),
     Fault("reset in the body", reset("body"), "dropped the connection|sent a broken body"),
     Fault("body cut short", cut(), "sent a broken body"),
-    Fault("body that ends early behind a brace", short(), "sent a broken body: no whole JSON"),
-    Fault("login page with 200", LOGIN_PAGE, "sent a broken body: no whole JSON"),
-    Fault("nothing with 200", answer(200, ""), "sent a broken body: nothing at all"),
+    Fault("body that ends early behind a brace", short(), "sent a broken body: incomplete or invalid JSON"),
+    Fault("login page with 200", LOGIN_PAGE, "sent a broken body: incomplete or invalid JSON"),
+    Fault("nothing with 200", answer(200, ""), "sent a broken body: it is empty"),
     Fault("nested 100,000 deep", answer(200, "[" * 100_000 + "]" * 100_000), "sent a broken body"),
     Fault("gzip that breaks", broken_gzip(), "sent a broken body"),
     Fault("gzip that ends early", broken_gzip(truncated=True), "sent a broken body"),
@@ -198,10 +198,10 @@ def _page_faults(says: str, actions: dict[str, Action]) -> tuple[Fault, ...]:
 FATAL = (
     *TRANSIENT_TOKENS,
     Fault("503 with a long Retry-After", throttle(3600, status=503), "unavailable.* answered 503"),
-    Fault("404 after a page that came well", answer(404), "after pages that came well, .* answered 404"),
-    *(Fault(f"status {n}", answer(n, ""), f"edX answered {n} .* does not promise") for n in (204, 304, 418)),
+    Fault("404 after a page that came well", answer(404), "after earlier pages succeeded, .* answered 404"),
+    *(Fault(f"status {n}", answer(n, ""), f"edX answered {n} .* does not document") for n in (204, 304, 418)),
     *_page_faults(
-        "not what its API promises",
+        "does not match its API",
         {
             "a list": answer(200, []),
             "null": answer(200, "null"),
@@ -289,7 +289,7 @@ def test_a_caller_is_told_that_the_sync_goes_on_and_it_does_when_edx_is_slower_t
     answered = stage.ask(hurried, shelf)
 
     assert HURRIED_S - 0.5 < time.monotonic() - began < 2.5 * HURRIED_S
-    says = f"did not end within {HURRIED_S} s; it goes on, ask again later"
+    says = f"did not end within {HURRIED_S} s and continues; ask again later"
     assert_says(answered, 500, f"Catalog {shelf.id} could not be synced", says, "stored before is intact")
     assert len(stage.stored.reports(shelf.id)) == 1
     assert_kept(before, stage.stored, shelf)
@@ -362,7 +362,7 @@ def test_nobody_else_is_called_when_edx_redirects(
 
     answered = stage.ask(patient, shelf)
 
-    _assert_failed(stage, shelf, answered, f"answered {status} .* does not promise")
+    _assert_failed(stage, shelf, answered, f"answered {status} .* does not document")
     assert_kept(before, stage.stored, shelf)
     _assert_heals(stage, patient, shelf)
     assert callers == []
@@ -491,16 +491,16 @@ def test_the_sync_is_whole_when_an_answer_is_only_odd(
 
 INCOMPLETE = (
     Fault("count changes", _from(10, envelope(count=13)), "the count changed from 12 to 13", EVERY_PAGE),
-    Fault("count too high", envelope(count=13), "12 course records came of a count of 13", EVERY_PAGE),
-    Fault("count too low", envelope(count=4), "12 course records came of a count of 4", EVERY_PAGE),
-    Fault("count of a quintillion", envelope(count=10**18), "12 course records", EVERY_PAGE),
+    Fault("count too high", envelope(count=13), "edX returned 12 courses but counts 13", EVERY_PAGE),
+    Fault("count too low", envelope(count=4), "edX returned 12 courses but counts 4", EVERY_PAGE),
+    Fault("count of a quintillion", envelope(count=10**18), "edX returned 12 courses", EVERY_PAGE),
     Fault("count below 0", envelope(count=-12), "no count", EVERY_PAGE),
     Fault("no count", without("count"), "no count", EVERY_PAGE),
     Fault("repeated page", repeat(0), "the pages do not overlap between positions 4 and 5"),
     Fault("one course twice", _page(lambda _, courses: courses.append(courses[0])), "do not overlap"),
-    Fault("empty page", envelope(results=[]), "an empty page came at offset 5"),
-    Fault("empty first page", envelope(results=[]), "an empty page came at offset 0", FIRST_PAGE),
-    Fault("broken search", no_results(), "the count changed from 12 to 0"),
+    Fault("empty page", envelope(results=[]), "the page at offset 5 was empty"),
+    Fault("empty first page", envelope(results=[]), "the page at offset 0 was empty", FIRST_PAGE),
+    Fault("broken search", no_results(), "edX returned 6 courses but counts 12"),
     Fault("first course left out", _page(lambda _, courses: courses.pop(0)), "do not overlap"),
     Fault("a null too many", _page(lambda _, courses: courses.insert(0, None)), "do not overlap"),
     Fault("course a text", _page(lambda _, courses: courses.__setitem__(1, "x")), "without a readable key"),
@@ -635,7 +635,7 @@ def test_an_empty_catalog_is_an_empty_array_when_it_always_was(stage: Stage, pat
             500,
             "Catalog 12 could not be synced: .* answered 503.* is intact",
         ),
-        (answer(200, []), 500, "Catalog 12 could not be synced: .* not what its API.* is intact"),
+        (answer(200, []), 500, "Catalog 12 could not be synced: .* does not match its API.* is intact"),
         (answer(404), 404, "^the catalog is not found: 12$"),
     ],
 )
@@ -679,16 +679,11 @@ def test_the_other_catalogs_are_synced_when_one_of_three_fails(  # noqa: PLR0917
     ("fault", "says"),
     [
         (answer(403), "edX refused us"),
-        (answer(404), "answered 404"),
         (throttle(600, status=503), "unavailable"),
-        (answer(200, "<html>"), "sent a broken body: no whole JSON"),
-        (gateway(403), "answered 403 without an explanation of edX's"),
+        (answer(200, "<html>"), "sent a broken body: incomplete or invalid JSON"),
+        (gateway(403), "answered 403 in a form that is not edX's"),
         (no_results(), r"left out 2 of the 2 that it listed before \(11, 12\); the known list stays"),
         (envelope(count=3), "2 usable catalogs of the 3"),
-        (_page(lambda _, courses: courses.pop()), "1 usable catalogs of the 2"),
-        (_page(lambda _, catalogs: catalogs[0].update(id="11")), "1 usable catalogs of the 2"),
-        (envelope(results=[]), "0 usable catalogs of the 2"),
-        (without("count"), "without a count"),
         (stuck(), "does not advance"),
     ],
 )
@@ -709,12 +704,16 @@ def test_no_catalog_leaves_the_answer_when_the_list_of_catalogs_fails(  # noqa: 
 
     answered = ask(host_here.url, admin)
 
-    assert_says(answered, 500, "The list of catalogs could not be had from edX", says, "intact")
+    assert_says(answered, 500, "The list of catalogs could not be fetched from edX", says, "intact")
     assert_shows(ask(host_here.url, admin, cache_control="no-cache, stale-if-error=60"), runs_of(*shelves))
     assert_shows(ask(host_here.url, admin, cache_control="only-if-cached"), runs_of(*shelves))
-    with pytest.raises(ConnectorError, match=says):
-        host_here.fire("sync_course_runs")
     assert {shelf.id: stored.runs(shelf.id) for shelf in shelves} == before
+
+    change(shelves[0])
+    with pytest.raises(ConnectorError, match=says):
+        host_here.fire("sync_course_runs")  # syncs the known catalogs, and fails then
+    assert_reached(ask(host_here.url, admin, 11, "only-if-cached"), stored, shelves[0])
+    assert stored.runs(12) == before[12]
 
     sandbox.rules.clear()
     assert_shows(ask(host_here.url, admin), runs_of(*shelves))

@@ -246,7 +246,7 @@ def repeat_the_continuation(exchange: Exchange) -> None:
 
 NONSENSE: dict[str, tuple[Fault, str]] = {
     "404 to reads, 409 to writes": (find_nothing_and_write_nothing, r"failed \(HTTP 409"),
-    "412 to every batch": (refuse_every_batch, "lets nobody take the lease of a sync"),
+    "412 to every batch": (refuse_every_batch, "did not let this sync take its lease"),
     "the same continuation token": (repeat_the_continuation, "the same page again and again"),
 }
 WAIT_S = 4

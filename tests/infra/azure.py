@@ -1,6 +1,6 @@
-"""Plays Azure for the scripts of infra/: an `az`, an `azd`, a `curl` and a `sleep` for the PATH.
+"""Simulates Azure for the scripts of infra/: an `az`, an `azd`, a `curl` and a `sleep` for the PATH.
 
-Each call leaves a line in the file `calls`. State is files in one folder, so that a test can set and read it.
+Each call adds a line to the file `calls`. The state is files in one folder that tests can set and read.
 """
 
 import os
@@ -86,7 +86,7 @@ class Azure(NamedTuple):
         return {"PATH": f"{self.folder}{os.pathsep}{os.environ['PATH']}"}
 
     def variables(self) -> dict[str, str]:
-        """What azd hands to its hooks."""
+        """The environment that azd passes to its hooks."""
         lines = self.read("azd-env").splitlines()
         return dict(line.split("=", 1) for line in lines)
 

@@ -1,4 +1,4 @@
-"""Azure, played by commands on the PATH."""
+"""Azure, simulated by commands on the PATH."""
 
 from pathlib import Path
 

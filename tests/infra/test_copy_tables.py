@@ -93,7 +93,7 @@ def stored(service: TableServiceClient, prefix: str) -> dict[str, list[dict[str,
     }
 
 
-def test_every_entity_comes_back_with_its_types_when_the_tables_are_gone(
+def test_every_entity_is_restored_with_its_types_when_the_tables_are_missing(
     service: TableServiceClient, environment: dict[str, str], tables_prefix: str, copy: Path
 ) -> None:
     elsewhere = environment | {"TABLES_PREFIX": f"{tables_prefix}b"}
@@ -104,7 +104,7 @@ def test_every_entity_comes_back_with_its_types_when_the_tables_are_gone(
     assert stored(service, f"{tables_prefix}b") == stored(service, tables_prefix)
 
 
-def test_tables_hold_what_the_copy_holds_and_nothing_else_when_they_are_replaced(
+def test_tables_have_exactly_the_entities_of_the_copy_when_they_are_replaced(
     service: TableServiceClient, environment: dict[str, str], tables_prefix: str, copy: Path
 ) -> None:
     before = stored(service, tables_prefix)
@@ -119,7 +119,7 @@ def test_tables_hold_what_the_copy_holds_and_nothing_else_when_they_are_replaced
     assert stored(service, tables_prefix) == before
 
 
-def test_nothing_is_restored_when_the_copy_is_cut_short(
+def test_nothing_is_restored_when_the_copy_is_truncated(
     service: TableServiceClient, environment: dict[str, str], tables_prefix: str, copy: Path
 ) -> None:
     lines = gzip.decompress(copy.read_bytes()).splitlines(keepends=True)
@@ -128,7 +128,7 @@ def test_nothing_is_restored_when_the_copy_is_cut_short(
     refused = run(environment, "restore", str(copy), "--replace")
 
     assert refused.returncode == 1
-    assert "is cut short" in refused.stderr
+    assert "is truncated" in refused.stderr
     assert len(stored(service, tables_prefix)["Credits"]) == 1
 
 

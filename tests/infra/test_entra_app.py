@@ -1,4 +1,4 @@
-"""infra/entra-app.sh with a played Microsoft Entra ID."""
+"""infra/entra-app.sh with a simulated Microsoft Entra ID."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_registration_gets_v2_tokens_the_role_and_the_azure_cli_when_there_is_no
     )
 
 
-def test_nothing_is_made_twice_when_it_runs_again(entra: Path) -> None:
+def test_nothing_is_created_twice_when_the_script_runs_again(entra: Path) -> None:
     run(entra, NAME, "an-administrator")
     assert run(entra, NAME, "an-administrator").returncode == 0
     calls = (entra / "calls").read_text()
@@ -88,9 +88,7 @@ def test_nothing_is_made_twice_when_it_runs_again(entra: Path) -> None:
 
 
 @pytest.mark.parametrize("number", range(1, 9))
-def test_a_failure_ends_it_and_the_next_run_finishes_when_az_fails_at_any_call(
-    entra: Path, number: int
-) -> None:
+def test_script_stops_and_the_next_run_finishes_when_az_fails_at_any_call(entra: Path, number: int) -> None:
     failed = run(entra, NAME, "an-administrator", failing=number)
     assert failed.returncode != 0
     assert "azd env set" not in failed.stdout
@@ -99,6 +97,6 @@ def test_a_failure_ends_it_and_the_next_run_finishes_when_az_fails_at_any_call(
 
 
 @pytest.mark.parametrize("arguments", [[], ["it's"], ['a"b']])
-def test_it_says_what_is_wrong_when_the_name_cannot_be_used(entra: Path, arguments: list[str]) -> None:
+def test_script_says_what_is_wrong_when_the_name_cannot_be_used(entra: Path, arguments: list[str]) -> None:
     assert run(entra, *arguments).returncode == 2
     assert (entra / "calls").read_text() == ""

@@ -1,4 +1,4 @@
-"""The scripts that azd runs and those that an operator starts: the real ones, with a played Azure."""
+"""The scripts that azd and operators run, with a simulated Azure."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_function_key_is_made_and_reaches_the_gateway_when_there_is_none(azure: 
     assert azure.read("vault-key") == azure.read("gateway-key") == made
 
 
-def test_function_key_of_the_app_wins_when_the_vault_holds_that_of_a_deleted_app(azure: Azure) -> None:
+def test_function_key_of_the_app_replaces_that_of_a_deleted_app_in_the_vault(azure: Azure) -> None:
     with_keys(azure, "", "key-of-this-app\n", "key-of-the-app-before")
     assert azure.run("hooks/postdeploy.sh").returncode == 0
     assert azure.read("vault-key") == azure.read("gateway-key") == "key-of-this-app"
@@ -86,14 +86,14 @@ def test_no_key_is_shown_when_a_script_runs(azure: Azure, script: str) -> None:
         assert secret not in shown
 
 
-def test_administrator_is_tried_without_asking_edx_when_there_is_a_token(azure: Azure) -> None:
+def test_smoke_test_calls_as_an_administrator_without_edx_when_there_is_a_token(azure: Azure) -> None:
     finished = azure.run("hooks/smoke-test.sh", environment={"SMOKE_TEST_TOKEN": "a-token"})
     assert finished.returncode == 0
     assert azure.calls("curl")[-1].endswith("/ExternalLinks/edXCourseruns/changes?limit=1")
     assert azure.read("headers") == "Ocp-Apim-Subscription-Key: key-1\nAuthorization: Bearer a-token\n"
 
 
-def test_deployment_fails_when_an_administrator_is_not_answered(azure: Azure) -> None:
+def test_deployment_fails_when_the_smoke_test_gets_no_answer(azure: Azure) -> None:
     azure.write("status", "401\n")
     finished = azure.run("hooks/postdeploy.sh", environment={"SMOKE_TEST_TOKEN": "a-token"})
     assert finished.returncode == 1
@@ -123,7 +123,7 @@ def test_gateway_keeps_a_valid_key_when_rotating_fails_at_any_call(azure: Azure,
     assert (finished.returncode == 0) is (len(azure.calls()) < number)
 
 
-def test_key_is_not_rotated_when_the_vault_holds_none_of_the_apps(azure: Azure) -> None:
+def test_key_is_not_rotated_when_the_vault_has_no_key_of_the_app(azure: Azure) -> None:
     with_keys(azure, "one\n", "two\n", "other")
     finished = azure.run("rotate-function-key.sh")
     assert finished.returncode == 1
@@ -156,11 +156,13 @@ def test_provisioning_is_refused_when_this_machine_does_not_know_what_is_deploye
 
 
 @pytest.mark.parametrize("state", [{"group_exists": "false\n"}, {"deployments": "0\n"}])
-def test_provisioning_goes_on_when_nothing_is_deployed(azure: Azure, state: dict[str, str]) -> None:
+def test_provisioning_continues_when_nothing_is_deployed(azure: Azure, state: dict[str, str]) -> None:
     assert provision_from_elsewhere(azure, **state) == (0, "")
 
 
-def test_provisioning_goes_on_without_a_question_when_this_machine_knows(azure: Azure) -> None:
+def test_provisioning_continues_without_a_question_when_this_machine_knows_what_is_deployed(
+    azure: Azure,
+) -> None:
     assert azure.run("hooks/preprovision.sh", failing="all").returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""What the Bicep, the docs and the code say of the same things agrees."""
+"""Bicep, docs and code agree with each other."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_readme_tables_name_every_setting_when_read() -> None:
     assert named == set(SETTING_NAMES)
 
 
-def test_bicep_spells_out_the_defaults_of_the_code_when_it_sets_a_constant() -> None:
+def test_constants_in_bicep_equal_the_defaults_of_the_code() -> None:
     names = (
         "EDX_API_URL",
         "EDX_TOKEN_URL",
@@ -153,7 +153,7 @@ def test_deployed_python_is_the_one_we_develop_on_when_versions_are_compared() -
     assert runtime == {"name": "python", "version": (ROOT / ".python-version").read_text().strip()}
 
 
-def test_a_deployment_leaves_the_function_key_alone_when_the_vault_has_one() -> None:
+def test_a_deployment_keeps_the_function_key_in_the_vault() -> None:
     resources = bicep("gateway")["resources"]
     assert [decorator["type"] for decorator in resources["functionKeyInVault"]["decorators"]] == [
         "onlyIfNotExists"
@@ -200,7 +200,7 @@ def test_queries_read_fields_that_the_log_lines_have(name: str, query: str) -> N
 
 @pytest.mark.parametrize(("name", "query"), list(queries()))
 def test_queries_work_when_no_line_has_ever_been_logged(name: str, query: str) -> None:
-    # Every table stands in a fuzzy union beside an empty one, so that it need not exist.
+    # Every table is in a fuzzy union with an empty one, so that the query works without it.
     tables = r"\b(?:App[A-Z]\w+|ApiManagementGatewayLogs|AZKVAuditLogs|StorageTableLogs)\b"
     code = re.sub(r"//.*", "", query)
     unions = re.findall(
@@ -215,8 +215,8 @@ def test_every_rule_queries_a_file_when_it_watches_the_logs() -> None:
     loaded = set(re.findall(r"loadTextContent\('queries/([\w-]+\.kql)'\)", text))
     for_people = {"one-invocation.kql"}
     assert loaded == {path.name for path in (INFRA / "queries").glob("*.kql")} - for_people
-    assert "let limit = 4h;" in (INFRA / "queries" / "old-catalogs.kql").read_text()
-    assert "'let limit = 4h;', 'let limit = ${alertHoursWithoutSync}h;'" in text
+    assert "let max_age = 4h;" in (INFRA / "queries" / "old-catalogs.kql").read_text()
+    assert "'let max_age = 4h;', 'let max_age = ${alertHoursWithoutSync}h;'" in text
 
 
 @pytest.mark.parametrize("path", DOCS)

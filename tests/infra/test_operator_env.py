@@ -71,7 +71,7 @@ def assert_works_on_nothing(evaluated: Evaluated) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_values_pass_unchanged_when_they_hold_what_shells_act_on(azure: Azure, shell: str) -> None:
+def test_values_with_special_characters_of_shells_are_unchanged(azure: Azure, shell: str) -> None:
     evaluated = evaluate(azure, shell)
     assert evaluated.status == 0
     expected = {
@@ -97,13 +97,13 @@ def test_every_call_names_the_subscription_of_the_environment(azure: Azure) -> N
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("failing", ["1", "2", "3", "all"])
-def test_nothing_can_be_worked_on_when_az_fails_at_any_call(azure: Azure, shell: str, failing: str) -> None:
+def test_no_setting_is_exported_when_az_fails_at_any_call(azure: Azure, shell: str, failing: str) -> None:
     assert_works_on_nothing(evaluate(azure, shell, failing))
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("value", [None, ""])
-def test_nothing_can_be_worked_on_when_the_app_lacks_a_value(
+def test_no_setting_is_exported_when_the_app_lacks_a_value(
     azure: Azure, shell: str, value: str | None
 ) -> None:
     evaluated = evaluate(azure, shell, TABLES_ENDPOINT=value)
@@ -111,13 +111,13 @@ def test_nothing_can_be_worked_on_when_the_app_lacks_a_value(
     assert "TABLES_ENDPOINT" in evaluated.said
 
 
-def test_nothing_can_be_worked_on_when_the_secret_is_empty(azure: Azure) -> None:
+def test_no_setting_is_exported_when_the_secret_is_empty(azure: Azure) -> None:
     azure.write("edx-secret", "\n")
     assert_works_on_nothing(evaluate(azure))
 
 
 @pytest.mark.parametrize("known", ["", "AZURE_ENV_NAME=test\n"])
-def test_nothing_can_be_worked_on_when_the_azd_environment_is_not_deployed(azure: Azure, known: str) -> None:
+def test_no_setting_is_exported_when_the_azd_environment_is_not_deployed(azure: Azure, known: str) -> None:
     azure.write("azd-env", known)
     evaluated = evaluate(azure)
     assert_works_on_nothing(evaluated)

@@ -41,7 +41,7 @@ def needed() -> set[str]:
     return found | {f"{folder}/__init__.py" for folder in packages}
 
 
-def test_package_holds_the_app_and_nothing_else_when_it_is_listed() -> None:
+def test_package_contains_only_the_app() -> None:
     assert shipped() == needed() | {"host.json", "requirements.txt"}
 
 
@@ -50,7 +50,7 @@ def test_app_modules_are_found_when_imports_are_followed() -> None:
     assert "shared/__main__.py" not in needed()
 
 
-def test_app_imports_nothing_of_the_command_line_when_it_is_loaded() -> None:
+def test_app_does_not_import_the_command_line() -> None:
     imported = {module.split(".")[0] for path in needed() for module in modules_imported_by(ROOT / path)}
     assert imported & {"typer", "rich"} == set()
     assert not any(path.startswith("shared/cli/") for path in needed())

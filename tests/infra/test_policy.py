@@ -1,6 +1,6 @@
-"""The gateway's policy: parsed, its steps in order, its expressions on the cases that they are for.
+"""The gateway's policy: it can be parsed, its steps are in order, its expressions handle their cases.
 
-Expressions are C#, which nothing here runs; their regular expressions mean the same in Python.
+Expressions are C#, which cannot run here; their regular expressions mean the same in Python.
 """
 
 import json
@@ -25,7 +25,7 @@ def gateway() -> Any:
 
 
 def expressions() -> Iterator[str]:
-    """Give every C# expression, as the gateway reads it."""
+    """Yield every C# expression as the gateway reads it."""
     for element in policy().iter():
         for text in (*element.attrib.values(), element.text or ""):
             if text.strip().startswith(("@(", "@{")):
@@ -42,7 +42,7 @@ def patterns(expression: str) -> list[re.Pattern[str]]:
 
 
 def answers() -> dict[str, tuple[str, str]]:
-    """Return, by body, the status and WWW-Authenticate of each answer that the gateway itself gives."""
+    """Return, by body, the status and WWW-Authenticate of each answer of the gateway itself."""
     found = {}
     for answer in policy().iter("return-response"):
         status = answer.find("set-status")
@@ -60,7 +60,7 @@ def test_policy_uses_the_named_values_that_are_deployed() -> None:
     assert set(re.findall(r"\{\{(.*?)}}", text)) == deployed | {"function-key"}
 
 
-def test_no_named_value_stands_in_an_expression() -> None:
+def test_no_named_value_is_inside_an_expression() -> None:
     found = list(expressions())
     assert len(found) > 8
     assert not [text for text in found if "{{" in text]
@@ -102,7 +102,7 @@ def test_policy_checks_in_order_when_a_request_comes_in() -> None:
     assert [step.tag for step in policy()] == ["inbound", "backend", "outbound", "on-error"]
 
 
-def test_backend_is_the_function_app_whatever_the_import_makes_of_the_api() -> None:
+def test_backend_is_the_function_app_independent_of_the_imported_api() -> None:
     assert policy().find("inbound/set-backend-service[@base-url='{{function-app-url}}']") is not None
     assert "serviceUrl" not in gateway()["resources"]["api"]["config"]["properties"]
 
@@ -114,7 +114,7 @@ def test_policy_answers_403_as_documented_when_the_role_is_missing() -> None:
     assert json.loads(answer.findtext("set-body", "")) == "Login user not authorized to perform this action"
 
 
-def test_policy_adds_the_function_key_and_keeps_the_callers_proofs_when_it_forwards() -> None:
+def test_policy_adds_the_function_key_and_keeps_the_callers_key_and_token_when_it_forwards() -> None:
     headers = {header.get("name"): header for header in policy().iterfind("inbound/set-header")}
     assert set(headers) == {"Ocp-Apim-Subscription-Key", "x-functions-key"}
     assert headers["x-functions-key"].findtext("value") == "{{function-key}}"
@@ -126,7 +126,7 @@ def test_policy_adds_the_function_key_and_keeps_the_callers_proofs_when_it_forwa
 
 
 @pytest.mark.parametrize("name", ["diagnostic", "azureMonitorDiagnostic"])
-def test_a_subscription_key_in_the_address_is_masked_in_the_logs(name: str) -> None:
+def test_a_subscription_key_in_the_url_is_masked_in_the_logs(name: str) -> None:
     logged = gateway()["resources"][name]["config"]["properties"]
     assert logged["frontend"] == logged["backend"] == {"request": "maskedRequest"}
     masked = gateway()["variables"]["maskedRequest"]["value"]["dataMasking"]["queryParams"]
@@ -180,7 +180,7 @@ def test_calls_count_for_the_rate_limit_when_they_ask_for_fresher_data_than_usua
     assert (not only_if_cached.search(asked) and bool(no_cache.search(asked) or fresher)) is counts
 
 
-def test_rate_limit_is_per_subscription_and_says_when_to_come_back() -> None:
+def test_rate_limit_is_per_subscription_and_has_retry_after() -> None:
     limit = policy().find("inbound/choose/when/rate-limit-by-key")
     assert limit is not None
     assert limit.attrib == {
@@ -214,7 +214,7 @@ def test_rate_limit_is_per_subscription_and_says_when_to_come_back() -> None:
         ("", "An error occurred", False),
     ],
 )
-def test_only_a_fault_of_the_token_is_answered_like_a_bad_login(
+def test_only_an_invalid_token_is_answered_like_a_failed_login(
     reason: str, message: str, *, is_bad_login: bool
 ) -> None:
     condition = condition_with("JwtInvalid")
@@ -225,7 +225,7 @@ def test_only_a_fault_of_the_token_is_answered_like_a_bad_login(
     assert (of_the_token and not re.search(without_keys[1], message)) is is_bad_login
 
 
-def test_failures_of_the_gateway_are_json_strings_and_hold_no_internal_message() -> None:
+def test_failures_of_the_gateway_are_json_strings_without_internal_messages() -> None:
     fixed = {body: answer for body, answer in answers().items() if not body.startswith("@")}
     assert {json.loads(body): answer for body, answer in fixed.items()} == {
         "Login user not authorized to perform this action": ("403", ""),

@@ -15,7 +15,7 @@ def test_installation_fails_with_one_sentence_when_npm_does(tmp_path: Path) -> N
     assert not (tmp_path / "node_modules").exists()
 
 
-def test_nothing_is_installed_when_the_lock_file_is_that_of_the_last_time(tmp_path: Path) -> None:
+def test_nothing_is_installed_when_the_lock_file_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "node_modules").mkdir()
     for name in ("package-lock.json", "node_modules/.installed-lock.json"):
         (tmp_path / name).write_text("{}")
@@ -23,7 +23,7 @@ def test_nothing_is_installed_when_the_lock_file_is_that_of_the_last_time(tmp_pa
     ensure_installed(tmp_path, npm=["/bin/false"])
 
 
-def test_each_process_has_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_each_process_has_its_own_folder(tmp_path: Path) -> None:
     preferred = tmp_path / "data" / "start"
     with own_folder(preferred) as first, own_folder(preferred) as second, own_folder(preferred) as third:
         assert (first, second, third) == (

@@ -1,4 +1,4 @@
-"""How the parts that run locally start, and what they say when they cannot."""
+"""The start of the local parts, and their messages when they cannot start."""
 
 import socket
 import subprocess
@@ -33,7 +33,7 @@ def test_a_throttling_is_forgotten_because_each_sandbox_has_another_client() -> 
         assert first.settings()["EDX_CLIENT_ID"].startswith("sandbox-")
 
 
-def test_the_next_port_is_taken_when_the_preferred_one_is_busy() -> None:
+def test_the_next_port_is_used_when_the_preferred_one_is_busy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         assert first_free_port(port) > port

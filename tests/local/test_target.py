@@ -1,4 +1,4 @@
-"""Which edX a run means."""
+"""The choice between the real edX and the sandbox."""
 
 import pytest
 
@@ -20,7 +20,7 @@ EDX = "https://api.edx.org/catalog/v1/"
         ({"EDX_API_URL": EDX, "SYNC_FRESH_FOR": "900"}, False),
     ],
 )
-def test_a_run_is_real_when_edx_is_named_and_no_setting_misspelt(
+def test_the_real_edx_is_used_when_it_is_named_and_no_setting_is_misspelt(
     settings: dict[str, str], *, real: bool
 ) -> None:
     assert is_real_run(settings) is real

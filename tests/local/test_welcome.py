@@ -6,7 +6,7 @@ from pathlib import Path
 from local.welcome import welcome, write_settings
 
 
-def test_settings_file_gives_a_shell_our_settings_alone_and_unchanged(tmp_path: Path) -> None:
+def test_shell_file_has_only_our_settings_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "settings.sh"
     odd = 'a\'b "c" $HOME `x` \\ ü'
     write_settings(file, {"EDX_CLIENT_SECRET": odd, "TABLES_ENDPOINT": "", "PATH": "/nowhere"})
@@ -26,7 +26,7 @@ def test_settings_file_gives_a_shell_our_settings_alone_and_unchanged(tmp_path: 
     assert file.stat().st_mode & 0o077 == 0
 
 
-def test_each_line_to_paste_is_one_line(tmp_path: Path) -> None:
+def test_each_command_to_paste_is_one_line(tmp_path: Path) -> None:
     headers = {"Ocp-Apim-Subscription-Key": "key", "Authorization": "Bearer token"}
     url = "http://127.0.0.1:7071/ExternalLinks/edXCourseruns"
     lines = welcome(url, headers, "http://127.0.0.1:8400/", tmp_path / "settings.sh").splitlines()

@@ -1,4 +1,4 @@
-"""Stand-ins with a state for what `serving` is built on: storage, syncs and the list of catalogs."""
+"""State-based fakes of storage, syncs and the list of catalogs for `serving`."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -63,7 +63,7 @@ class Store:
         self._read(f"body {catalog_id}")
         self.before_body()
         if (catalog_id, head.generation) not in self.bodies:
-            raise StateDamaged(catalog_id, "is not whole")
+            raise StateDamaged(catalog_id, "is incomplete")
         return self.bodies[catalog_id, head.generation]
 
     def lease(self, catalog_id: int) -> LeaseState | None:
@@ -79,7 +79,7 @@ class Store:
 
 
 class Sync:
-    """What a sync of one catalog does: waits until it may end, then fails or is done."""
+    """A scripted sync of one catalog: it waits until it may end, then fails or succeeds."""
 
     def __init__(self, failure: BaseException | None = None, *, may_end: bool = True) -> None:
         self.failure = failure
@@ -96,7 +96,7 @@ class Sync:
 
 
 class Syncer:
-    """A Syncer whose syncs do what `syncs` says, each once and the last one for ever; `begun` notes them."""
+    """A Syncer whose syncs follow `syncs` in order, repeating the last one; `begun` lists them."""
 
     def __init__(self) -> None:
         self.syncs: dict[int, list[Callable[[], None]]] = {}
@@ -138,7 +138,7 @@ class Catalogs:
 
 
 class History:
-    """A History in memory; `read` counts what was taken from it."""
+    """A History in memory; `read` counts the entries that were read."""
 
     def __init__(self) -> None:
         self.published: dict[int, list[Published]] = {}
@@ -156,7 +156,7 @@ class History:
 
 
 class Clock:
-    """Aware UTC time that passes only when a test says so."""
+    """An aware UTC clock that only the test moves."""
 
     def __init__(self) -> None:
         self.moment = NOW

@@ -1,4 +1,4 @@
-"""The answers behind the triggers: freshness, several catalogs, shared pulls, damage; by our own clock."""
+"""Answers to requests: freshness, several catalogs, shared pulls, damaged states; with a fake clock."""
 
 import asyncio
 import json
@@ -38,6 +38,7 @@ from shared.wiring import Connector, connect
 from tests.builders import make_course, make_run
 from tests.clock import Clock
 from tests.table_proxy import TableProxy, delay
+from tests.table_proxy import answer as refusal
 
 ONE = "course-v1:NUSx+ONE+1"
 TWO = "course-v1:NUSx+TWO+1"
@@ -73,7 +74,7 @@ Connect = Callable[..., Connector]
 
 @pytest.fixture
 def connected(proxied_tables: Tables, settings: dict[str, str], clock: Clock) -> Connect:
-    """Build connectors, each as in a process of its own; by default a failure is never replaced."""
+    """Build connectors as if each had its own process; by default stale data is never returned."""
 
     def build(catalog_ids: str = "1,2", **more_settings: str) -> Connector:
         environment = {
@@ -130,7 +131,7 @@ def content(answered: Answer) -> Any:
 
 
 def same(answered: Answer, before: Answer) -> bool:
-    """Tell whether two answers show the same JSON of the same sync."""
+    """Tell whether two answers have the same JSON of the same sync."""
     return (answered.tag, answered.age_s, answered.body) == (before.tag, before.age_s, before.body)
 
 
@@ -191,7 +192,7 @@ def test_catalog_is_synced_when_its_sync_is_far_in_the_future(
 
 
 @pytest.mark.parametrize("catalog_ids", ["1,2", ""])
-def test_edx_is_not_asked_when_only_what_is_stored_is_wanted(
+def test_edx_is_not_called_when_the_request_says_only_if_cached(
     connected: Connect, sandbox: Sandbox, catalog_ids: str
 ) -> None:
     with pytest.raises(SyncUnfinished):
@@ -228,7 +229,7 @@ def test_stored_answer_is_served_when_the_sync_fails_and_the_request_allows_its_
             ask(connector, cache_control)
 
 
-def test_catalog_that_is_gone_is_not_served_stale(connector: Connector, sandbox: Sandbox) -> None:
+def test_catalog_that_edx_no_longer_has_is_not_served_stale(connector: Connector, sandbox: Sandbox) -> None:
     ask(connector)
     sandbox.on("/courses/", answer(404))
     with pytest.raises(NotFound):
@@ -271,7 +272,7 @@ def test_stored_answer_is_served_by_default_when_the_sync_does_not_end_in_time(
     assert later.cache_status == "hit; ttl=900"
 
 
-def test_hidden_catalog_stays_not_found_also_when_that_is_remembered(
+def test_hidden_catalog_stays_not_found_when_the_failure_is_remembered(
     connected: Connect, sandbox: Sandbox, clock: Clock
 ) -> None:
     connector = connected("1", SYNC_STALE_IF_ERROR_SECONDS="86400")
@@ -284,7 +285,7 @@ def test_hidden_catalog_stays_not_found_also_when_that_is_remembered(
     assert len(pulls(sandbox)) == 3  # the first, and two before it is remembered
 
 
-def test_failing_catalog_is_pulled_twice_then_left_alone_until_somebody_insists(
+def test_failing_catalog_is_pulled_twice_and_then_only_for_eager_requests(
     connected: Connect, sandbox: Sandbox, clock: Clock
 ) -> None:
     connector = connected("1", SYNC_STALE_IF_ERROR_SECONDS="86400")
@@ -306,11 +307,13 @@ def test_failing_catalog_is_pulled_twice_then_left_alone_until_somebody_insists(
     assert ask(connector).cache_status == "hit; ttl=900"
 
 
-def test_sentence_and_time_come_at_once_when_storage_hangs(connected: Connect, proxy: TableProxy) -> None:
+def test_error_is_raised_within_the_deadline_when_storage_hangs(
+    connected: Connect, proxy: TableProxy
+) -> None:
     connector = connected("1", SYNC_TIME_BUDGET_SECONDS="1")
     proxy.on(delay(30))
     began = monotonic()
-    with pytest.raises(StorageError, match=r"^Table Storage did not answer within 5 s\. What was stored"):
+    with pytest.raises(StorageError, match=r"^Table Storage could not be read within 5 s\. What was stored"):
         ask(connector)
     assert monotonic() - began < 6
 
@@ -346,7 +349,9 @@ def test_answer_is_one_array_sorted_by_key_when_it_covers_several_catalogs(conne
     assert keys == [ONE, SHARED, TWO]
 
 
-def test_tag_stays_when_the_json_does(connected: Connect, one: Catalog, two: Catalog, clock: Clock) -> None:
+def test_tag_is_unchanged_when_the_json_is_unchanged(
+    connected: Connect, one: Catalog, two: Catalog, clock: Clock
+) -> None:
     one.alter_run(SHARED, end="2026-12-22T00:00:00Z")
     connector = connected()
     first = ask(connector)
@@ -392,7 +397,7 @@ def test_others_are_synced_and_the_answer_is_the_failure_when_one_catalog_fails(
     assert len(content(ask(connector, "only-if-cached", catalog=2))) == 2
 
 
-def test_failure_says_when_to_come_back_when_one_of_several_was_throttled(
+def test_failure_has_a_retry_time_when_one_of_several_catalogs_was_throttled(
     connector: Connector, sandbox: Sandbox, clock: Clock
 ) -> None:
     sandbox.on("/1/courses/", answer(404))
@@ -419,7 +424,7 @@ def test_catalog_is_not_found_when_it_is_not_configured(connector: Connector, sa
     assert sandbox.requests == []
 
 
-def test_list_of_catalogs_is_asked_for_again_when_it_is_stale_and_lacks_the_catalog(
+def test_list_of_catalogs_is_fetched_again_when_it_is_stale_and_lacks_the_catalog(
     connected: Connect, sandbox: Sandbox, clock: Clock
 ) -> None:
     connector = connected("")
@@ -432,22 +437,30 @@ def test_list_of_catalogs_is_asked_for_again_when_it_is_stale_and_lacks_the_cata
     assert len(ends(ask(connector))) == 4
 
 
-def test_known_catalogs_are_used_when_their_list_cannot_be_had_and_the_request_allows_it(
+def test_known_catalogs_are_used_when_their_list_cannot_be_fetched_and_the_request_allows_it(
     connected: Connect, sandbox: Sandbox, clock: Clock
 ) -> None:
     connector = connected("")
     before = ask(connector)
     clock.pass_s(1000)
     sandbox.on("/catalogs/$", answer(500))
-    with pytest.raises(SyncError, match="list of catalogs could not be had"):
+    with pytest.raises(SyncError, match="list of catalogs could not be fetched"):
         ask(connector)
     assert ask(connector, "stale-if-error=1000").tag == before.tag
+
+
+def test_storage_is_named_when_it_cannot_keep_the_list_of_catalogs(
+    connected: Connect, proxy: TableProxy
+) -> None:
+    proxy.on(refusal(403, "AuthorizationFailure"), kind="write catalogs")
+    with pytest.raises(StorageError, match=r"^Table Storage at \S+ refused our credentials"):
+        ask(connected(""))
 
 
 # One run
 
 
-def test_one_run_is_bit_for_bit_as_in_the_array(connector: Connector) -> None:
+def test_one_run_has_the_same_bytes_as_in_the_array(connector: Connector) -> None:
     array = ask(connector)
     for key, line in zip([ONE, SHARED, TWO], text(array)[1:-1].split(b",\n"), strict=True):
         one = ask(connector, key=key)
@@ -455,7 +468,7 @@ def test_one_run_is_bit_for_bit_as_in_the_array(connector: Connector) -> None:
         assert ask(connector, key=key, has=one.tag.__eq__).body is None
 
 
-def test_run_is_found_as_it_came_and_failing_that_with_plus_signs_for_spaces(
+def test_run_is_found_by_its_key_or_with_plus_signs_instead_of_spaces(
     connector: Connector, one: Catalog
 ) -> None:
     both = [make_run(key="a b+c", min_effort=1), make_run(key="a+b+c", min_effort=2)]
@@ -467,7 +480,7 @@ def test_run_is_found_as_it_came_and_failing_that_with_plus_signs_for_spaces(
         ask(connector, key="a b c d")
 
 
-def test_tag_of_one_run_changes_when_that_run_does(connector: Connector, one: Catalog) -> None:
+def test_tag_of_one_run_changes_only_with_that_run(connector: Connector, one: Catalog) -> None:
     tags = {key: ask(connector, key=key).tag for key in (ONE, SHARED)}
     one.alter_run(ONE, end="2027-01-01T00:00:00Z")
     assert ask(connector, "no-cache", key=ONE).tag != tags[ONE]
@@ -524,7 +537,7 @@ def test_answer_follows_the_clock_without_a_sync(
 
 
 @pytest.mark.parametrize("catalog_ids", ["1", ""])
-def test_answer_costs_only_reads_of_single_rows_when_the_caller_has_it(
+def test_answer_reads_only_single_rows_when_the_caller_has_it(
     connected: Connect, proxy: TableProxy, sandbox: Sandbox, catalog_ids: str
 ) -> None:
     sandbox.catalogs.pop(2)
@@ -548,7 +561,7 @@ def test_body_is_read_once_when_nothing_changed(connector: Connector, proxy: Tab
 # Callers who come together
 
 
-def test_callers_share_one_pull_when_they_come_together(connector: Connector, sandbox: Sandbox) -> None:
+def test_concurrent_callers_share_one_pull(connector: Connector, sandbox: Sandbox) -> None:
     sandbox.on("/courses/", slow(0.2))
 
     async def together() -> list[Answer]:
@@ -559,7 +572,7 @@ def test_callers_share_one_pull_when_they_come_together(connector: Connector, sa
     assert pulls(sandbox) == ["1", "2"]
 
 
-def test_processes_share_one_pull_when_they_come_together(connected: Connect, sandbox: Sandbox) -> None:
+def test_concurrent_processes_share_one_pull(connected: Connect, sandbox: Sandbox) -> None:
     sandbox.on("/courses/", slow(0.7))
     processes = [connected("1"), connected("1")]
     with ThreadPoolExecutor(2) as callers:
@@ -568,10 +581,10 @@ def test_processes_share_one_pull_when_they_come_together(connected: Connect, sa
     assert pulls(sandbox) == ["1"]
 
 
-def test_failure_is_shared_when_callers_come_together(connector: Connector, sandbox: Sandbox) -> None:
+def test_concurrent_callers_share_a_failure(connector: Connector, sandbox: Sandbox) -> None:
     def fail_later(exchange: Exchange, reply: Reply) -> Reply | None:
         exchange.wait(0.2)
-        return answer(400)(exchange, reply)  # no further try heals it: one request a pull
+        return answer(400)(exchange, reply)  # not retried: one request per pull
 
     sandbox.on("/courses/", fail_later)
 
@@ -591,16 +604,18 @@ def test_caller_waits_no_longer_than_its_own_budget_when_the_timer_syncs(
     with ThreadPoolExecutor(1) as timer:
         syncing = timer.submit(fire_timer, connector)
         sleep(0.2)
-        with pytest.raises(SyncError, match="did not end within 1 s; it goes on, ask again later"):
+        with pytest.raises(SyncError, match="the sync did not end within 1 s and continues; ask again later"):
             ask(connector)
         syncing.result()
     assert len(content(ask(connector))) == 2
     assert pulls(sandbox) == ["1"]
 
 
-def test_sync_goes_on_when_its_only_caller_has_left(connected: Connect, sandbox: Sandbox) -> None:
+def test_sync_continues_when_its_only_caller_has_left(connected: Connect, sandbox: Sandbox) -> None:
     sandbox.on("/courses/", slow(2))
-    with pytest.raises(CatalogsFailed, match="did not end within 1 s; it goes on, ask again later"):
+    with pytest.raises(
+        CatalogsFailed, match="the sync did not end within 1 s and continues; ask again later"
+    ):
         ask(connected("1", SYNC_TIME_BUDGET_SECONDS="1"))
     assert len(content(ask(connected("1"), "max-age=60"))) == 2
     assert pulls(sandbox) == ["1"]
@@ -610,7 +625,7 @@ def test_sync_goes_on_when_its_only_caller_has_left(connected: Connect, sandbox:
 
 
 @pytest.mark.parametrize("row", ["body-0000", "digests-0000"])
-def test_answer_is_healed_from_what_is_stored_when_the_published_state_is_damaged(
+def test_answer_is_rebuilt_from_stored_runs_when_the_published_state_is_damaged(
     connected: Connect, store: CatalogStore, runs_client: TableClient, sandbox: Sandbox, row: str
 ) -> None:
     before = ask(connected("1"))
@@ -624,14 +639,14 @@ def test_answer_is_healed_from_what_is_stored_when_the_published_state_is_damage
     assert same(ask(connected("1"), "no-cache"), before)
 
 
-def test_reader_goes_on_with_the_next_generation_when_its_own_is_removed(
+def test_reader_continues_with_the_next_generation_when_its_own_is_removed(
     connected: Connect, one: Catalog, sandbox: Sandbox
 ) -> None:
     connector, other = connected("1"), connected("1")
     first = ask(other)
 
     def meanwhile(tag: str) -> bool:
-        # Between the head and the parts: two generations on, so that the first one's parts are gone.
+        # Between reading head and parts: publish two generations, so that the first one's parts are removed.
         if tag == first.tag:
             with ThreadPoolExecutor(1) as elsewhere:
                 for day in ("01", "02"):
@@ -646,7 +661,7 @@ def test_reader_goes_on_with_the_next_generation_when_its_own_is_removed(
 # The timer
 
 
-def test_timer_syncs_every_catalog_however_fresh(
+def test_timer_syncs_every_catalog_even_when_it_is_fresh(
     connected: Connect, sandbox: Sandbox, tables: Tables
 ) -> None:
     connector = connected("")
@@ -658,7 +673,7 @@ def test_timer_syncs_every_catalog_however_fresh(
     }
 
 
-def test_timer_syncs_the_others_and_fails_when_one_catalog_does(
+def test_timer_syncs_the_others_and_fails_when_one_catalog_fails(
     connector: Connector, sandbox: Sandbox, tables: Tables
 ) -> None:
     sandbox.on("/1/courses/", answer(500))

@@ -1,4 +1,4 @@
-"""What follows a sync is done once for a crowd, too: reading, rendering, merging and unpacking."""
+"""Reading, rendering, merging and unpacking are done once for concurrent callers."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def edition(house: House) -> Edition:
 
 
 class Counted:
-    """A function that counts its calls and takes a while, so that a crowd meets in it."""
+    """A slow function that counts its calls, so that concurrent callers share one call."""
 
     def __init__(self, function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = 0
@@ -67,7 +67,7 @@ def test_crowd_shares_one_reading_and_one_rendering_when_a_run_begins(
     assert house.store.reads == ["body 1"]  # rendered from what is in memory
 
 
-def test_crowd_shares_one_merge_and_one_unpacking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_callers_share_one_merge_and_one_unpacking(monkeypatch: pytest.MonkeyPatch) -> None:
     house = House([1, 2])
     merged, unpacked = Counted(published.merge, monkeypatch), Counted(published.unpack, monkeypatch)
     both = [Edition(at, "one", NOW, render([make_served("a"), make_served(f"b{at}")], NOW)) for at in (1, 2)]
@@ -80,7 +80,7 @@ def test_crowd_shares_one_merge_and_one_unpacking(monkeypatch: pytest.MonkeyPatc
     assert merged.calls == 1
 
 
-def test_body_is_read_again_when_the_generation_is_another() -> None:
+def test_body_is_read_again_when_the_generation_has_changed() -> None:
     house = House()
     house.store.publish(1, [make_served("a")])
     edition(house)
@@ -88,7 +88,7 @@ def test_body_is_read_again_when_the_generation_is_another() -> None:
     assert b'"b"' in unpack(edition(house).body.packed)
 
 
-def test_reader_goes_on_with_the_next_generation_when_its_own_is_removed() -> None:
+def test_reader_continues_with_the_next_generation_when_its_own_is_removed() -> None:
     house = House()
     house.store.publish(1, [make_served("a")])
     old = house.store.heads[1]
@@ -106,7 +106,7 @@ def test_state_is_damaged_when_the_newest_generation_cannot_be_read() -> None:
         edition(house)
 
 
-def test_nothing_is_shown_when_no_sync_has_finished() -> None:
+def test_reading_fails_when_no_sync_has_finished() -> None:
     with pytest.raises(SyncUnfinished, match=r"^No sync of catalog 1 has finished yet$"):
         edition(House())
 
@@ -119,7 +119,7 @@ def test_reader_waits_no_longer_than_its_deadline_when_storage_hangs() -> None:
         may_end.wait(SOON)
 
     house.store.before_body = hang
-    with pytest.raises(StorageError, match=r"^Table Storage did not answer within 1 s$"):
+    with pytest.raises(StorageError, match=r"^Table Storage could not be read within 1 s$"):
         asyncio.run(house.editions.of(1, house.store.heads[1], Deadline.after(0.1)))
     may_end.set()
 

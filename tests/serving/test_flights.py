@@ -1,4 +1,4 @@
-"""Work is done once however many ask for it, and anew for who asks after its end."""
+"""Work is done once for concurrent callers, and again for callers after its end."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ SOON_S = 10
 
 
 class Work:
-    """Work that waits for a sign and counts how often it was begun."""
+    """Work that waits for an event and counts how often it was started."""
 
     def __init__(self, failure: BaseException | None = None) -> None:
         self.begun = 0
@@ -47,14 +47,14 @@ def test_failure_is_shared_and_the_work_can_be_done_again() -> None:
     assert flights.join("sync-1", work).result(SOON_S) == 2
 
 
-def test_work_begins_anew_when_its_result_has_been_seen() -> None:
+def test_work_starts_again_when_its_result_has_been_seen() -> None:
     flights, work = Flights(), Work()
     work.may_end.set()
     # Asking again the moment that the result is there must never give the old one.
     assert [flights.join("sync-1", work).result(SOON_S) for _ in range(200)] == list(range(1, 201))
 
 
-def test_work_runs_side_by_side_when_the_keys_differ() -> None:
+def test_work_runs_in_parallel_when_the_keys_differ() -> None:
     flights, one, other = Flights(), Work(), Work()
     first, second = flights.join("sync-1", one), flights.join("sync-2", other)
     other.may_end.set()

@@ -1,4 +1,4 @@
-"""What a request takes, and what Cache-Status says, by RFC 9111, RFC 5861 and RFC 9211."""
+"""Freshness limits and Cache-Status by RFC 9111, RFC 5861 and RFC 9211."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -49,7 +49,7 @@ def limits(max_age_s: int | None = None, *, only: bool = False, stale_s: int | N
         (limits(only=True), 10**8, True),
     ],
 )
-def test_catalog_is_fresh_up_to_the_age_that_request_or_setting_name(
+def test_catalog_is_fresh_up_to_the_age_in_the_request_or_the_setting(
     asked: Limits, age: float, *, fresh: bool
 ) -> None:
     assert asked.is_fresh(ago(age), NOW) is fresh
@@ -68,7 +68,7 @@ def test_catalog_is_fresh_up_to_the_age_that_request_or_setting_name(
         (limits(), -86_401, False),
     ],
 )
-def test_stored_data_replaces_a_failure_up_to_the_age_that_request_or_setting_name(
+def test_stored_data_replaces_a_failure_up_to_the_age_in_the_request_or_the_setting(
     asked: Limits, age: float, *, replaces: bool
 ) -> None:
     assert asked.may_replace(SyncError("failed"), ago(age), NOW) is replaces
@@ -131,7 +131,9 @@ def test_ttl_is_below_0_when_the_answer_is_stale_however_young_it_is() -> None:
         (ago(899), limits(0), "request"),
     ],
 )
-def test_reason_of_a_sync_is_told(at: datetime | None, asked: Limits, expected: Forward) -> None:
+def test_cache_status_says_why_a_sync_was_needed(
+    at: datetime | None, asked: Limits, expected: Forward
+) -> None:
     assert asked.forward(at, NOW) == expected
 
 

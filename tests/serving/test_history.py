@@ -26,7 +26,7 @@ def entry(key: str, **fields: Any) -> Entry:
 
 
 def published(minutes: float, *keys: str, generation: str = "g") -> Published:
-    """Return what a sync published that many minutes ago."""
+    """Return the history row of a sync that published this many minutes ago."""
     return Published(NOW - timedelta(minutes=minutes), generation, tuple(map(entry, keys)))
 
 
@@ -95,7 +95,7 @@ def test_entries_of_several_catalogs_are_one_list_by_time_then_by_catalog() -> N
     assert read(house, since=NOW - timedelta(minutes=2)).entries[-1]["courserunKey"] == "d"
 
 
-def test_one_run_is_found_as_it_came_and_with_plus_signs_for_its_spaces() -> None:
+def test_run_is_found_by_its_key_and_by_its_key_with_spaces_for_plus_signs() -> None:
     house = house_of({1: [published(1, "course-v1:A+B+C", "other"), published(2, "course-v1:A+B+C")]})
     for key in ("course-v1:A+B+C", "course-v1:A B C"):
         assert keys(read(house, courserun_key=key)) == ["course-v1:A+B+C"] * 2
@@ -115,7 +115,7 @@ def test_history_is_empty_when_no_catalog_is_known() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])
-def test_pages_hold_every_entry_once_and_the_last_one_names_no_next(limit: int) -> None:
+def test_pages_have_every_entry_once_and_the_last_one_has_no_next(limit: int) -> None:
     house = house_of(
         {
             1: [published(1, "a", "b", "c"), published(2, "f"), published(2, "x", generation="h")],
@@ -129,14 +129,14 @@ def test_pages_hold_every_entry_once_and_the_last_one_names_no_next(limit: int) 
     assert found[-1] != []
 
 
-def test_next_page_goes_on_where_the_last_one_ended_when_a_sync_has_published_meanwhile() -> None:
+def test_next_page_begins_where_the_last_one_ended_when_a_sync_has_published_between_them() -> None:
     house = house_of({1: [published(1, "a", "b", "c")]})
     page = read(house, limit=2)
     house.history.published[1].append(published(0, "new"))
     assert keys(read(house, limit=2, cursor=page.cursor)) == ["c"]
 
 
-def test_no_next_page_is_named_when_only_other_runs_follow() -> None:
+def test_page_has_no_next_when_only_other_runs_follow() -> None:
     house = house_of({1: [published(1, "a"), published(2, "b"), published(3, "b")]})
     assert read(house, courserun_key="a", limit=1).cursor is None
 
@@ -164,7 +164,9 @@ def test_no_more_is_read_than_a_page_needs() -> None:
     assert house.history.read == 4
 
 
-def test_page_ends_and_the_next_goes_on_when_looking_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_ends_early_and_the_next_continues_when_reading_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(history_module, "READING_S", 0.0)
     house = house_of({1: [published(1, "a"), published(2, "b"), published(3, "wanted")]})
     page = read(house, courserun_key="wanted")
@@ -179,8 +181,8 @@ def test_page_ends_and_the_next_goes_on_when_looking_takes_too_long(monkeypatch:
      urlsafe_b64encode(b"2026-01-01T00:00:00+00:00|1|' or 1 eq 1|0").decode(),
      urlsafe_b64encode(b"0001-01-01T00:00:00+14:00|1|g|0").decode()],
 )  # fmt: skip
-def test_cursor_is_refused_when_no_answer_named_it(cursor: str) -> None:
-    with pytest.raises(BadRequest, match=r"^cursor must be one that an earlier answer named$"):
+def test_cursor_is_refused_when_it_is_malformed(cursor: str) -> None:
+    with pytest.raises(BadRequest, match=r"^cursor must be taken from the Link header of an earlier answer$"):
         read(house_of({1: []}), cursor=cursor)
 
 

@@ -1,4 +1,4 @@
-"""A published state that cannot be read is rebuilt from what is stored, else by a sync."""
+"""A damaged published state is rebuilt from the stored runs, or by a sync."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.serving.fakes import House
 
 @pytest.fixture
 def house() -> House:
-    """A catalog whose published body is gone."""
+    """A catalog whose published body is missing."""
     house = House()
     house.store.publish(1, [make_served("a")])
     house.store.bodies.clear()
@@ -29,7 +29,7 @@ def house() -> House:
 
 
 def ask(house: House, cache_control: str = "") -> list[str]:
-    """Return the run keys that are answered."""
+    """Return the run keys in the answer."""
     _, catalogs, store = house.parts
     settings = SyncSettings()
     now = house.clock.now
@@ -60,7 +60,7 @@ def test_catalog_is_synced_at_once_when_what_is_stored_is_not_enough(house: Hous
 
 def test_edx_is_not_asked_when_only_what_is_stored_is_wanted_and_it_is_not_enough(house: House) -> None:
     house.syncer.rebuilds = False
-    with pytest.raises(CatalogsFailed, match="The published state of catalog 1 is not whole"):
+    with pytest.raises(CatalogsFailed, match="The published state of catalog 1 is incomplete"):
         ask(house, "only-if-cached")
     assert house.syncer.begun == []
 
@@ -68,4 +68,4 @@ def test_edx_is_not_asked_when_only_what_is_stored_is_wanted_and_it_is_not_enoug
 def test_damage_is_told_when_the_state_is_damaged_again_after_it_was_rebuilt(house: House) -> None:
     with pytest.raises(StateDamaged) as damaged:
         ask(house)
-    assert damaged.value.message == "The published state of catalog 1 is not whole"
+    assert damaged.value.message == "The published state of catalog 1 is incomplete"

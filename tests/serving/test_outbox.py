@@ -1,4 +1,4 @@
-"""Lines of syncs are logged by the invocation that asks for them: in order, each once, not endlessly many."""
+"""Lines of syncs are logged by the invocation that flushes them: in order, each once, with a limit."""
 
 import logging
 import threading
@@ -9,7 +9,7 @@ import pytest
 from shared.serving.outbox import Outbox
 
 
-def test_lines_of_other_threads_are_logged_once_and_in_order_by_the_thread_that_asks(
+def test_lines_of_other_threads_are_logged_once_and_in_order_by_the_thread_that_flushes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -35,7 +35,7 @@ def test_oldest_lines_are_dropped_and_counted_when_nobody_asks_for_long(
         outbox.say(logging.INFO, f"line {number}")
     outbox.flush()
     assert caplog.messages[:2] == [
-        "3 log lines of earlier syncs were dropped: nothing called this process",
+        "3 log lines of earlier syncs were dropped: no request fetched them in time",
         "line 3",
     ]
     assert caplog.messages[-1] == "line 1002"

@@ -1,4 +1,4 @@
-"""The timer's round: what it syncs, how it fails, and the line that says how each catalog stands."""
+"""The timer's round: which catalogs it syncs, how it fails, and its log line."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ AWAY = EdxUnavailable("edX is away")
 
 
 class Round:
-    """One round of a house: its error and its line."""
+    """One round of the timer: its error and its log line."""
 
     def __init__(self, house: House, seconds: float = 5) -> None:
         _, catalogs, store = house.parts
@@ -35,7 +35,7 @@ class Round:
         self.synced = [catalog_id for catalog_id, _ in house.syncer.begun]
 
 
-def test_every_catalog_is_synced_eagerly_and_its_standing_is_said() -> None:
+def test_every_catalog_is_synced_eagerly_and_its_state_is_logged() -> None:
     house = House([1, 2])
     house.store.publish(1, [], at=NOW - timedelta(seconds=90.9))
     house.store.attempts[2] = Attempts(
@@ -89,7 +89,7 @@ def test_catalog_that_does_not_end_counts_as_unfinished_and_goes_on() -> None:
     done = Round(house, 1)
     assert done.synced == [1, 2]
     assert done.error
-    assert "Catalog 1 could not be synced: it did not end within 1 s; it goes on" in done.error.message
+    assert "Catalog 1 could not be synced: the sync did not end within 1 s" in done.error.message
     endless.may_end.set()
 
 
@@ -118,7 +118,7 @@ def test_round_fails_with_one_sentence_when_there_is_no_catalog() -> None:
     )
 
 
-def test_line_is_said_when_storage_is_away() -> None:
+def test_line_is_logged_when_storage_cannot_be_reached() -> None:
     house = House([1])
     house.store.failure = StorageError("Table Storage failed (503)")
     done = Round(house)

@@ -1,4 +1,4 @@
-"""A sync belongs to itself: each caller waits its own time, and leaving ends nobody's sync."""
+"""Shared syncs: each caller waits until its own deadline, and a sync continues when callers leave."""
 
 import asyncio
 import logging
@@ -40,12 +40,12 @@ def test_sync_goes_on_and_others_get_its_end_when_a_callers_time_ends_first() ->
 
     hurried, patient = asyncio.run(callers())
     assert isinstance(hurried, SyncUnfinished)
-    assert hurried.message == "it did not end within 1 s; it goes on, ask again later"
+    assert hurried.message == "the sync did not end within 1 s and continues; ask again later"
     assert patient is None
     assert house.syncer.begun == [(1, True)]
 
 
-def test_caller_who_joins_late_waits_its_own_time() -> None:
+def test_caller_that_joins_late_waits_until_its_own_deadline() -> None:
     house, slow = House(), Sync(may_end=False)
     house.syncer.syncs[1] = [slow]
 
@@ -66,11 +66,11 @@ def test_no_sync_begins_when_no_time_is_left() -> None:
     house = House()
     unfinished = asyncio.run(sync(house, 0))
     assert isinstance(unfinished, SyncUnfinished)
-    assert unfinished.message == "no time was left for it; ask again"
+    assert unfinished.message == "there was no time left to sync it; ask again later"
     assert house.syncer.begun == []
 
 
-def test_lines_are_logged_in_the_task_that_waits_and_not_lost_when_it_has_left(
+def test_lines_are_logged_in_the_task_that_waits_and_kept_when_it_has_left(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -96,14 +96,14 @@ def test_lines_are_logged_in_the_task_that_waits_and_not_lost_when_it_has_left(
     assert caplog.messages == ["begun", "ended"]
 
 
-def test_remembered_failure_is_told_when_the_caller_is_not_eager() -> None:
+def test_remembered_failure_is_raised_when_the_caller_is_not_eager() -> None:
     house = House()
     house.syncer.syncs[1] = [Sync(BackingOff(REMEMBERED))]
     assert asyncio.run(sync(house, is_eager=False)) is REMEMBERED
     assert house.syncer.begun == [(1, False)]
 
 
-def test_eager_caller_begins_a_sync_of_its_own_when_the_one_it_joined_backed_off() -> None:
+def test_eager_caller_starts_its_own_sync_when_the_shared_one_backed_off() -> None:
     house, backing_off = House(), Sync(BackingOff(REMEMBERED), may_end=False)
     house.syncer.syncs[1] = [backing_off, Sync()]
 
@@ -132,7 +132,7 @@ def in_turn(
     )
 
 
-def test_catalog_whose_last_attempt_is_the_longest_ago_comes_first() -> None:
+def test_catalog_with_the_oldest_last_attempt_is_synced_first() -> None:
     house = House([1, 2, 3, 4])
     house.store.attempts = {
         1: Attempts(attempted_at=NOW, succeeded_at=NOW),
@@ -156,14 +156,14 @@ def test_others_get_their_share_of_the_time_when_one_catalog_does_not_end() -> N
     failures = in_turn(house, [1, 2, 3], 3)
     assert 0.9 < time.monotonic() - began < 2
     assert {catalog_id: error.message for catalog_id, error in failures.items()} == {
-        1: "it did not end within 1 s; it goes on, ask again later",
+        1: "the sync did not end within 1 s and continues; ask again later",
         3: "the catalog is not found",
     }
     assert [catalog_id for catalog_id, _ in house.syncer.begun] == [1, 2, 3]
     endless.may_end.set()
 
 
-def test_catalog_that_was_left_counts_as_synced_when_it_has_ended_before_the_others() -> None:
+def test_catalog_is_synced_when_its_slow_sync_has_ended_before_the_others() -> None:
     house, slow = House([1, 2]), Sync(may_end=False)
 
     def other() -> None:
@@ -174,7 +174,7 @@ def test_catalog_that_was_left_counts_as_synced_when_it_has_ended_before_the_oth
     assert in_turn(house, [1, 2], 1) == {}
 
 
-def test_request_waits_once_more_for_a_catalog_that_goes_on_when_the_others_have_ended() -> None:
+def test_request_waits_again_for_a_running_sync_when_the_others_have_ended() -> None:
     house, slow = House([1, 2]), Sync(may_end=False)
 
     def other() -> None:

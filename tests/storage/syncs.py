@@ -1,4 +1,4 @@
-"""Syncs as storage sees them: who begins one, what it writes, how it ends."""
+"""Helpers to begin, write and end syncs in storage tests."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def begin(
     deadline: Deadline | None = None,
     begins_attempt: bool = True,
 ) -> CatalogWriter:
-    """Begin a sync of a catalog that nobody syncs."""
+    """Begin a sync of a catalog whose lease is free."""
     writer = store.acquire(
         catalog_id,
         sync_id or f"sync{next(_GENERATIONS)}",
@@ -63,14 +63,14 @@ def store_runs(store: CatalogStore, *runs: MappedRun, catalog_id: int = 1) -> No
 
 
 def publish(store: CatalogStore, body: Body = ONE_RUN, **details: Any) -> Head:
-    """Publish a state as a sync that counts, unless details say otherwise; and end the sync."""
+    """Publish a state as a successful sync, unless details say otherwise, and end the sync."""
     writer = begin(store)
     plain: dict[str, Any] = {
         "digests": {},
         "at": NOW,
         "synced_at": NOW,
         "unidentified": 0,
-        "counts": True,
+        "is_success": True,
         "finished": FinishedSync("done"),
     }
     writer.publish(store.head(1), body, **plain | details)

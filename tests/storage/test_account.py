@@ -1,4 +1,4 @@
-"""Our account at edX as it is remembered on Azurite."""
+"""The stored state of our edX account, on Azurite."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,13 +48,13 @@ def test_throttling_is_remembered_for_each_client_id(
     assert account.throttled_until() is None
 
 
-def test_latest_moment_counts_when_throttling_is_remembered_twice(account: Account) -> None:
+def test_later_end_is_kept_when_throttling_is_stored_twice(account: Account) -> None:
     for hours in (1, 2, 1):
         account.remember_throttled(NOW + hours * HOUR)
     assert account.throttled_until() == NOW + 2 * HOUR
 
 
-def test_longest_throttling_counts_when_many_processes_are_told_at_once(account: Account) -> None:
+def test_longest_throttling_is_kept_when_many_processes_store_one_at_once(account: Account) -> None:
     moments = [NOW + minutes * HOUR / 60 for minutes in range(1, 17)]
     with ThreadPoolExecutor(len(moments)) as processes:
         for told in [processes.submit(account.remember_throttled, moment) for moment in moments]:
@@ -69,7 +69,7 @@ def test_throttling_is_cut_to_24_hours_when_it_is_written(account: Account, acco
     assert account.throttled_until() == NOW + timedelta(hours=24)
 
 
-def test_throttling_is_ignored_when_it_is_stored_further_ahead_than_24_hours(
+def test_throttling_is_ignored_when_its_end_is_more_than_24_hours_ahead(
     account: Account, accounts: TableClient
 ) -> None:
     account.remember_throttled(NOW)
@@ -90,7 +90,7 @@ def test_list_of_catalogs_is_remembered(
     assert account.attempts() == Attempts(succeeded_at=NOW)
 
 
-def test_known_list_stays_when_attempts_to_list_anew_fail(account: Account) -> None:
+def test_known_list_stays_when_new_attempts_to_list_fail(account: Account) -> None:
     account.remember_attempts(FAILED_TWICE)
     assert account.catalog_list() is None
     assert account.attempts() == FAILED_TWICE
@@ -103,7 +103,7 @@ def test_known_list_stays_when_attempts_to_list_anew_fail(account: Account) -> N
 
 
 @pytest.mark.parametrize("nonsense", ["soon", "2026-03-01T12:00:00", 7, ""])
-def test_account_is_as_new_when_another_hand_wrote_nonsense(
+def test_account_is_treated_as_new_when_its_rows_are_malformed(
     account: Account, accounts: TableClient, nonsense: object
 ) -> None:
     account.remember_throttled(NOW)
@@ -118,7 +118,7 @@ def test_account_is_as_new_when_another_hand_wrote_nonsense(
 
 
 @pytest.mark.parametrize("ids", ["1;2", "1,all", "0", "-1", "2147483648", "9" * 5000, "\u0661", 7])
-def test_list_of_catalogs_is_unknown_when_one_of_its_ids_is_none(
+def test_list_of_catalogs_is_unknown_when_one_of_its_ids_is_malformed(
     account: Account, accounts: TableClient, ids: object
 ) -> None:
     account.remember_catalogs(CatalogList((1,), NOW), Attempts())
@@ -127,7 +127,7 @@ def test_list_of_catalogs_is_unknown_when_one_of_its_ids_is_none(
     assert account.catalog_list() is None
 
 
-def test_trying_out_leaves_what_is_remembered(account: Account) -> None:
+def test_checking_the_access_leaves_the_account_unchanged(account: Account) -> None:
     account.remember_throttled(NOW)
     account.try_out()
     assert account.throttled_until() == NOW

@@ -15,6 +15,7 @@ from tests.storage.syncs import NOW
 from tests.table_proxy import TableProxy, lose_answer
 
 COURSE_KEY = "NUSx+A1x"
+INCOMPLETE = f"The approved credit of {KEY} is ignored: it does not say who approved it, when and why"
 
 
 @pytest.fixture
@@ -52,13 +53,13 @@ def test_entity_has_the_documented_keys(approved: Credits, credits_client: Table
     }
 
 
-def test_later_approval_counts_when_a_key_is_set_twice(approved: Credits) -> None:
+def test_later_approval_replaces_the_earlier_one_of_the_same_key(approved: Credits) -> None:
     approved.set([make_approval(credit=1), make_approval(credit=2), make_approval(COURSE_KEY)])
     approved.set([make_approval(credit=3, note="")])
     assert approved.all().of(make_mapped()) == make_approval(credit=3, note="")
 
 
-def test_approval_counts_no_more_when_it_is_removed(approved: Credits) -> None:
+def test_approval_does_not_apply_after_its_removal(approved: Credits) -> None:
     assert not approved.remove(KEY)
     approved.set([make_approval(), make_approval(OLD_STYLE_KEY)])
     assert approved.remove(KEY)
@@ -67,7 +68,7 @@ def test_approval_counts_no_more_when_it_is_removed(approved: Credits) -> None:
     assert approved.all().of(make_mapped(OLD_STYLE_KEY)) == make_approval(OLD_STYLE_KEY)
 
 
-def test_approval_is_removed_when_only_the_answer_was_lost(proxied_tables: Tables, proxy: TableProxy) -> None:
+def test_approval_is_removed_when_only_the_answer_is_lost(proxied_tables: Tables, proxy: TableProxy) -> None:
     proxied_tables.credits.set([make_approval()])
     rule = proxy.on(lose_answer, kind="remove runs", times=1)
     assert proxied_tables.credits.remove(KEY)
@@ -78,28 +79,28 @@ def test_approval_is_removed_when_only_the_answer_was_lost(proxied_tables: Table
 @pytest.mark.parametrize(
     ("odd", "sentence"),
     [
-        ({"credit": "2"}, f"The approved credit of {KEY} is no whole number of 0 or more"),
-        ({"credit": -1}, f"The approved credit of {KEY} is no whole number of 0 or more"),
-        ({"credit": 1.5}, f"The approved credit of {KEY} is no whole number of 0 or more"),
-        ({"credit": True}, f"The approved credit of {KEY} is no whole number of 0 or more"),
-        ({"note": 7}, f"The approved credit of {KEY} does not say by whom, when and why it was approved"),
-        ({"by": 7}, f"The approved credit of {KEY} does not say by whom, when and why it was approved"),
-        ({"at": "now"}, f"The approved credit of {KEY} does not say by whom, when and why it was approved"),
+        ({"credit": "2"}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
+        ({"credit": -1}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
+        ({"credit": 1.5}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
+        ({"credit": True}, f"The approved credit of {KEY} is ignored: it is not a whole number of 0 or more"),
+        ({"note": 7}, INCOMPLETE),
+        ({"by": 7}, INCOMPLETE),
+        ({"at": "now"}, INCOMPLETE),
         (
             {"key": "another"},
-            "The approved credit of another stands in row 'ROW', where that of another key belongs",
+            "The approved credit of another is ignored: row 'ROW' belongs to another key",
         ),
         (
             {"key": 7},
-            "The approved credit in row 'ROW' has no key of a run or a course",
+            "The approved credit in row 'ROW' is ignored: it has no run or course key",
         ),
         (
             {"key": ""},
-            "The approved credit in row 'ROW' has no key of a run or a course",
+            "The approved credit in row 'ROW' is ignored: it has no run or course key",
         ),
     ],
 )
-def test_entry_does_not_count_and_is_named_when_it_is_malformed(
+def test_entry_is_ignored_and_named_when_it_is_malformed(
     approved: Credits, credits_client: TableClient, odd: dict[str, object], sentence: str
 ) -> None:
     approved.set([make_approval(), make_approval(OLD_STYLE_KEY, 0)])
@@ -111,7 +112,7 @@ def test_entry_does_not_count_and_is_named_when_it_is_malformed(
     assert read.of(make_mapped(OLD_STYLE_KEY)) == make_approval(OLD_STYLE_KEY, 0)
 
 
-def test_approvals_cost_one_query_of_a_thousand_entities_a_page(
+def test_approvals_are_read_with_one_query_of_1000_entities_per_page(
     proxied_tables: Tables, proxy: TableProxy
 ) -> None:
     approvals = [make_approval(f"NUSx/{number}/1", number) for number in range(1500)]

@@ -1,4 +1,4 @@
-"""The culprit of a failure of Table Storage is named: with the host, never with a query or a secret."""
+"""The message for a failure of Table Storage names the cause and the host, never a query or a secret."""
 
 import socket
 import ssl
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
 from local.azurite import Azurite
-from shared.errors import ConfigurationError, StorageError
+from shared.errors import StorageError
 from shared.settings import StorageSettings
 from shared.storage.table import Table
 from shared.storage.tables import Tables, open_tables
@@ -48,7 +48,9 @@ def failure_of(tables: Tables) -> str:
     return str(failure.value)
 
 
-def test_azurite_is_asked_after_at_once_when_a_local_store_is_down(clock: Clock) -> None:
+def test_error_asks_whether_azurite_is_running_when_loopback_storage_refuses_the_connection(
+    clock: Clock,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     began = time.monotonic()
@@ -66,14 +68,14 @@ def test_unknown_host_is_named(clock: Clock) -> None:
 
 
 class LateClock(Clock):
-    """A clock by which every look at it takes 15 seconds, so that a step is one try of one second."""
+    """A clock that advances 15 seconds per reading, so that a step is one try of one second."""
 
     def monotonic(self) -> float:
         self.pass_s(15)
         return super().monotonic()
 
 
-def test_connection_that_is_not_accepted_is_named() -> None:
+def test_timeout_is_named_when_storage_does_not_accept_the_connection() -> None:
     began = time.monotonic()
     with unaccepting() as port:
         assert failure_of(tables_at(f"http://127.0.0.1:{port}/acc", LateClock())) == (
@@ -82,7 +84,7 @@ def test_connection_that_is_not_accepted_is_named() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_silence_is_named() -> None:
+def test_timeout_is_named_when_storage_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert failure_of(tables_at(f"http://127.0.0.1:{port}/acc", LateClock())) == (
@@ -91,7 +93,7 @@ def test_silence_is_named() -> None:
 
 
 def test_last_try_ends_with_the_step_when_storage_is_silent(azurite: Azurite, clock: Clock) -> None:
-    """Every try waits as long as the step still lasts, and at least a second."""
+    """Every try has the remaining time of the step as its timeout, but at least a second."""
     seen: list[tuple[float, float]] = []
 
     class Client(TableClient):
@@ -108,7 +110,7 @@ def test_last_try_ends_with_the_step_when_storage_is_silent(azurite: Azurite, cl
 
 
 @pytest.mark.parametrize("fault", [drop, cut_head, cut_body])
-def test_connection_that_is_cut_is_named(proxied_table: Table, proxy: TableProxy, fault: object) -> None:
+def test_reset_connection_is_named(proxied_table: Table, proxy: TableProxy, fault: object) -> None:
     proxied_table.put({"PartitionKey": "1", "RowKey": "a"})
     proxy.on(fault)  # type: ignore[arg-type]
     with pytest.raises(StorageError) as failure:
@@ -122,7 +124,7 @@ def test_connection_that_is_cut_is_named(proxied_table: Table, proxy: TableProxy
 
 @pytest.fixture
 def tls_port(tmp_path: Path) -> Iterator[int]:
-    """A server with a certificate that nobody trusts."""
+    """A server with an untrusted certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -245,11 +247,6 @@ def test_managed_identity_is_used_when_no_credential_is_given(monkeypatch: pytes
     monkeypatch.setattr("azure.identity.DefaultAzureCredential", NoIdentity)
     tables = open_tables(StorageSettings(endpoint="https://acc.table.core.windows.net"), "client")
     assert "gave no token" in failure_of(tables)
-
-
-def test_endpoint_without_tls_is_a_wrong_setting_when_an_identity_is_to_be_used() -> None:
-    with pytest.raises(ConfigurationError, match="TABLES_ENDPOINT must be https"):
-        open_tables(unchecked("http://127.0.0.1:10002/acc"), "client")
 
 
 def test_shared_access_signature_needs_no_account_name_and_stays_secret(clock: Clock) -> None:

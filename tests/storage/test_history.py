@@ -1,4 +1,4 @@
-"""The history on Azurite: what a sync changed is seen with the state that it published, or never."""
+"""The history on Azurite: changes become visible together with the published state, or never."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -58,7 +58,7 @@ def test_entries_are_read_as_they_were_published(store: CatalogStore, history: H
     assert list(history.pages(12)) == []
 
 
-def test_nothing_is_kept_when_a_sync_changed_nothing(
+def test_no_entry_is_stored_when_a_sync_changed_nothing(
     store: CatalogStore, history: History, runs_client: TableClient
 ) -> None:
     publish(store, changes=[])
@@ -66,7 +66,7 @@ def test_nothing_is_kept_when_a_sync_changed_nothing(
     assert row_keys(runs_client) == []
 
 
-def test_entries_come_newest_first_and_from_the_time_that_is_asked_for(
+def test_entries_are_newest_first_and_not_older_than_requested(
     store: CatalogStore, history: History, clock: Clock
 ) -> None:
     for days in (0, 2, 1, 3):
@@ -98,13 +98,13 @@ def test_entries_are_shown_for_90_days_and_removed_by_the_next_change(
     assert len(row_keys(runs_client)) == 2
 
 
-def test_small_change_is_written_in_the_batch_that_swaps_the_head(
+def test_small_change_is_written_in_the_batch_that_replaces_the_head(
     proxied_tables: Tables, proxy: TableProxy
 ) -> None:
     writer = begin(proxied_tables.catalogs)
     proxy.requests.clear()
     writer.publish(
-        None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, counts=True, changes=[CHANGED],
+        None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, is_success=True, changes=[CHANGED],
         finished=FinishedSync("done"),
     )  # fmt: skip
     # At 1,772,366,400,000 ms after the epoch.
@@ -114,19 +114,19 @@ def test_small_change_is_written_in_the_batch_that_swaps_the_head(
 
 
 def incompressible_entries() -> list[Entry]:
-    """Entries whose keys do not become small when they are compressed: more than an entity takes."""
+    """Entries with keys that do not compress well, so that they do not fit an entity."""
     keys = (blake2b(b"%d" % number, digest_size=20).hexdigest() for number in range(40_000))
     return [Entry(kind="added", courserun_key=key, id="x") for key in keys]
 
 
-def test_large_change_is_seen_only_when_the_head_has_been_swapped(
+def test_large_change_is_visible_only_after_the_head_was_replaced(
     proxied_tables: Tables, proxy: TableProxy, history: History, runs_client: TableClient
 ) -> None:
     many = incompressible_entries()
     writer = begin(proxied_tables.catalogs)
     rule = proxy.on(answer(400, "InvalidInput"), kind="write head")
     details: dict[str, Any] = {
-        "at": NOW, "synced_at": NOW, "unidentified": 0, "counts": True, "changes": many,
+        "at": NOW, "synced_at": NOW, "unidentified": 0, "is_success": True, "changes": many,
     }  # fmt: skip
     with pytest.raises(Exception, match="InvalidInput"):
         writer.publish(None, ONE_RUN, {}, **details)
@@ -139,9 +139,7 @@ def test_large_change_is_seen_only_when_the_head_has_been_swapped(
     assert published.entries == tuple(many)
 
 
-def test_only_the_pages_that_are_looked_at_are_read(
-    table: Table, proxied_tables: Tables, proxy: TableProxy
-) -> None:
+def test_only_the_requested_pages_are_read(table: Table, proxied_tables: Tables, proxy: TableProxy) -> None:
     for number in range(45):
         row, _ = change_rows("1", NOW - timedelta(minutes=number), f"g{number}", [entry(number)])
         assert row
@@ -161,7 +159,7 @@ def test_only_the_pages_that_are_looked_at_are_read(
         {"parts": 2}, {"parts": "many"},
     ],
 )  # fmt: skip
-def test_row_is_passed_over_when_another_hand_wrote_it(
+def test_row_is_ignored_when_its_format_is_unknown(
     store: CatalogStore, history: History, runs_client: TableClient, odd: dict[str, object]
 ) -> None:
     publish(store, at=NOW, changes=[CHANGED])
@@ -171,7 +169,7 @@ def test_row_is_passed_over_when_another_hand_wrote_it(
     assert moments(history.pages(1)) == [NOW]
 
 
-def test_history_is_no_course_run_and_stays_when_old_parts_are_removed(
+def test_history_rows_are_not_course_runs_and_stay_when_old_parts_are_removed(
     store: CatalogStore, history: History
 ) -> None:
     for number in range(4):
@@ -187,7 +185,7 @@ def test_writer_that_lost_its_lease_leaves_no_entry(
     take(table, clock, "heir")
     with pytest.raises(Exception, match="taken over"):
         writer.publish(
-            None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, counts=True, changes=[CHANGED]
+            None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, is_success=True, changes=[CHANGED]
         )
     assert list(history.pages(1)) == []
 

@@ -1,4 +1,4 @@
-"""The sync lease on Azurite: one holder at a time, however it ended and whatever answers were lost."""
+"""The sync lease on Azurite: one holder at a time, also after crashes and lost answers."""
 
 import os
 import socket
@@ -47,7 +47,7 @@ def stored(table: Table) -> dict[str, object]:
     return dict(entity)
 
 
-def test_lease_is_taken_at_once_when_nobody_holds_it(table: Table, clock: Clock) -> None:
+def test_lease_is_taken_at_once_when_it_is_free(table: Table, clock: Clock) -> None:
     lease = take(table, clock, "first")
     assert stored(table)["owner"] == "first"
     lease.commit([replacing(RUN)], FinishedSync("first"))
@@ -76,14 +76,14 @@ def test_only_one_gets_the_lease_when_many_want_it_at_once(table: Table, runs_cl
         assert sum(racers.map(race, range(8, 16))) == 1
 
 
-def test_lease_is_taken_over_when_it_has_been_silent_for_30_seconds(table: Table, clock: Clock) -> None:
+def test_lease_is_taken_over_when_it_was_not_renewed_for_30_seconds(table: Table, clock: Clock) -> None:
     take(table, clock, "dead")
     take(table, clock, "heir")
     assert 30 <= sum(clock.slept) < 32
     assert stored(table)["owner"] == "heir"
 
 
-def test_lease_is_not_taken_over_when_its_holder_gives_signs_of_life(table: Table, clock: Clock) -> None:
+def test_lease_is_not_taken_over_when_its_holder_renews_it(table: Table, clock: Clock) -> None:
     holder = take(table, clock, "holder")
 
     renewed_at = clock.monotonic()
@@ -99,7 +99,7 @@ def test_lease_is_not_taken_over_when_its_holder_gives_signs_of_life(table: Tabl
     holder.commit([replacing(RUN)])
 
 
-def test_waiter_gives_up_when_its_own_time_is_over(table: Table, clock: Clock) -> None:
+def test_waiting_ends_at_the_deadline(table: Table, clock: Clock) -> None:
     take(table, clock, "holder")
     with pytest.raises(SyncUnfinished, match="another sync of it did not end within 5 s"):
         take(table, clock, "waiter", wait_s=5)
@@ -107,7 +107,9 @@ def test_waiter_gives_up_when_its_own_time_is_over(table: Table, clock: Clock) -
     assert stored(table)["owner"] == "holder"
 
 
-def test_stopped_holder_writes_nothing_when_it_wakes_up(table: Table, clock: Clock) -> None:
+def test_suspended_holder_writes_nothing_when_it_continues_after_a_takeover(
+    table: Table, clock: Clock
+) -> None:
     sleeper = take(table, clock, "sleeper")
     heir = take(table, clock, "heir")
     for finished in (None, FinishedSync("sleeper")):
@@ -141,7 +143,7 @@ def test_holder_writes_nothing_when_the_lease_is_deleted(
         FinishedSync("holder", Failure("NotFound", "the catalog is not found")),
     ],
 )
-def test_waiter_returns_how_the_sync_that_it_waited_for_ended(
+def test_waiting_returns_the_result_of_the_other_sync(
     table: Table, clock: Clock, outcome: FinishedSync
 ) -> None:
     take(table, clock, "earlier").commit([], FinishedSync("earlier"))
@@ -154,7 +156,7 @@ def test_waiter_returns_how_the_sync_that_it_waited_for_ended(
     assert wait_while(table, clock, end) == outcome
 
 
-def test_waiter_returns_that_outcome_when_the_next_sync_holds_the_lease_already(
+def test_waiting_returns_the_result_of_the_other_sync_when_a_third_one_has_begun(
     table: Table, clock: Clock
 ) -> None:
     holder = take(table, clock, "holder")
@@ -170,7 +172,7 @@ def test_waiter_returns_that_outcome_when_the_next_sync_holds_the_lease_already(
     assert stored(table)["owner"] == "next"
 
 
-def test_outcome_of_an_earlier_sync_is_nobodys_when_its_lease_is_free(table: Table, clock: Clock) -> None:
+def test_result_of_an_earlier_sync_is_not_returned_when_the_lease_is_free(table: Table, clock: Clock) -> None:
     take(table, clock, "earlier").commit([], FinishedSync("earlier", Failure("SyncError", "no luck")))
     assert isinstance(wait_while(table, clock, lambda _poll: None), Lease)
     assert clock.moment.second == 0
@@ -191,9 +193,7 @@ def test_sequence_is_never_used_twice(table: Table, clock: Clock) -> None:
     assert seen == [1, 2, 3, 5, 6, 7, 8, 10]
 
 
-def test_lease_is_renewed_while_the_block_runs_and_not_when_it_has_been_let_go(
-    table: Table, clock: Clock
-) -> None:
+def test_lease_is_renewed_during_the_block_and_not_after_its_release(table: Table, clock: Clock) -> None:
     lease = take(table, clock, "holder")
     with lease.kept_alive(lambda: None, OFTEN_S):
         while stored(table)["sequence"] != 3:
@@ -211,7 +211,7 @@ def test_lease_is_renewed_while_the_block_runs_and_not_when_it_has_been_let_go(
 # Lost answers
 
 
-def test_lease_is_held_when_the_answer_to_its_making_was_lost(
+def test_lease_is_held_when_the_answer_to_its_creation_is_lost(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     proxied_table.put(RUN)
@@ -220,7 +220,7 @@ def test_lease_is_held_when_the_answer_to_its_making_was_lost(
     assert sum(clock.slept) < 1  # it knew its own lease at once
 
 
-def test_lease_is_held_when_the_answer_to_its_taking_was_lost(
+def test_lease_is_held_when_the_answer_to_the_write_that_takes_it_is_lost(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     take(proxied_table, clock, "earlier").commit([], FinishedSync("earlier"))
@@ -230,7 +230,7 @@ def test_lease_is_held_when_the_answer_to_its_taking_was_lost(
 
 
 @pytest.mark.parametrize("finished", [None, FinishedSync("holder", Failure("SyncError", "no luck"))])
-def test_write_has_succeeded_when_only_its_answer_was_lost(
+def test_write_succeeds_when_only_its_answer_is_lost(
     proxied_table: Table, proxy: TableProxy, clock: Clock, finished: FinishedSync | None
 ) -> None:
     lease = take(proxied_table, clock, "holder")
@@ -245,14 +245,14 @@ def test_write_has_succeeded_when_only_its_answer_was_lost(
 def fail_unawares(
     lease: Lease, proxy: TableProxy, operations: list[Operation], finished: FinishedSync | None = None
 ) -> None:
-    """Write so that storage does what it is asked and every answer of it is lost."""
+    """Write while every request takes effect and every answer is lost."""
     proxy.on(lose_answer)
     with pytest.raises(StorageError):
         lease.commit(operations, finished)
     proxy.rules.clear()
 
 
-def test_holder_goes_on_when_a_write_took_effect_that_counted_as_failed(
+def test_holder_continues_when_a_failed_write_takes_effect_later(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
@@ -263,13 +263,13 @@ def test_holder_goes_on_when_a_write_took_effect_that_counted_as_failed(
     assert entity["x"] == 2
 
 
-def test_holder_that_let_go_unawares_leaves_the_next_one_alone(
+def test_next_holder_is_not_disturbed_when_the_answer_to_a_release_is_lost(
     proxied_table: Table, proxy: TableProxy, table: Table, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
     fail_unawares(lease, proxy, [], FinishedSync("holder"))
     following = take(table, clock, "next")
-    with pytest.raises(LeaseLost):  # a renewal that had to wait its turn
+    with pytest.raises(LeaseLost):  # a renewal that had to wait for the lock
         lease.commit([])
     lease.commit([], FinishedSync("holder", Failure("StorageError", "Table Storage failed")))
     following.commit([replacing(RUN)])
@@ -277,7 +277,7 @@ def test_holder_that_let_go_unawares_leaves_the_next_one_alone(
 
 
 @pytest.mark.parametrize("sequence", [2**31 - 1, -(2**31), True, 0.5, "7", None])
-def test_lease_is_taken_and_used_when_another_hand_wrote_nonsense(
+def test_lease_is_taken_and_used_when_its_properties_are_malformed(
     table: Table, clock: Clock, sequence: object
 ) -> None:
     table.put({"PartitionKey": "1", "RowKey": "lease", "owner": "", "sequence": sequence, "finished": 7})
@@ -287,7 +287,7 @@ def test_lease_is_taken_and_used_when_another_hand_wrote_nonsense(
     assert stored(table)["finished"] == "holder"
 
 
-def test_holder_goes_on_when_the_answer_to_its_second_attempt_was_lost_too(
+def test_holder_continues_when_the_answer_to_its_second_try_is_also_lost(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
@@ -306,7 +306,7 @@ def leases_of(table: Table, clock: Clock) -> Leases:
     return Leases(table, clock=clock.monotonic, sleep=clock.sleep, now=clock.now, holder="other/2")
 
 
-def test_dead_lease_is_taken_over_when_every_call_waits_for_less_than_30_seconds(
+def test_expired_lease_is_taken_over_when_every_call_waits_for_less_than_30_seconds(
     table: Table, clock: Clock
 ) -> None:
     take(table, clock, "dead")
@@ -319,7 +319,7 @@ def test_dead_lease_is_taken_over_when_every_call_waits_for_less_than_30_seconds
     assert lease.before.sync_id == "dead"
 
 
-def test_dead_lease_is_taken_over_at_once_when_a_caller_saw_it_long_ago(table: Table, clock: Clock) -> None:
+def test_expired_lease_is_taken_over_at_once_when_it_was_seen_long_ago(table: Table, clock: Clock) -> None:
     take(table, clock, "dead")
     leases = leases_of(table, clock)
     with pytest.raises(SyncUnfinished):
@@ -332,7 +332,7 @@ def test_dead_lease_is_taken_over_at_once_when_a_caller_saw_it_long_ago(table: T
     assert clock.slept == []
 
 
-def test_living_lease_is_not_taken_over_when_it_was_seen_long_ago(table: Table, clock: Clock) -> None:
+def test_renewed_lease_is_not_taken_over_when_it_was_seen_long_ago(table: Table, clock: Clock) -> None:
     holder = take(table, clock, "holder")
     leases = leases_of(table, clock)
     for _ in range(4):
@@ -343,10 +343,10 @@ def test_living_lease_is_not_taken_over_when_it_was_seen_long_ago(table: Table, 
     holder.commit([replacing(RUN)])
 
 
-# Who holds it, who is told
+# The holder, and notices about it
 
 
-def test_lease_says_who_holds_it_and_forgets_when_it_is_released(table: Table, clock: Clock) -> None:
+def test_lease_names_its_holder_until_it_is_released(table: Table, clock: Clock) -> None:
     leases = leases_of(table, clock)
     assert leases.state("1") is None
     lease = take(table, clock, "first", leases=leases)
@@ -363,9 +363,7 @@ def test_holder_is_host_name_and_process_id(table: Table) -> None:
     assert stored(table)["holder"] == f"{socket.gethostname()}/{os.getpid()}"
 
 
-def test_holder_is_unknown_when_a_version_holds_the_lease_that_does_not_say_so(
-    table: Table, clock: Clock
-) -> None:
+def test_holder_is_unknown_when_an_old_version_holds_the_lease(table: Table, clock: Clock) -> None:
     take(table, clock, "new").commit([], FinishedSync("new"))
     table.put({**stored(table), "owner": "old", "sequence": 9})
     state = leases_of(table, clock).state("1")
@@ -373,7 +371,7 @@ def test_holder_is_unknown_when_a_version_holds_the_lease_that_does_not_say_so(
     assert (state.holder, state.sync_id) == ("", "old")
 
 
-def test_waiter_is_told_once_whom_it_waits_for(table: Table, clock: Clock) -> None:
+def test_holder_is_reported_once_to_a_waiting_caller(table: Table, clock: Clock) -> None:
     holder = take(table, clock, "holder")
     told: list[LeaseState] = []
 
@@ -404,7 +402,7 @@ def test_nothing_is_written_when_the_sync_is_not_admitted(table: Table, clock: C
     assert seen == [Attempts(), Attempts(failures=2)]
 
 
-def test_nobody_is_asked_for_admission_while_another_sync_is_waited_for(table: Table, clock: Clock) -> None:
+def test_admission_is_not_checked_while_waiting_for_another_sync(table: Table, clock: Clock) -> None:
     take(table, clock, "holder")
     seen: list[Attempts] = []
     with pytest.raises(SyncUnfinished):
@@ -412,7 +410,7 @@ def test_nobody_is_asked_for_admission_while_another_sync_is_waited_for(table: T
     assert seen == []
 
 
-def test_dead_sync_is_told_to_its_heir(table: Table, clock: Clock) -> None:
+def test_sync_whose_process_stopped_is_known_to_the_one_that_takes_over(table: Table, clock: Clock) -> None:
     first = take(table, clock, "first", wait_s=0)
     assert first.before == LeaseState("", "", FinishedSync())
     heir = take(table, clock, "heir")
@@ -425,7 +423,7 @@ def test_dead_sync_is_told_to_its_heir(table: Table, clock: Clock) -> None:
 FAILED = Failure("EdxUnavailable", "edX is away", ONE_OCLOCK)
 
 
-def test_attempts_ride_in_the_writes_of_the_lease(
+def test_attempts_are_written_together_with_the_lease(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     proxied_table.put(RUN)
@@ -447,7 +445,7 @@ def test_attempts_ride_in_the_writes_of_the_lease(
     assert second.attempts.failures == 1
 
 
-def test_attempts_stay_as_they_were_when_a_rebuild_takes_and_releases_the_lease(
+def test_attempts_are_unchanged_when_a_rebuild_takes_and_releases_the_lease(
     table: Table, clock: Clock
 ) -> None:
     attempts = Attempts(ONE_OCLOCK, ONE_OCLOCK, 3, ONE_OCLOCK, FAILED)
@@ -464,7 +462,7 @@ def test_attempts_stay_as_they_were_when_a_rebuild_takes_and_releases_the_lease(
 
 
 @pytest.mark.parametrize(("error_class", "failures"), [("", 0), ("SyncError", 3), ("EdxThrottled", 2)])
-def test_sync_counts_that_the_version_before_has_ended(
+def test_sync_of_the_previous_version_is_included_in_the_attempts(
     table: Table, clock: Clock, error_class: str, failures: int
 ) -> None:
     attempts = Attempts(ONE_OCLOCK, None, 2, ONE_OCLOCK, FAILED)
@@ -489,7 +487,7 @@ def test_sync_counts_that_the_version_before_has_ended(
 # Losing it
 
 
-def test_renewal_tells_once_when_another_process_has_taken_the_lease(table: Table, clock: Clock) -> None:
+def test_lost_lease_is_reported_once_when_another_process_has_taken_it(table: Table, clock: Clock) -> None:
     lease = take(table, clock, "sleeper")
     take(table, clock, "heir")
     lost: list[str] = []
@@ -505,7 +503,7 @@ def test_renewal_tells_once_when_another_process_has_taken_the_lease(table: Tabl
     assert lost == ["lost"]
 
 
-def test_renewal_tells_when_the_row_of_the_lease_is_deleted_in_mid_sync(
+def test_lost_lease_is_reported_when_its_row_is_deleted_during_a_sync(
     table: Table, clock: Clock, runs_client: TableClient
 ) -> None:
     lease = take(table, clock, "holder")
@@ -518,7 +516,7 @@ def test_renewal_tells_when_the_row_of_the_lease_is_deleted_in_mid_sync(
     assert table.get("1", "lease") is None
 
 
-def test_nobody_is_told_when_the_lease_is_released_or_storage_fails_for_a_while(
+def test_no_lost_lease_is_reported_when_it_is_released_or_storage_fails_for_a_while(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     lease = take(proxied_table, clock, "holder")
@@ -537,7 +535,7 @@ def test_nobody_is_told_when_the_lease_is_released_or_storage_fails_for_a_while(
 
 @pytest.fixture
 def bounded(proxy: TableProxy, clock: Clock) -> Iterator[None]:
-    """Check that what a test does ends within 15 seconds and 20 requests."""
+    """Check that the block ends within 15 seconds and 20 requests."""
     proxy.requests.clear()
     yield
     assert sum(clock.slept) <= 15
@@ -545,7 +543,7 @@ def bounded(proxy: TableProxy, clock: Clock) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("bounded")
-def test_taking_ends_when_storage_reads_nothing_and_says_that_all_exists(
+def test_taking_fails_when_storage_finds_no_lease_but_says_that_it_exists(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     proxy.on(answer(404, "ResourceNotFound"), kind="read.*")
@@ -558,8 +556,8 @@ def test_taking_ends_when_storage_reads_nothing_and_says_that_all_exists(
 @pytest.mark.parametrize(
     ("refused", "problem"),
     [
-        ("take or renew lease", "lets nobody take the lease"),
-        ("write runs", "refuses every write as outdated"),
+        ("take or renew lease", "did not let this sync take its lease"),
+        ("write runs", "refused every write because of an outdated etag"),
     ],
 )
 def test_taking_and_writing_end_when_storage_refuses_every_batch_as_outdated(
@@ -571,9 +569,7 @@ def test_taking_and_writing_end_when_storage_refuses_every_batch_as_outdated(
         take(proxied_table, clock, "second").commit([replacing(RUN)])
 
 
-def test_waiting_asks_for_the_lease_ever_less_often(
-    proxied_table: Table, proxy: TableProxy, clock: Clock
-) -> None:
+def test_pauses_between_lease_polls_grow(proxied_table: Table, proxy: TableProxy, clock: Clock) -> None:
     take(proxied_table, clock, "dead")
     proxy.requests.clear()
     take(proxied_table, clock, "heir")
@@ -582,7 +578,7 @@ def test_waiting_asks_for_the_lease_ever_less_often(
     assert max(clock.slept) == 2.0
 
 
-def test_sync_before_is_known_when_the_answer_to_taking_the_lease_was_lost(
+def test_previous_sync_is_known_when_the_answer_to_taking_the_lease_is_lost(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     attempts = Attempts(ONE_OCLOCK, None, 2, ONE_OCLOCK, FAILED)
@@ -594,7 +590,9 @@ def test_sync_before_is_known_when_the_answer_to_taking_the_lease_was_lost(
     assert lease.attempts.attempted_at == ONE_OCLOCK - timedelta(hours=1)
 
 
-def test_one_waits_for_the_other_when_two_take_over_a_dead_lease_at_once(table: Table, clock: Clock) -> None:
+def test_one_waits_for_the_other_when_two_take_over_an_expired_lease_at_once(
+    table: Table, clock: Clock
+) -> None:
     take(table, clock, "dead")
     heirs: list[Lease] = []
 

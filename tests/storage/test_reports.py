@@ -9,10 +9,11 @@ from azure.data.tables import TableClient, UpdateMode
 from local.azurite import Azurite
 from shared.domain.course_run import Rejection
 from shared.domain.sync_report import SyncReport
+from shared.errors import StorageError
 from shared.settings import StorageSettings
 from shared.storage.tables import Tables
 from tests.storage.syncs import NOW
-from tests.table_proxy import TableProxy, lose_answer
+from tests.table_proxy import TableProxy, answer, lose_answer
 
 
 def make_report(number: int = 0, **fields: Any) -> SyncReport:
@@ -33,7 +34,7 @@ def test_report_is_the_same_when_read_back(tables: Tables) -> None:
     report = make_report(
         invocation_id="0a1b", outcome="failed", courses=1, runs=2, created=3, changed=4, unchanged=5,
         withdrawn=6, restored=7, rejected=8, unpublished=10, ended_early=11, waited_s=1.25,
-        rejections=(Rejection("a", "start", "'é' is no date"), Rejection("", "key", "no key")),
+        rejections=(Rejection("a", "start", "'é' is not a date"), Rejection("", "key", "no key")),
         unknown_tracks={"masters": 2}, incomplete="the count changed", warnings=("catalog 9 has left",),
         edx_requests=9, throttled_until=NOW, error="edX is away",
     )  # fmt: skip
@@ -41,7 +42,16 @@ def test_report_is_the_same_when_read_back(tables: Tables) -> None:
     assert tables.reports.newest() == [report]
 
 
-def test_reports_come_newest_first_and_no_more_than_asked_for(tables: Tables) -> None:
+def test_storage_is_asked_once_when_the_report_is_to_be_stored_in_one_try(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    proxy.on(answer(503), kind="write report")
+    with pytest.raises(StorageError):
+        proxied_tables.reports.add(make_report(), in_one_try=True)
+    assert [request.kind for request in proxy.requests] == ["write report"]
+
+
+def test_reports_are_newest_first_and_not_more_than_requested(tables: Tables) -> None:
     for number in (1, 3, 2, 0):
         tables.reports.add(make_report(number, catalog_id=1 + number % 2))
     assert [report.sync_id for report in tables.reports.newest()] == ["s3", "s2", "s1", "s0"]
@@ -50,7 +60,7 @@ def test_reports_come_newest_first_and_no_more_than_asked_for(tables: Tables) ->
     assert [report.sync_id for report in tables.reports.newest(2, limit=1)] == ["s3"]
 
 
-def test_reports_older_than_90_days_go_when_their_catalog_gets_a_new_one(tables: Tables) -> None:
+def test_reports_older_than_90_days_are_deleted_when_a_new_one_is_added(tables: Tables) -> None:
     day = timedelta(days=1)
     for age, catalog_id in ((92, 1), (91, 1), (89, 1), (91, 2)):
         tables.reports.add(make_report(age, ended=NOW - age * day, catalog_id=catalog_id))
@@ -60,7 +70,7 @@ def test_reports_older_than_90_days_go_when_their_catalog_gets_a_new_one(tables:
     assert [report.sync_id for report in tables.reports.newest(2)] == ["s91"]
 
 
-def test_report_is_stored_when_the_answer_to_a_clean_up_was_lost(
+def test_report_is_stored_when_the_answer_to_the_deletion_of_old_ones_is_lost(
     proxied_tables: Tables, proxy: TableProxy
 ) -> None:
     tables = proxied_tables
@@ -70,7 +80,7 @@ def test_report_is_stored_when_the_answer_to_a_clean_up_was_lost(
     assert [report.sync_id for report in tables.reports.newest()] == ["s0"]
 
 
-def test_report_is_cut_to_what_storage_takes(tables: Tables) -> None:
+def test_report_is_cut_to_the_limit_of_a_property(tables: Tables) -> None:
     rejections = [Rejection(f"course-v1:{number}{'é' * 200}", "start", "x" * 80) for number in range(50)]
     tables.reports.add(make_report(error="é" * 50_000, rejections=rejections))
     (report,) = tables.reports.newest()
@@ -84,7 +94,7 @@ def test_report_is_cut_to_what_storage_takes(tables: Tables) -> None:
     [{"ended": "yesterday"}, {"ended": 7}, {"started": ""}, {"rejections": "{"}, {"rejections": "[1]"},
      {"unknown_tracks": 7}],
 )  # fmt: skip
-def test_report_is_passed_over_when_another_hand_wrote_it(
+def test_report_is_ignored_when_its_format_is_unknown(
     tables: Tables, azurite: Azurite, storage: StorageSettings, odd: dict[str, object]
 ) -> None:
     tables.reports.add(make_report(1))
@@ -96,7 +106,7 @@ def test_report_is_passed_over_when_another_hand_wrote_it(
         assert [report.sync_id for report in reports] == ["s1"]
 
 
-def test_all_old_reports_go_when_there_are_more_than_a_batch_takes(
+def test_all_old_reports_are_deleted_when_they_do_not_fit_one_batch(
     tables: Tables, azurite: Azurite, storage: StorageSettings
 ) -> None:
     client = TableClient.from_connection_string(azurite.connection_string, f"{storage.prefix}SyncReports")

@@ -1,10 +1,10 @@
-"""Course runs, published states and reports on Azurite: what is written is read, and damage is noticed."""
+"""Course runs, published states and reports on Azurite: reading back, and detection of damage."""
 
 import os
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
-from uuid import UUID
+from uuid import uuid4
 
 import pytest
 from azure.data.tables import TableClient, UpdateMode
@@ -25,7 +25,7 @@ from tests.table_proxy import TableProxy
 
 
 def all_runs(store: CatalogStore, catalog_id: int = 1) -> dict[str, StoredRun]:
-    return {str(UUID(bytes=stored.run_id)): stored for stored in store.runs(catalog_id)}
+    return {stored.run_id: stored for stored in store.runs(catalog_id)}
 
 
 # Course runs
@@ -70,27 +70,27 @@ def test_entity_has_the_documented_keys_and_text_dates(store: CatalogStore, runs
     }
 
 
-def test_value_is_gone_when_a_run_is_written_without_it(store: CatalogStore) -> None:
+def test_value_is_removed_when_a_run_is_written_without_it(store: CatalogStore) -> None:
     store_runs(store, make_mapped(price="1.00", type="verified"))
     store_runs(store, make_mapped(type="audit"))
-    assert store.run(1, course_run_id(KEY)) == StoredRun(
-        UUID(course_run_id(KEY)).bytes, make_mapped(type="audit"), None
-    )
+    assert store.run(1, course_run_id(KEY)) == StoredRun(course_run_id(KEY), make_mapped(type="audit"), None)
 
 
-def test_withdrawn_run_keeps_all_else_and_is_as_new_when_it_comes_back(store: CatalogStore) -> None:
-    mapped = make_mapped(price="1.00", listed=False)
+def test_withdrawn_run_keeps_its_other_properties_and_is_no_longer_withdrawn_when_it_returns(
+    store: CatalogStore,
+) -> None:
+    mapped = make_mapped(price="1.00", is_published=False)
     store_runs(store, mapped)
     writer = begin(store)
-    writer.withdraw([UUID(mapped.run.id).bytes], NOW)
+    writer.withdraw([mapped.run.id], NOW)
     writer.release(FinishedSync("done"))
-    run_id = UUID(mapped.run.id).bytes
+    run_id = mapped.run.id
     assert store.run(1, mapped.run.id) == StoredRun(run_id, mapped, "2026-03-01T12:00:00+00:00")
     store_runs(store, mapped)
     assert store.run(1, mapped.run.id) == StoredRun(run_id, mapped, None)
 
 
-def test_same_run_is_kept_twice_when_it_is_in_two_catalogs(store: CatalogStore) -> None:
+def test_run_is_stored_twice_when_it_is_in_two_catalogs(store: CatalogStore) -> None:
     store_runs(store, make_mapped(price="1.00"), make_mapped(OLD_STYLE_KEY), catalog_id=1)
     store_runs(store, make_mapped(price="2.00"), catalog_id=10)
     assert len(all_runs(store, 1)) == 2
@@ -110,7 +110,7 @@ def test_all_runs_are_written_when_they_fill_several_batches(
     assert batches[-5:] == [1, 100, 100, 54, 1]
 
 
-def test_long_texts_fill_batches_that_storage_takes(store: CatalogStore) -> None:
+def test_batches_of_long_texts_stay_within_the_limit_of_storage(store: CatalogStore) -> None:
     address = "https://www.edx.org/" + "é" * 32_000  # the SDK writes 6 bytes for each of them
     runs = [make_mapped(f"NUSx/{number}/1", marketing_url=address) for number in range(60)]
     writer = begin(store)
@@ -132,7 +132,7 @@ def test_last_version_is_written_when_a_run_is_put_twice(proxied_tables: Tables,
     store = proxied_tables.catalogs
     writer = begin(store)
     put(writer, make_mapped(price="1.00"), make_mapped(OLD_STYLE_KEY), make_mapped(price="2.00"))
-    # Azurite takes a row twice in a batch, Azure does not.
+    # Azurite accepts a row twice in a batch, Azure does not.
     batches = [request.row_keys for request in proxy.requests]
     assert max(row_keys.count(course_run_id(KEY)) for row_keys in batches) == 1
     stored = store.run(1, course_run_id(KEY))
@@ -145,16 +145,16 @@ def test_last_version_is_written_when_a_run_is_put_twice(proxied_tables: Tables,
     [{"minEffort": "4"}, {"startDate": "2026"}, {"listed": "yes"}, {"courserunKey": "another"},
      {"courserunKey": 1}, {"pacingType": "self_paced"}, {"minEffort": 1.5}],
 )  # fmt: skip
-def test_run_counts_as_unreadable_when_another_hand_wrote_nonsense(
+def test_run_is_unreadable_when_its_properties_are_malformed(
     store: CatalogStore, runs_client: TableClient, odd: dict[str, object]
 ) -> None:
     store_runs(store, make_mapped(min_effort=4))
     runs_client.update_entity({"PartitionKey": "1", "RowKey": course_run_id(KEY), **odd}, UpdateMode.MERGE)
     runs_client.create_entity({"PartitionKey": "1", "RowKey": "0-no-uuid"})
-    assert list(store.runs(1)) == [StoredRun(UUID(course_run_id(KEY)).bytes, None, None)]
+    assert list(store.runs(1)) == [StoredRun(course_run_id(KEY), None, None)]
 
 
-def test_properties_of_another_hand_are_passed_over(store: CatalogStore, runs_client: TableClient) -> None:
+def test_unknown_properties_are_ignored(store: CatalogStore, runs_client: TableClient) -> None:
     store_runs(store, make_mapped())
     runs_client.update_entity(
         {"PartitionKey": "1", "RowKey": course_run_id(KEY), "note": "seen"}, UpdateMode.MERGE
@@ -167,7 +167,7 @@ def test_properties_of_another_hand_are_passed_over(store: CatalogStore, runs_cl
 
 
 def test_published_state_is_read_as_it_was_written(store: CatalogStore) -> None:
-    digests = {os.urandom(16): os.urandom(16) for _ in range(3)}
+    digests = {str(uuid4()): os.urandom(16) for _ in range(3)}
     head = publish(store, digests=digests, unidentified=2)
     assert replace(head, generation="", body_checksum="", digest_checksum="") == Head(
         body_parts=1,
@@ -192,7 +192,7 @@ def test_body_is_read_as_it_was_written_when_it_needs_several_parts(store: Catal
 
 
 def test_digests_are_read_as_they_were_written_when_they_need_several_parts(store: CatalogStore) -> None:
-    digests = {os.urandom(16): os.urandom(16) for _ in range(21_000)}  # 656 KiB
+    digests = {str(uuid4()): os.urandom(16) for _ in range(21_000)}  # 656 KiB
     head = publish(store, digests=digests)
     assert head.digest_parts == 2
     assert store.digests(1, head) == digests
@@ -205,7 +205,7 @@ def test_previous_generation_stays_and_older_ones_go(store: CatalogStore, runs_c
     heads.append(publish(store))
     assert store.body(1, heads[2]) == store.body(1, heads[3]) == ONE_RUN.packed
     for head in heads[:2]:
-        with pytest.raises(StateDamaged, match="catalog 1 is not whole"):
+        with pytest.raises(StateDamaged, match="catalog 1 is incomplete"):
             store.body(1, head)
     assert "published-crashed-body-0000" not in [each["RowKey"] for each in runs_client.list_entities()]
 
@@ -214,10 +214,10 @@ def test_previous_generation_stays_and_older_ones_go(store: CatalogStore, runs_c
     "altered", [{"data00": b"other"}, {"data00": "text"}, {"data01": b"more"}, {"data00": 7}, None]
 )
 @pytest.mark.parametrize("kind", ["body", "digests"])
-def test_damage_is_noticed_when_a_part_is_missing_or_altered(
+def test_state_is_damaged_when_a_part_is_missing_or_altered(
     store: CatalogStore, runs_client: TableClient, kind: str, altered: dict[str, object] | None
 ) -> None:
-    head = publish(store, digests={b"i" * 16: b"d" * 16})
+    head = publish(store, digests={str(uuid4()): b"d" * 16})
     read = store.body if kind == "body" else store.digests
     key = {"PartitionKey": "1", "RowKey": f"published-{head.generation}-{kind}-0000"}
     if altered is None:
@@ -240,7 +240,7 @@ def test_damage_is_noticed_when_a_part_is_missing_or_altered(
         {"generation": "", "writing": "s1"},
     ],
 )
-def test_head_counts_as_never_published_when_another_hand_or_version_wrote_it(
+def test_head_is_treated_as_never_published_when_its_format_is_unknown(
     store: CatalogStore, runs_client: TableClient, altered: dict[str, object]
 ) -> None:
     publish(store)
@@ -251,7 +251,7 @@ def test_head_counts_as_never_published_when_another_hand_or_version_wrote_it(
 
 
 @pytest.mark.parametrize("synced_at", ["yesterday", "2026-03-01T12:00:00", "", 7])
-def test_moment_of_a_head_counts_as_unknown_when_it_is_none(
+def test_time_of_a_head_is_unknown_when_it_is_malformed(
     store: CatalogStore, runs_client: TableClient, synced_at: object
 ) -> None:
     publish(store)
@@ -271,13 +271,13 @@ def test_head_names_the_sync_that_writes_until_it_publishes(store: CatalogStore)
     assert marked
     assert marked.writing.startswith("sync")
     assert replace(marked, writing="") == before
-    writer.publish(before, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, counts=True)
+    writer.publish(before, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, is_success=True)
     after = store.head(1)
     assert after
     assert after.writing == ""
 
 
-def test_confirming_changes_the_time_alone_and_lets_the_lease_go(store: CatalogStore) -> None:
+def test_confirming_changes_only_the_time_and_releases_the_lease(store: CatalogStore) -> None:
     before = publish(store)
     later = NOW + timedelta(hours=1)
     begin(store).confirm(before, later, 3, FinishedSync("done"))
@@ -293,13 +293,13 @@ def test_writer_that_lost_its_lease_changes_nothing(store: CatalogStore, table: 
     assert marked
     writer = begin(store)
     take(table, clock, "heir", 60)
-    run_id = UUID(course_run_id(KEY)).bytes
+    run_id = course_run_id(KEY)
     with pytest.raises(LeaseLost):
         put(writer, make_mapped(price="2.00"))
     with pytest.raises(LeaseLost):
         writer.withdraw([run_id], NOW)
     with pytest.raises(LeaseLost):
-        writer.publish(before, render([], NOW), {}, at=NOW, synced_at=NOW, unidentified=0, counts=True)
+        writer.publish(before, render([], NOW), {}, at=NOW, synced_at=NOW, unidentified=0, is_success=True)
     with pytest.raises(LeaseLost):
         writer.confirm(before, NOW, 9, FinishedSync("done"))
     assert list(store.runs(1)) == [StoredRun(run_id, make_mapped(), None)]

@@ -1,4 +1,4 @@
-"""One table on Azurite: created when missing, every operation repeated until it is done or hopeless."""
+"""One table on Azurite: it is created when missing, and operations are retried."""
 
 import re
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def test_insert_tells_when_the_entity_exists(table: Table) -> None:
     assert stored["x"] == 1
 
 
-def test_property_is_gone_when_an_entity_is_replaced_and_stays_when_it_is_merged(table: Table) -> None:
+def test_property_is_removed_when_an_entity_is_replaced_and_stays_when_it_is_merged(table: Table) -> None:
     table.put({**A, "x": 1, "y": 1})
     table.commit([merging({**A, "y": 2})])
     merged = table.get("1", "a")
@@ -110,7 +110,7 @@ def test_refused_entity_is_named_by_its_place_when_a_batch_holds_one(table: Tabl
     assert (refusal.value.index, refusal.value.code) == (1, "PropertyValueTooLarge")
 
 
-def test_error_is_ours_when_a_row_to_delete_is_gone_already(table: Table) -> None:
+def test_storage_error_is_raised_when_a_row_to_delete_does_not_exist(table: Table) -> None:
     table.put(A)
     with pytest.raises(EntityRefused) as refusal:
         table.commit([replacing(A), deleting(B)])
@@ -171,7 +171,7 @@ def test_credentials_are_named_when_storage_refuses_them(
 
 
 def forged_page(exchange: Exchange) -> None:
-    """Say that a query goes on, always at the same place."""
+    """Return the same continuation token for every page of a query."""
     head, body = exchange.forward()
     token = b"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: a\r\n\r\n"
     exchange.send(head.removesuffix(b"\r\n") + token, body)
@@ -182,12 +182,12 @@ def test_query_fails_when_storage_repeats_a_continuation_token(
 ) -> None:
     proxied_table.put(A)
     proxy.on(forged_page, kind="read runs")
-    with pytest.raises(StorageError, match="answers a query with the same page again and again"):
+    with pytest.raises(StorageError, match="answered a query with the same page again and again"):
         rows(proxied_table)
     assert len(proxy.queries()) == 2
 
 
-def test_query_fails_when_storage_goes_on_with_empty_pages(
+def test_query_fails_when_storage_sends_only_empty_pages(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     numbers = count()
@@ -269,7 +269,7 @@ def test_batch_fails_when_its_answer_holds_no_results(
 
 
 @pytest.mark.parametrize("named", ["7:No.", "No.", "-1:No.", "0x0:No."])
-def test_nobody_is_blamed_when_storage_names_no_operation_of_the_batch(
+def test_index_is_none_when_storage_names_no_operation_of_the_batch(
     proxied_table: Table, proxy: TableProxy, named: str
 ) -> None:
     proxied_table.put(A)
@@ -284,7 +284,7 @@ def test_nobody_is_blamed_when_storage_names_no_operation_of_the_batch(
     assert refusal.value.index is None
 
 
-def test_404_is_no_refusal_when_nothing_is_to_be_deleted(proxied_table: Table, proxy: TableProxy) -> None:
+def test_404_is_not_a_refusal_when_the_batch_deletes_nothing(proxied_table: Table, proxy: TableProxy) -> None:
     proxied_table.put(A)
     proxy.on(refuse_in_batch(0, "ResourceNotFound", 404), kind="write runs")
     with pytest.raises(StorageError, match="HTTP 404, ResourceNotFound") as failure:
@@ -292,7 +292,7 @@ def test_404_is_no_refusal_when_nothing_is_to_be_deleted(proxied_table: Table, p
     assert not isinstance(failure.value, EntityRefused)
 
 
-def test_condition_has_failed_when_the_guarded_entity_is_gone(table: Table) -> None:
+def test_condition_fails_when_the_guarded_entity_does_not_exist(table: Table) -> None:
     etag = table.insert(A)
     assert etag
     table.commit([deleting(A)])

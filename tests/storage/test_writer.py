@@ -1,6 +1,4 @@
-"""What a sync writes to a catalog on Azurite: refusals, marks, and the body that counts for the guard."""
-
-from uuid import UUID
+"""Writes of a sync on Azurite: refused runs, marks, and the body of the last successful sync."""
 
 import pytest
 from azure.data.tables import TableClient, UpdateMode
@@ -19,7 +17,7 @@ from tests.table_proxy import Exchange, TableProxy, refuse_in_batch
 
 
 def refuse_unnamed(*guilty: MappedRun) -> object:
-    """Refuse every batch that holds one of these runs, without saying which."""
+    """Refuse every batch that contains one of these runs, without naming it."""
 
     def act(exchange: Exchange) -> None:
         if any(mapped.run.id in exchange.request.body for mapped in guilty):
@@ -34,7 +32,7 @@ def refuse_unnamed(*guilty: MappedRun) -> object:
 # Refusals
 
 
-def test_batch_is_halved_until_the_guilty_is_alone_when_storage_does_not_name_it(
+def test_batch_is_halved_until_the_refused_run_is_found_when_storage_does_not_name_it(
     proxied_tables: Tables, proxy: TableProxy
 ) -> None:
     runs = [make_mapped(f"NUSx/{number}/1") for number in range(98)]
@@ -60,7 +58,7 @@ def test_sync_fails_when_storage_refuses_every_run(
     assert len(proxy.requests) <= 20
 
 
-def test_refused_run_is_the_named_one_when_the_batch_also_holds_the_mark(
+def test_right_run_is_refused_when_the_batch_also_contains_the_head(
     proxied_tables: Tables, proxy: TableProxy
 ) -> None:
     runs = [make_mapped(f"NUSx/{number}/1") for number in range(3)]
@@ -76,26 +74,22 @@ def test_refused_run_is_the_named_one_when_the_batch_also_holds_the_mark(
 # Marks
 
 
-def test_withdrawing_and_unlisting_leave_all_else_of_a_run(store: CatalogStore) -> None:
+def test_other_properties_stay_when_a_run_is_withdrawn_or_marked_unpublished(store: CatalogStore) -> None:
     mapped, other = make_mapped(price="1.00"), make_mapped(OLD_STYLE_KEY)
     store_runs(store, mapped, other)
     writer = begin(store)
-    writer.unlist([UUID(mapped.run.id).bytes])
-    writer.withdraw([UUID(other.run.id).bytes], NOW)
+    writer.mark_unpublished([mapped.run.id])
+    writer.withdraw([other.run.id], NOW)
     writer.release(FinishedSync("done"))
-    assert store.run(1, mapped.run.id) == StoredRun(
-        UUID(mapped.run.id).bytes, mapped._replace(listed=False), None
-    )
-    assert store.run(1, other.run.id) == StoredRun(
-        UUID(other.run.id).bytes, other, "2026-03-01T12:00:00+00:00"
-    )
+    assert store.run(1, mapped.run.id) == StoredRun(mapped.run.id, mapped._replace(is_published=False), None)
+    assert store.run(1, other.run.id) == StoredRun(other.run.id, other, "2026-03-01T12:00:00+00:00")
 
 
-def test_marks_fill_several_batches_and_the_first_says_that_a_sync_writes(
+def test_marks_are_written_in_several_batches_of_which_the_first_contains_the_head(
     proxied_tables: Tables, proxy: TableProxy
 ) -> None:
     store = proxied_tables.catalogs
-    ids = [UUID(course_run_id(f"NUSx/{number}/1")).bytes for number in range(200)]
+    ids = [course_run_id(f"NUSx/{number}/1") for number in range(200)]
     writer = begin(store)
     proxy.requests.clear()
     writer.withdraw(ids, NOW)
@@ -123,12 +117,12 @@ def test_course_key_and_proposed_credit_are_read_back(store: CatalogStore, runs_
 # What counts for the guard
 
 
-def test_body_that_counts_stays_when_syncs_follow_that_do_not_count(store: CatalogStore) -> None:
+def test_body_of_the_last_successful_sync_stays_when_the_guard_stops_later_syncs(store: CatalogStore) -> None:
     two = render([make_served(), make_served(OLD_STYLE_KEY)], NOW)
     counted = publish(store, two)
     assert store.counted_body(1, counted) == two.packed
     for _ in range(4):
-        head = publish(store, ONE_RUN, counts=False)
+        head = publish(store, ONE_RUN, is_success=False)
         assert (head.runs, head.counted_runs, head.counted_generation) == (1, 2, counted.generation)
         assert store.body(1, head) == ONE_RUN.packed
         assert store.counted_body(1, head) == two.packed
@@ -139,9 +133,9 @@ def test_body_that_counts_stays_when_syncs_follow_that_do_not_count(store: Catal
         store.body(1, counted)
 
 
-def test_confirmed_body_counts(store: CatalogStore) -> None:
+def test_confirmed_body_is_that_of_a_successful_sync(store: CatalogStore) -> None:
     publish(store, render([make_served(), make_served(OLD_STYLE_KEY)], NOW))
-    head = publish(store, ONE_RUN, counts=False)
+    head = publish(store, ONE_RUN, is_success=False)
     begin(store).confirm(head, NOW, 0, FinishedSync("done"))
     confirmed = store.head(1)
     assert confirmed
@@ -149,21 +143,21 @@ def test_confirmed_body_counts(store: CatalogStore) -> None:
     assert store.counted_body(1, confirmed) == ONE_RUN.packed
 
 
-def test_state_is_damaged_when_the_body_that_counts_is_gone(
+def test_state_is_damaged_when_the_body_of_the_last_successful_sync_is_missing(
     store: CatalogStore, runs_client: TableClient
 ) -> None:
     counted = publish(store)
-    head = publish(store, counts=False)
+    head = publish(store, is_success=False)
     runs_client.delete_entity("1", f"published-{counted.generation}-body-0000")
     with pytest.raises(StateDamaged):
         store.counted_body(1, head)
     assert store.body(1, head) == ONE_RUN.packed
 
 
-# The sync before, and a dead one
+# The previous sync, and a sync whose process stopped
 
 
-def test_writer_knows_the_sync_before_and_the_one_that_died(
+def test_writer_knows_the_previous_sync_and_the_one_whose_process_stopped(
     store: CatalogStore, table: Table, clock: Clock
 ) -> None:
     begin(store, sync_id="first").release(FinishedSync("first"))

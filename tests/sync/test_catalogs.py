@@ -100,12 +100,12 @@ def test_one_catalog_that_leaves_the_list_is_a_warning_in_log_and_history(
         listed = ours.ask(HTTP)
         assert (listed.catalog_ids, listed.left) == ((1, 12), (3,))
     (report,) = tables.reports.newest()
-    sentence = "edX no longer lists catalog 3: it left the answer and keeps its runs in storage"
+    sentence = "edX no longer lists catalog 3: it left the answer, and its runs stay in storage"
     assert list(report.warnings) == [sentence]
     assert [json.loads(line)["warnings"] for line in said] == [[sentence]]
 
 
-def test_patient_caller_gets_the_remembered_failure_when_the_list_failed_twice(
+def test_caller_that_is_not_eager_gets_the_remembered_failure_when_the_list_failed_twice(
     make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, clock: Clock
 ) -> None:
     rule = sandbox.on("/catalogs/", answer(200, "[]"))

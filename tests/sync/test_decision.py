@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -16,7 +15,7 @@ from tests.mapped_runs import make_mapped
 MOMENT = "2026-11-01T12:00:00Z"
 END = "2027-06-30T00:00:00Z"
 RUNS = [make_mapped(f"{number:02}", end_date=END) for number in range(20)]
-IDS = [UUID(course_run_id(f"{number:02}")).bytes for number in range(20)]
+IDS = [course_run_id(f"{number:02}") for number in range(20)]
 
 
 def decided(
@@ -27,8 +26,8 @@ def decided(
         {IDS[n]: digest(each, stored_json(each.run)) for n, each in enumerate(RUNS)}, MOMENT
     )
     comparison.begin_pull()
-    for mapped in RUNS[20 - seen :]:
-        comparison.compare(mapped)
+    for run in RUNS[20 - seen :]:
+        comparison.compare(run)
     for _ in range(unreadable):
         comparison.compare(Rejection("", "key", "no key"))
     state: Any = SimpleNamespace(head=Head(unidentified=1), counted=dict.fromkeys(IDS, END))

@@ -1,12 +1,11 @@
-"""What is stored when a sync begins: from the published state, else from the course runs themselves."""
+"""The stored state when a sync begins, from the published state or from the course runs."""
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 from azure.data.tables import TableClient, UpdateMode
 
-from shared.domain.comparison import UNLISTED, UNREADABLE, Change
+from shared.domain.comparison import UNPUBLISHED, UNREADABLE, Change
 from shared.domain.course_run import MappedRun, course_run_id, stored_json
 from shared.domain.published import WITHDRAWN, Body, digest, render
 from shared.storage.store import CatalogStore
@@ -15,7 +14,7 @@ from tests.mapped_runs import make_mapped, make_served
 from tests.storage.syncs import NOW, begin, publish, store_runs
 
 END = "2027-06-30T00:00:00Z"
-A, B, C, D = (UUID(course_run_id(key)).bytes for key in "abcd")
+A, B, C, D = (course_run_id(key) for key in "abcd")
 
 
 def run(key: str, **fields: Any) -> MappedRun:
@@ -33,12 +32,12 @@ def digest_of(mapped: MappedRun) -> bytes:
 def test_guard_counts_the_stored_runs_when_the_head_is_missing(
     store: CatalogStore, runs_client: TableClient
 ) -> None:
-    store_runs(store, run("a"), run("b"), run("c", listed=False))
+    store_runs(store, run("a"), run("b"), run("c", is_published=False))
     runs_client.delete_entity("1", "published")
     state = StoredState(store, 1, rebuild=False)
     assert state.counted == {A: END, B: END}
     assert state.digests == {
-        A: digest_of(run("a")), B: digest_of(run("b")), C: digest_of(run("c", listed=False)),
+        A: digest_of(run("a")), B: digest_of(run("b")), C: digest_of(run("c", is_published=False)),
     }  # fmt: skip
     assert (state.head, state.is_rebuilt, state.was_never_published) == (None, True, False)
 
@@ -76,7 +75,7 @@ def test_guard_counts_the_published_body_when_the_one_before_the_stop_is_damaged
     store: CatalogStore, runs_client: TableClient
 ) -> None:
     counted = publish(store, body_of("a"))
-    publish(store, body_of("a", "b"), counts=False)
+    publish(store, body_of("a", "b"), is_success=False)
     assert StoredState(store, 1, rebuild=False).counted == {A: END}
     runs_client.delete_entity("1", f"published-{counted.generation}-body-0000")
     assert StoredState(store, 1, rebuild=False).counted == {A: END, B: END}
@@ -84,20 +83,20 @@ def test_guard_counts_the_published_body_when_the_one_before_the_stop_is_damaged
 
 def test_marks_that_the_rows_cannot_tell_are_kept_when_the_runs_are_read_again(store: CatalogStore) -> None:
     publish(
-        store, body_of("a"), digests={A: UNREADABLE, B: UNLISTED, C: UNLISTED, D: UNLISTED}
+        store, body_of("a"), digests={A: UNREADABLE, B: UNPUBLISHED, C: UNPUBLISHED, D: UNPUBLISHED}
     )  # nothing is stored of the last one
-    store_runs(store, run("a"), run("b", listed=False), run("c", listed=False))
+    store_runs(store, run("a"), run("b", is_published=False), run("c", is_published=False))
     writer = begin(store)
     writer.withdraw([C], NOW)
     writer.release(writer.previous)
-    assert StoredState(store, 1, rebuild=True).digests == {A: UNREADABLE, B: UNLISTED, C: WITHDRAWN}
+    assert StoredState(store, 1, rebuild=True).digests == {A: UNREADABLE, B: UNPUBLISHED, C: WITHDRAWN}
 
 
 def test_mark_is_dropped_when_the_row_says_otherwise(store: CatalogStore) -> None:
-    publish(store, body_of("a"), digests={A: UNLISTED, B: UNREADABLE})
-    store_runs(store, run("a"), run("b", listed=False))
+    publish(store, body_of("a"), digests={A: UNPUBLISHED, B: UNREADABLE})
+    store_runs(store, run("a"), run("b", is_published=False))
     assert StoredState(store, 1, rebuild=True).digests == {
-        A: digest_of(run("a")), B: digest_of(run("b", listed=False)),
+        A: digest_of(run("a")), B: digest_of(run("b", is_published=False)),
     }  # fmt: skip
 
 

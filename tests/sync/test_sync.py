@@ -1,4 +1,4 @@
-"""The sync of one catalog: a real sandbox, real tables, and a clock of the test's own."""
+"""The sync of one catalog, with the sandbox, real tables and a fake clock."""
 
 import json
 import logging
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Timer
 from typing import Any
-from uuid import UUID
 
 import pytest
 from azure.data.tables import TableClient, UpdateMode
@@ -31,6 +30,7 @@ from shared.errors import (
     Failure,
     MassLoss,
     NotFound,
+    StorageError,
     SyncError,
 )
 from shared.settings import StorageSettings, connector_settings
@@ -43,6 +43,7 @@ from shared.sync.sync import BackingOff, Syncer
 from tests.builders import make_course, make_run
 from tests.clock import Clock
 from tests.table_proxy import TableProxy, refuse_in_batch
+from tests.table_proxy import answer as busy
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 COURSES = "/catalogs/1/courses/"
@@ -122,7 +123,7 @@ def run_ids(proxy: TableProxy) -> list[str]:
 
 
 def take_over(table: Table, clock: Clock) -> None:
-    """Take the lease of catalog 1 over, as another process does when it has stood still for its time."""
+    """Take over the lease of catalog 1, as another process does after it has expired."""
     leases = Leases(table, clock=clock.monotonic, sleep=clock.sleep, now=clock.now)
     taken = leases.acquire(
         "1",
@@ -158,7 +159,7 @@ def test_first_sync_stores_and_publishes_everything(syncer: Syncer, tables: Tabl
     assert tables.reports.newest() == [report]
 
 
-def test_second_sync_touches_no_course_run_when_nothing_changed(
+def test_second_sync_writes_no_course_run_when_nothing_changed(
     syncer: Syncer, tables: Tables, proxy: TableProxy, clock: Clock
 ) -> None:
     sync(syncer)
@@ -204,7 +205,7 @@ def test_only_what_differs_is_written_and_a_preview_tells_it_before(
     assert b'"endDate":"2027-01-01T00:00:00Z"' in body(tables)
 
 
-def test_withdrawn_run_stays_in_storage_and_comes_back_under_its_id(
+def test_withdrawn_run_stays_in_storage_and_keeps_its_id_when_it_returns(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     sync(syncer)
@@ -223,7 +224,7 @@ def test_withdrawn_run_stays_in_storage_and_comes_back_under_its_id(
     assert served(tables) == ["0", "1", "2", "3", "4"]
 
 
-def test_rejected_run_stays_as_it_was(syncer: Syncer, tables: Tables, catalog: Catalog) -> None:
+def test_rejected_run_keeps_its_stored_value(syncer: Syncer, tables: Tables, catalog: Catalog) -> None:
     sync(syncer)
     catalog.alter_run(run_key(2), start="soon", end="2027-01-01T00:00:00Z")
     catalog.alter_run(run_key(3), end="2028-01-01T00:00:00Z")
@@ -244,7 +245,7 @@ def test_rejected_run_is_marked_when_nothing_else_changed(
     catalog.alter_run(run_key(2), start="soon")
     assert counts(sync(syncer)) == {"unchanged": 4, "rejected": 1}
     digests = tables.catalogs.digests(1, head_of(tables))
-    assert [key for key in range(5) if digests[UUID(course_run_id(run_key(key))).bytes] == UNREADABLE] == [2]
+    assert [key for key in range(5) if digests[course_run_id(run_key(key))] == UNREADABLE] == [2]
 
 
 def test_run_that_storage_refuses_is_rejected_and_written_by_the_next_sync(
@@ -259,7 +260,7 @@ def test_run_that_storage_refuses_is_rejected_and_written_by_the_next_sync(
     assert served(tables) == ["0", "1", "2", "3", "4"]
 
 
-def test_run_that_edx_unlists_is_stored_and_not_served(
+def test_run_that_edx_no_longer_publishes_is_stored_and_not_served(
     syncer: Syncer, tables: Tables, catalog: Catalog
 ) -> None:
     sync(syncer)
@@ -272,7 +273,7 @@ def test_run_that_edx_unlists_is_stored_and_not_served(
     assert stored.withdrawn_at is None
 
 
-def test_first_of_a_run_counts_when_it_is_in_several_courses(
+def test_first_record_of_a_run_is_used_when_it_is_in_several_courses(
     syncer: Syncer, tables: Tables, catalog: Catalog
 ) -> None:
     catalog.add(make_course(make_run(key=run_key(0), end="2027-01-01T00:00:00Z"), key="NUSx+5x"))
@@ -280,7 +281,7 @@ def test_first_of_a_run_counts_when_it_is_in_several_courses(
     assert b"2027" not in body(tables)
 
 
-def test_body_is_rendered_anew_when_a_run_has_begun_or_ended_since(
+def test_body_is_rendered_again_when_a_run_has_begun_or_ended(
     syncer: Syncer, tables: Tables, catalog: Catalog, proxy: TableProxy, clock: Clock
 ) -> None:
     catalog.alter_run(run_key(2), start="2026-03-01T12:00:10Z", end="2026-03-01T12:00:20Z")
@@ -295,7 +296,7 @@ def test_body_is_rendered_anew_when_a_run_has_begun_or_ended_since(
     assert run_ids(proxy) == []
 
 
-def test_empty_catalog_is_an_empty_array_when_it_always_was(syncer: Syncer, tables: Tables) -> None:
+def test_empty_catalog_is_an_empty_array_when_it_never_had_runs(syncer: Syncer, tables: Tables) -> None:
     for _ in range(2):
         report = sync(syncer, 12)
         assert (report.outcome, report.runs) == ("ok", 0)
@@ -306,20 +307,20 @@ def test_empty_catalog_is_an_empty_array_when_it_always_was(syncer: Syncer, tabl
 
 
 INCOMPLETE: list[tuple[int | None, Action, str]] = [
-    (None, envelope(count=7), "4 course records came of a count of 7"),
+    (None, envelope(count=7), "edX returned 4 courses but counts 7"),
     (None, without("count"), "edX sent no count"),
     (None, envelope(count="4"), "edX sent no count"),
     (2, repeat(0), "the pages do not overlap between positions 1 and 2"),
     (
         2,
         envelope(results=[], next=f"https://discovery.edx.org{COURSES}?limit=2&offset=4"),
-        "an empty page came at offset 2",
+        "the page at offset 2 was empty",
     ),
 ]
 
 
 @pytest.mark.parametrize(("offset", "fault", "problem"), INCOMPLETE)
-def test_nothing_is_withdrawn_when_no_pull_is_whole(  # noqa: PLR0917 - fixtures
+def test_nothing_is_withdrawn_when_both_pulls_are_incomplete(  # noqa: PLR0917 - fixtures
     syncer: Syncer,
     tables: Tables,
     catalog: Catalog,
@@ -344,7 +345,7 @@ def test_nothing_is_withdrawn_when_no_pull_is_whole(  # noqa: PLR0917 - fixtures
     assert b"2027" in body(tables)
 
 
-def test_incomplete_sync_publishes_what_came_and_counts_as_synced(
+def test_incomplete_sync_publishes_the_received_runs_and_is_successful(
     syncer: Syncer, tables: Tables, catalog: Catalog, sandbox: Sandbox, clock: Clock
 ) -> None:
     sync(syncer)
@@ -360,7 +361,7 @@ def test_incomplete_sync_publishes_what_came_and_counts_as_synced(
     assert head_of(tables).synced_at == clock.now()
 
 
-def test_second_pull_counts_when_it_is_whole(
+def test_second_pull_is_used_when_it_is_complete(
     syncer: Syncer, tables: Tables, catalog: Catalog, sandbox: Sandbox
 ) -> None:
     sync(syncer)
@@ -372,7 +373,7 @@ def test_second_pull_counts_when_it_is_whole(
     assert served(tables) == ["1", "2", "3", "4"]
 
 
-def test_run_that_came_and_went_between_two_pulls_is_withdrawn(
+def test_run_that_is_only_in_the_first_of_two_pulls_is_withdrawn(
     syncer: Syncer, tables: Tables, catalog: Catalog, sandbox: Sandbox
 ) -> None:
     sync(syncer)
@@ -392,7 +393,7 @@ def test_run_that_came_and_went_between_two_pulls_is_withdrawn(
     assert stored.withdrawn_at
 
 
-def test_records_without_a_key_withhold_withdrawals_until_it_is_clear_what_they_are(
+def test_new_records_without_a_key_stop_withdrawals_until_an_operator_allows_them(
     syncer: Syncer, tables: Tables, catalog: Catalog
 ) -> None:
     catalog.add(make_course(make_run(key=run_key(5)), {"start": None}, key="NUSx+5x"))
@@ -420,7 +421,7 @@ def test_records_without_a_key_withhold_withdrawals_until_it_is_clear_what_they_
         (answer(403), EdxUnavailable),
     ],
 )
-def test_published_state_stays_as_it_was_when_a_page_fails(  # noqa: PLR0917 - fixtures
+def test_published_state_is_unchanged_when_a_page_fails(  # noqa: PLR0917 - fixtures
     syncer: Syncer,
     tables: Tables,
     catalog: Catalog,
@@ -476,8 +477,18 @@ def test_sync_ends_within_its_lifetime(
     assert tables.reports.newest()[0].seconds < 5
 
 
+def test_report_is_stored_in_one_try_when_storage_has_failed_the_sync(
+    syncer: Syncer, proxy: TableProxy
+) -> None:
+    proxy.on(busy(503), kind="create lease|write report")
+    with pytest.raises(StorageError, match="HTTP 503"):
+        sync(syncer)
+    kinds = [request.kind for request in proxy.requests]
+    assert (kinds.count("create lease"), kinds.count("write report")) == (6, 1)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_lease_is_let_go_and_the_report_written_when_a_sync_is_stopped(
+def test_lease_is_released_and_the_report_written_when_a_sync_is_stopped(
     syncer: Syncer, make_syncer: Callable[..., Syncer], tables: Tables, error: type[BaseException]
 ) -> None:
     def stop(_done: int, _total: int | None) -> None:
@@ -521,7 +532,7 @@ def test_progress_knows_the_total(syncer: Syncer) -> None:
 
 
 def twenty(catalog: Catalog, **fields: Any) -> None:
-    """Show twenty courses of one run each, with these fields of the run."""
+    """Serve twenty courses with one run each, with these fields of the run."""
     catalog.replace(
         [make_course(make_run(key=run_key(n), **fields), key=f"NUSx+{n}x") for n in range(10, 30)]
     )
@@ -569,11 +580,11 @@ def test_small_loss_is_counted_apart_from_withdrawals(
     unpublished = tables.catalogs.run(1, course_run_id(run_key(12)))
     assert unpublished
     assert unpublished.mapped
-    assert not unpublished.mapped.listed
+    assert not unpublished.mapped.is_published
     assert counts(sync(syncer)) == {"unchanged": 18, "rejected": 1}
 
 
-def test_guard_does_not_wear_down_when_the_same_loss_is_tried_again_after_stopped_syncs_added_runs(
+def test_guard_stops_the_same_loss_again_when_stopped_syncs_have_added_runs(
     syncer: Syncer, tables: Tables, catalog: Catalog
 ) -> None:
     twenty(catalog)
@@ -607,7 +618,7 @@ def test_empty_catalog_is_allowed_by_the_operator_only_when_edx_says_that_it_is_
     assert served(tables) == []
 
 
-def test_guarded_sync_publishes_what_is_new_and_changed_and_does_not_count_as_synced(
+def test_sync_that_the_guard_stopped_publishes_new_and_changed_runs_and_is_not_successful(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(10, 30)])
@@ -635,7 +646,7 @@ def test_guarded_sync_publishes_what_is_new_and_changed_and_does_not_count_as_sy
 # Damage and rebuilding
 
 
-def test_rebuild_restores_what_another_hand_altered(
+def test_rebuild_restores_rows_that_were_edited_by_hand(
     syncer: Syncer, tables: Tables, runs_client: TableClient
 ) -> None:
     sync(syncer)
@@ -656,13 +667,13 @@ def test_rebuild_restores_what_another_hand_altered(
 
 
 @pytest.mark.parametrize("row", ["digests-0000", "body-0000", None])
-def test_published_state_is_made_anew_when_it_is_damaged(
+def test_published_state_is_rebuilt_when_it_is_damaged(
     syncer: Syncer, tables: Tables, runs_client: TableClient, catalog: Catalog, row: str | None
 ) -> None:
     sync(syncer)
     generation = head_of(tables).generation
     runs_client.delete_entity("1", f"published-{generation}-{row}" if row else "published")
-    # Renders the body anew, from the runs where the body before cannot be read.
+    # Renders the body again, from the stored runs if the previous body cannot be read.
     catalog.alter_run(run_key(1), start="soon")
     catalog.alter_run(run_key(2), end="2027-01-01T00:00:00Z")
     assert counts(sync(syncer)) == {"changed": 1, "unchanged": 3, "rejected": 1}
@@ -701,7 +712,7 @@ def test_published_state_is_made_anew_when_it_is_damaged_and_nothing_changed(
         ),
     ],
 )
-def test_sync_that_runs_elsewhere_is_waited_for_and_its_end_adopted(  # noqa: PLR0917 - fixtures
+def test_result_of_a_sync_in_another_process_is_waited_for_and_used(  # noqa: PLR0917 - fixtures
     syncer: Syncer,
     tables: Tables,
     sandbox: Sandbox,
@@ -755,7 +766,7 @@ def test_operator_gets_a_sync_of_its_own_after_the_one_that_runs_when_an_option_
         Failure("SyncError", "the sync was stopped by ValueError"),
     ],
 )
-def test_sync_is_tried_when_the_one_waited_for_failed_by_itself(
+def test_sync_is_tried_when_the_other_sync_failed_for_a_reason_of_its_own(
     syncer: Syncer, tables: Tables, failure: Failure
 ) -> None:
     ending = Timer(0.2, begin(tables, "other").release, [FinishedSync("other", failure)])
@@ -765,7 +776,7 @@ def test_sync_is_tried_when_the_one_waited_for_failed_by_itself(
     assert counts(report) == {"created": 5}
 
 
-def test_sync_whose_process_died_is_reported_when_its_lease_is_taken_over(
+def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
     storage: StorageSettings, settings: dict[str, str], clock: Clock
 ) -> None:
     tables = open_tables(storage, CLIENT_ID, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
@@ -786,7 +797,7 @@ def test_sync_whose_process_died_is_reported_when_its_lease_is_taken_over(
 # Memory of attempts
 
 
-def test_no_sync_begins_for_a_patient_caller_when_the_last_two_failed(
+def test_no_sync_begins_for_a_caller_that_is_not_eager_when_the_last_two_failed(
     syncer: Syncer, tables: Tables, sandbox: Sandbox, clock: Clock
 ) -> None:
     rule = sandbox.on(COURSES, answer(200, '{"results": 1}'))
@@ -810,7 +821,7 @@ def test_no_sync_begins_for_a_patient_caller_when_the_last_two_failed(
 # Throttling
 
 
-def test_edx_is_left_alone_until_its_rate_limit_is_over(
+def test_edx_is_not_called_before_its_rate_limit_ends(
     make_syncer: Callable[..., Syncer], tables: Tables, sandbox: Sandbox, clock: Clock
 ) -> None:
     sandbox.on(COURSES, throttle(3592), offset=2, times=1)
@@ -830,7 +841,7 @@ def test_edx_is_left_alone_until_its_rate_limit_is_over(
     assert counts(sync(make_syncer())) == {"created": 5}
 
 
-def test_remembered_throttling_is_waited_for_when_it_ends_within_a_minute(
+def test_sync_waits_for_the_end_of_a_stored_throttling_within_a_minute(
     syncer: Syncer, tables: Tables, clock: Clock
 ) -> None:
     tables.account.remember_throttled(clock.now() + timedelta(seconds=40))
@@ -849,7 +860,7 @@ def test_sync_logs_one_line_of_json(syncer: Syncer, caplog: pytest.LogCaptureFix
     assert (line["catalog"], line["created"], line["outcome"]) == (1, 5, "ok")
 
 
-def test_history_tells_what_callers_see_change(
+def test_history_has_the_changes_that_callers_see(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     sync(syncer)
@@ -888,7 +899,7 @@ def test_history_tells_what_callers_see_change(
     ]
 
 
-def test_history_tells_the_changes_of_a_sync_that_was_killed_after_it_wrote(
+def test_history_has_the_changes_of_a_sync_that_was_killed_after_it_wrote(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     sync(syncer)
@@ -899,7 +910,7 @@ def test_history_tells_the_changes_of_a_sync_that_was_killed_after_it_wrote(
         if done == 6:
             raise KeyboardInterrupt
 
-    # One run a batch would be written at once; here the flush of a full batch is played by hand.
+    # With one run per batch, runs are written at once; here the test flushes a full batch.
     clock.pass_s(60)
     with pytest.raises(KeyboardInterrupt):
         sync(syncer, on_progress=kill)

@@ -23,7 +23,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def start_worker(sandbox: Sandbox, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> StartWorker:
-    """Start the app with the settings of sandbox and Azurite, tables of its own, and what a test adds."""
+    """Start the app with the settings of sandbox and Azurite, its own tables, and a test's settings."""
     environment = {
         **sandbox.settings(),
         "APIM_SUBSCRIPTION_KEYS": f"a-key-that-goes,{KEY}",

@@ -1,4 +1,4 @@
-"""FunctionsWorker: the app on the worker package that Azure runs, with this module in the host's place."""
+"""FunctionsWorker: runs the app on Azure's worker package; this module replaces the host."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ ANSWER_TIMEOUT_S = 60
 
 
 class InvocationFailed(Exception):
-    """The function raised; the text is what the host gets to log: message and stack trace."""
+    """The function raised; the message is what the host logs: message and stack trace."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Record:
-    """A record of the app's at the moment it was logged; the kinds of worker are those of `Routing`.
+    """A log record of the app; the kinds of worker are those of `Routing`.
 
     Attributes:
         invocations: kind of worker → the invocation that it says the record belongs to.
@@ -50,7 +50,7 @@ class Record:
 
     @property
     def event(self) -> dict[str, Any]:
-        """The record as one of our lines of JSON; {} when it is a sentence."""
+        """The record as JSON; {} when it is not JSON."""
         return dict(json.loads(self.message)) if self.message.startswith("{") else {}
 
 
@@ -117,7 +117,7 @@ class FunctionsWorker:
 
     @property
     def records(self) -> list[Record]:
-        """All that the app has logged so far, with the invocation that each kind of worker gives it."""
+        """Everything that the app has logged so far, with the invocation by each kind of worker."""
         if not self._records_path.exists():
             return []
         return [Record(**json.loads(line)) for line in self._records_path.read_text().splitlines()]
@@ -192,7 +192,7 @@ StartWorker = Callable[..., FunctionsWorker]
 
 
 def host_query(query: str) -> dict[str, str]:
-    """Parse a raw query into the mapping that the host makes of it.
+    """Parse a raw query into a mapping like the host.
 
     Names are compared without case, a repeated one's values are joined with commas, empty values are dropped.
     """

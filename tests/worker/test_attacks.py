@@ -1,4 +1,4 @@
-"""No attack gets more than its status, reaches edX or storage, or leaves a secret anywhere."""
+"""No attack gets more than its status, reaches edX or storage, or puts a secret into a log."""
 
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -52,7 +52,7 @@ def test_nothing_is_reached_or_told_when_attacked(
     assert "\nforged log line" not in told
 
 
-def test_storage_is_reached_when_the_request_is_honest(guarded: FunctionsWorker, sandbox: Sandbox) -> None:
+def test_storage_is_reached_when_the_request_is_valid(guarded: FunctionsWorker, sandbox: Sandbox) -> None:
     sandbox.forget_requests()
     answer = guarded.http(PATH, honest_headers(sandbox))
     assert answer.status == 500

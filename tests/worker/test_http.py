@@ -60,7 +60,7 @@ def test_caller_and_parameters_are_checked_first_when_another_setting_is_missing
         assert get(worker, sandbox, "catalogId=x").status == 400
 
 
-def test_answer_is_500_when_the_signing_keys_cannot_be_had(
+def test_answer_is_500_when_the_signing_keys_cannot_be_fetched(
     start_worker: StartWorker, sandbox: Sandbox
 ) -> None:
     with start_worker(ADMIN_JWKS_URL="http://127.0.0.1:9/jwks") as worker:
@@ -83,7 +83,7 @@ def test_health_answers_when_more_callers_wait_for_a_sync_than_there_are_threads
     assert len(sandbox.requests_to("/catalogs/7/courses/")) == 1
 
 
-def test_health_tells_the_version_when_a_probe_asks(start_worker: StartWorker) -> None:
+def test_health_returns_the_version(start_worker: StartWorker) -> None:
     with start_worker() as worker:
         health = worker.http("/health")
     assert health.json() == {"status": "healthy", "version": __version__}

@@ -1,4 +1,4 @@
-"""What the host reads about the functions, and that reading it needs nothing."""
+"""The bindings that the host reads, which need no settings, network or disk."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.worker.harness import APP_DIRECTORY, FunctionsWorker
 
-# An audit hook sees every connection, name look-up and write, whoever makes it in whatever way.
+# An audit hook sees every connection, name look-up and write.
 IMPORT_WITH_NOTHING = """
 import os, sys
 
@@ -22,7 +22,7 @@ print(len(function_app.app.get_functions()))
 """
 
 
-def test_host_reads_these_bindings_when_no_setting_is_there(tmp_path: Path) -> None:
+def test_bindings_are_indexed_when_no_setting_exists(tmp_path: Path) -> None:
     with FunctionsWorker(APP_DIRECTORY, {}, tmp_path / "log.txt") as worker:
         functions = worker.functions
     http_output = {"direction": "OUT", "type": "http", "name": "$return"}

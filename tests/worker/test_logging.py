@@ -1,4 +1,4 @@
-"""Every line of the app's names a live invocation when it is logged, by the rules of every kind of worker."""
+"""Every log line belongs to a running invocation, by the rules of every kind of worker."""
 
 from collections.abc import Iterator
 from time import monotonic, sleep
@@ -43,7 +43,7 @@ def test_lines_of_a_sync_belong_to_the_request_that_waits_for_it(
     assert {record.level for record in syncs} == {"INFO"}
 
 
-def test_lines_of_a_sync_that_fails_arrive(start_worker: StartWorker, sandbox: Sandbox) -> None:
+def test_lines_of_a_failed_sync_are_logged(start_worker: StartWorker, sandbox: Sandbox) -> None:
     sandbox.on("/courses/", answer(400))
     with start_worker() as worker:
         failed = worker.http(PATH, honest_headers(sandbox))
@@ -70,7 +70,7 @@ def test_lines_of_a_sync_that_outlives_its_callers_belong_to_the_next_invocation
         syncs = events(worker, "sync")
         assert_all_arrive(worker)
     assert left.status == 500
-    assert "it goes on, ask again later" in left.json()
+    assert "continues; ask again later" in left.json()
     assert before == []
     assert len(syncs) == 1
     assert syncs[0].arrives[kind]
@@ -79,7 +79,7 @@ def test_lines_of_a_sync_that_outlives_its_callers_belong_to_the_next_invocation
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_timer_logs_its_syncs_and_one_line_a_run(
+def test_timer_logs_its_syncs_and_one_line_per_invocation(
     kind: str, start_worker: StartWorker, sandbox: Sandbox
 ) -> None:
     del sandbox
@@ -95,7 +95,7 @@ def test_timer_logs_its_syncs_and_one_line_a_run(
     assert len({record.invocations[kind] for record in [*syncs, run]}) == 1
 
 
-def test_timer_logs_its_line_also_when_it_fails(start_worker: StartWorker, sandbox: Sandbox) -> None:
+def test_timer_logs_its_line_when_it_fails(start_worker: StartWorker, sandbox: Sandbox) -> None:
     sandbox.on("/1/courses/", answer(400))
     with start_worker() as worker:
         with pytest.raises(InvocationFailed, match="Catalog 1 could not be synced"):
@@ -107,7 +107,7 @@ def test_timer_logs_its_line_also_when_it_fails(start_worker: StartWorker, sandb
     assert run.event["catalogs"][1]["succeeded"] is not None
 
 
-def test_line_about_the_jwks_arrives(start_worker: StartWorker, sandbox: Sandbox) -> None:
+def test_line_about_a_failed_jwks_fetch_is_logged(start_worker: StartWorker, sandbox: Sandbox) -> None:
     with start_worker(ADMIN_JWKS_URL="http://127.0.0.1:9/jwks?secret=x") as worker:
         assert worker.http(PATH, honest_headers(sandbox)).status == 500
         (line,) = events(worker, "jwks")

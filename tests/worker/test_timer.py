@@ -1,4 +1,4 @@
-"""The timer function on the worker: what it runs, and that its failure is the platform's failure."""
+"""The timer function on the worker: its syncs, and the failed invocation after a failed sync."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def test_catalogue_is_stored_when_the_timer_fires(worker: FunctionsWorker, sandb
     assert len(stored.json()) > 100
 
 
-def test_timer_syncs_again_and_notes_it_when_it_is_past_due(
+def test_timer_syncs_and_logs_a_warning_when_it_is_past_due(
     worker: FunctionsWorker, sandbox: Sandbox
 ) -> None:
     worker.timer("sync_course_runs")
@@ -34,7 +34,7 @@ def test_timer_syncs_again_and_notes_it_when_it_is_past_due(
     assert "past due" in worker.log
 
 
-def test_invocation_fails_and_tells_no_secret_when_edx_refuses_us(
+def test_invocation_fails_without_a_secret_in_the_log_when_edx_refuses_us(
     worker: FunctionsWorker, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = sandbox.client_secret

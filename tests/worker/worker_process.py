@@ -1,4 +1,4 @@
-"""The worker's side of the harness: azure-functions-runtime with one app, spoken to over a pipe.
+"""The worker process of the harness: azure-functions-runtime with one app, controlled over a pipe.
 
 It replaces the proxy in front of that package, whose gRPC messages are generated from FunctionRpc.proto and
 are on no package index: those that the runtime uses stand here under the names and types of that file, and
@@ -134,7 +134,7 @@ class InvocationResponse:
 
 
 def _request(**content: object) -> SimpleNamespace:
-    """Wrap one message as the proxy hands it to the runtime."""
+    """Wrap one message in the form that the proxy passes to the runtime."""
     properties = {"host": "127.0.0.1", "protos": sys.modules[__name__]}
     return SimpleNamespace(request=SimpleNamespace(**content), properties=properties)
 
@@ -166,7 +166,7 @@ class ContextEnabledTask(asyncio.Task[Any]):
 
 
 class Routing(logging.Handler):
-    """Writes down of each record of ours to which invocation each kind of worker says it belongs.
+    """Records to which invocation each log record belongs, by each kind of worker.
 
     The kinds are those of Azure/azure-functions-python-worker: `task` is that of Python 3.13 (proxy_worker,
     dispatcher.py: the task, then the runtime's context variable), `thread` that below 3.13
@@ -238,7 +238,7 @@ async def _result(call: dict[str, Any], data: TypedData, invocation_id: str) -> 
 
 
 async def _serve(app_directory: str, answers: TextIO, routing: Routing) -> None:
-    """Index the app, then run each call that stdin brings, as many at once as come, until it ends."""
+    """Index the app, then run each call from stdin concurrently, until stdin ends."""
 
     def say(content: dict[str, object]) -> None:
         answers.write(json.dumps(content) + "\n")

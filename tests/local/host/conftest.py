@@ -1,4 +1,4 @@
-"""An app of its own, with functions of every kind, and a host that serves it."""
+"""A test app with functions of every kind, and a host that serves it."""
 
 from collections.abc import Iterator
 from pathlib import Path

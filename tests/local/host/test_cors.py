@@ -1,4 +1,4 @@
-"""Cross-origin requests, as Core Tools answer them."""
+"""Cross-origin requests, answered like Core Tools."""
 
 from pathlib import Path
 

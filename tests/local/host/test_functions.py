@@ -1,4 +1,4 @@
-"""How functions are called, and what becomes of their failures."""
+"""Calls of functions, and the answers to their failures."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ NEVER = "0 0 0 1 1 *"
 @pytest.mark.parametrize(
     ("route", "text", "callers", "shortest_s", "longest_s"),
     [
-        ("slow", "slept", 20, 0.5, 5),  # async functions share one thread; one after the other would take ten
+        ("slow", "slept", 20, 0.5, 5),  # async functions share one thread; in sequence they would take ten
         ("blocking", "blocked", 6, 0.9, 60),  # the others wait for one of two threads: three rounds of two
     ],
 )
@@ -32,7 +32,7 @@ def test_async_functions_share_one_thread_and_sync_functions_wait_for_one_of_the
 
 
 @pytest.mark.parametrize("route", ["broken", "no_answer"])
-def test_the_answer_is_a_bare_500_when_a_function_fails(host: Host, route: str) -> None:
+def test_the_answer_is_a_500_without_a_body_when_a_function_fails(host: Host, route: str) -> None:
     answer = requests.get(f"{host.url}/Pre/{route}", timeout=10)
 
     assert (answer.status_code, answer.content) == (500, b"")

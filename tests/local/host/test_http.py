@@ -1,4 +1,4 @@
-"""Requests and answers on the wire, as the real host's web server has them."""
+"""Requests and answers on the wire, compared with the real host's web server."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ CHUNKED = b"GET /Pre/slow HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def received(host: Host, request: bytes) -> bytes:
-    """Send bytes, and return all that comes until the host closes."""
+    """Send bytes, and return everything received until the host closes the connection."""
     with socket.create_connection(("127.0.0.1", int(host.url.rpartition(":")[2])), timeout=10) as connection:
         connection.sendall(request)
         with connection.makefile("rb") as stream:
@@ -60,7 +60,7 @@ def test_a_route_is_served_when_only_case_or_spelling_differs(host: Host, path: 
         ("POST", "/admin/functions/misconfigured"),
     ],
 )
-def test_the_answer_is_a_bare_404_when_no_function_takes_the_request(
+def test_the_answer_is_a_404_without_a_body_when_no_function_matches(
     host: Host, method: str, path: str
 ) -> None:
     answer = requests.request(method, host.url + path, timeout=10)
@@ -107,7 +107,7 @@ def test_the_connection_stays_usable_when_an_answer_has_no_body(host: Host, code
         assert session.get(f"{host.url}/Pre/status?code=200", timeout=10).status_code == 200
 
 
-def test_compressed_bytes_pass_untouched(host: Host) -> None:
+def test_compressed_bytes_are_not_changed(host: Host) -> None:
     answer = requests.get(f"{host.url}/Pre/zipped", timeout=10)
 
     assert (answer.headers["Content-Encoding"], answer.content) == ("gzip", b"[]")

@@ -1,4 +1,4 @@
-"""The host in a process of its own."""
+"""The host in its own process."""
 
 import json
 import os
@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[3]
 NEVER = "0 0 0 1 1 *"
 
 
-def test_the_host_runs_alone_on_its_settings(app_directory: Path) -> None:
+def test_the_host_uses_only_the_given_settings(app_directory: Path) -> None:
     with HostProcess({"SCHEDULE": NEVER}, app_directory) as host:
         assert requests.get(f"{host.url}/Pre/status?code=200", timeout=10).status_code == 200
         host.fire("tick", past_due=True)
@@ -26,7 +26,7 @@ def test_the_host_runs_alone_on_its_settings(app_directory: Path) -> None:
             host.fire("failing")
         assert "The 'misconfigured' function is in error: the setting MISSING is missing" in host.log
         said = (
-            "The 'never_accepted' function is in error: the schedule '@hourly' is no NCRONTAB: expected five"
+            "The 'never_accepted' function is in error: the schedule '@hourly' is not NCRONTAB: expected five"
         )
         assert said in host.log
         assert "never_due: timerTrigger 0 0 0 30 2 *" in host.log
@@ -41,7 +41,7 @@ def test_the_host_says_why_when_it_cannot_start(tmp_path: Path) -> None:
         HostProcess({}, tmp_path)
 
 
-def test_the_host_ends_when_whoever_started_it_is_killed(app_directory: Path) -> None:
+def test_the_host_ends_when_its_parent_process_is_killed(app_directory: Path) -> None:
     program = (
         "import os, signal; from pathlib import Path; from local.host.process import HostProcess;"
         f"print(HostProcess({{'SCHEDULE': '{NEVER}'}}, Path({str(app_directory)!r})).url, flush=True);"

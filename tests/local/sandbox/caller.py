@@ -1,4 +1,4 @@
-"""A plain caller of the sandbox, and what it reads in the answers."""
+"""A simple client of the sandbox."""
 
 import requests
 

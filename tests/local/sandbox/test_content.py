@@ -1,4 +1,4 @@
-"""The sample and the load."""
+"""The sample catalogs and the large catalogue."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from tests.local.sandbox.caller import COURSES, Caller
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def test_sample_holds_enough_of_everything_when_made() -> None:
+def test_sample_has_enough_records_of_every_kind() -> None:
     courses = sample_courses(NOW)
     runs = [run for course in courses for run in course["course_runs"]]
     objects = [run for run in runs if isinstance(run, dict)]
@@ -30,7 +30,7 @@ def test_sample_holds_enough_of_everything_when_made() -> None:
     assert courses == sample_courses(NOW)
 
 
-def test_sample_catalogs_share_runs_when_made() -> None:
+def test_sample_catalogs_share_runs() -> None:
     ours, partner, theirs = sample_catalogs(NOW)
     assert (len(ours), len(partner)) == (len(ours.courses), 30)
     shared = {course["key"] for course in ours.courses} & {course["key"] for course in partner.courses}
@@ -38,7 +38,7 @@ def test_sample_catalogs_share_runs_when_made() -> None:
     assert theirs.viewers == ["somebody-else"]
 
 
-def test_large_catalogue_is_quick_to_make_and_change_when_it_is_large() -> None:
+def test_large_catalogue_is_built_and_changed_quickly() -> None:
     began = time.monotonic()
     catalog = large_catalog(60_000, NOW)
     catalog.remove("LoadX+000007")

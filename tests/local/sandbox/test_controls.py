@@ -15,7 +15,7 @@ from local.sandbox.manual import EXAMPLES, Example
 from tests.local.sandbox.caller import COURSES, Caller
 
 
-def test_knobs_turn_over_http_when_asked(edx: Caller) -> None:
+def test_knobs_can_be_set_over_http(edx: Caller) -> None:
     rule = {
         "path": "/courses/",
         "action": "throttle",
@@ -63,7 +63,7 @@ def test_arguments_of_a_rule_can_be_a_list(edx: Caller) -> None:
     assert list(edx.get().json()) == ["next", "previous", "results"]
 
 
-def test_change_is_refused_when_a_catalog_cannot_be_changed_so(edx: Caller) -> None:
+def test_change_is_refused_when_it_is_malformed(edx: Caller) -> None:
     assert edx.control("catalogs/1", removed=["NUSx+0x"]).status_code == 400
     assert edx.control("catalogs/1", remove=["NUSx+unknown"]).status_code == 400
     assert edx.control("catalogs/1", unrenderable=["NUSx+unknown"]).status_code == 400
@@ -71,7 +71,7 @@ def test_change_is_refused_when_a_catalog_cannot_be_changed_so(edx: Caller) -> N
     assert edx.control("catalogs").status_code == 404
 
 
-def test_all_is_as_at_the_start_when_the_knobs_are_deleted(edx: Caller) -> None:
+def test_initial_state_is_restored_when_the_knobs_are_deleted(edx: Caller) -> None:
     before = edx.get().json()
     edx.control("catalogs/1", swap=2, max_limit=3, unrenderable=["NUSx+5x"], viewers=["nobody"])
     rules = [{"path": "/courses/", "action": "throttle"}]

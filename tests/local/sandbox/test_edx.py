@@ -1,4 +1,4 @@
-"""What the real server does, asked over real HTTP."""
+"""The behaviour of the real server, over HTTP."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_catalogs_list_only_ours_when_others_exist(edx: Caller) -> None:
         ("catalog/v1/nothing/", 404, "Not found."),
     ],
 )
-def test_error_has_edx_s_words_when_a_catalog_is_not_ours(
+def test_error_has_the_text_of_edx_when_a_catalog_is_not_ours(
     edx: Caller, path: str, status: int, detail: str
 ) -> None:
     response = edx.get(path)
@@ -84,7 +84,7 @@ def test_token_stops_working_when_it_expires(edx: Caller) -> None:
     assert (response.status_code, response.json()) == (401, {"detail": "Token has expired."})
 
 
-def test_token_is_dead_on_arrival_when_it_is_valid_for_no_time(edx: Caller) -> None:
+def test_token_is_expired_at_once_when_its_lifetime_is_0(edx: Caller) -> None:
     edx.sandbox.token_valid_s = 0
     token = edx.token()
     assert token["expires_in"] == 180
@@ -92,7 +92,7 @@ def test_token_is_dead_on_arrival_when_it_is_valid_for_no_time(edx: Caller) -> N
 
 
 @pytest.mark.parametrize("authorization", ["", "JWT made-up", "Bearer made-up"])
-def test_call_is_refused_when_it_has_no_good_token(edx: Caller, authorization: str) -> None:
+def test_call_is_refused_when_it_has_no_valid_token(edx: Caller, authorization: str) -> None:
     response = edx.get(Authorization=authorization)
     assert response.status_code == 401
     assert list(response.json()) == ["detail"]
@@ -100,7 +100,7 @@ def test_call_is_refused_when_it_has_no_good_token(edx: Caller, authorization: s
 
 def test_user_is_throttled_when_the_requests_of_an_hour_are_used_up(edx: Caller) -> None:
     edx.sandbox.requests_per_hour = 3
-    assert edx.get(Authorization="JWT made-up").status_code == 401  # not counted: it is nobody's
+    assert edx.get(Authorization="JWT made-up").status_code == 401  # not counted: it has no user
     answers = [
         edx.get(path) for path in (COURSES, "catalog/v1/catalogs/", "catalog/v1/catalogs/99/", COURSES)
     ]
@@ -113,7 +113,7 @@ def test_user_is_throttled_when_the_requests_of_an_hour_are_used_up(edx: Caller)
     assert edx.token()["expires_in"] == 180
 
 
-def test_throttling_says_no_time_when_the_limit_was_lowered(edx: Caller) -> None:
+def test_throttling_has_no_retry_after_when_the_limit_was_lowered(edx: Caller) -> None:
     edx.sandbox.requests_per_hour = 3
     assert [edx.get().status_code for _ in range(2)] == [200, 200]
     edx.sandbox.requests_per_hour = 1

@@ -1,4 +1,4 @@
-"""Faults of answers and connections, asked over real HTTP."""
+"""Faults of answers and connections, over HTTP."""
 
 import json
 import socket
@@ -42,7 +42,7 @@ from local.sandbox.http import Exchange, Reply
 from tests.local.sandbox.caller import COURSES, FOREIGN, Caller, keys
 
 
-def test_rule_acts_after_some_and_only_so_often_when_told(edx: Caller) -> None:
+def test_rule_applies_after_some_requests_and_a_limited_number_of_times(edx: Caller) -> None:
     rule = edx.sandbox.on("/courses/", answer(503), after=1, times=2)
     assert [edx.get().status_code for _ in range(5)] == [200, 503, 503, 200, 200]
     assert rule.fired == 2
@@ -55,7 +55,7 @@ def test_rules_queue_up_when_they_match_the_same_page(edx: Caller) -> None:
     assert [edx.get(page).status_code for page in pages] == [200, 500, 502, 200]
 
 
-def test_any_function_is_an_action_when_it_has_the_shape(edx: Caller, catalog: Catalog) -> None:
+def test_any_function_with_the_right_arguments_is_an_action(edx: Caller, catalog: Catalog) -> None:
     def shrink(_exchange: Exchange, reply: Reply) -> Reply:
         catalog.remove("NUSx+0x")
         return reply
@@ -72,7 +72,7 @@ def test_any_function_is_an_action_when_it_has_the_shape(edx: Caller, catalog: C
         ("soon", "soon", "Request was throttled."),
     ],
 )
-def test_throttling_says_when_to_return_as_told(
+def test_throttling_has_the_given_retry_after(
     edx: Caller, retry_after: float | str | None, header: str | None, detail: str
 ) -> None:
     edx.sandbox.on(EDX, throttle(retry_after))
@@ -82,13 +82,13 @@ def test_throttling_says_when_to_return_as_told(
     assert edx.token() == {"detail": detail}
 
 
-def test_throttling_names_a_moment_when_told_as_a_date(edx: Caller) -> None:
+def test_throttling_has_a_date_in_retry_after(edx: Caller) -> None:
     edx.sandbox.on(EDX, throttle(60, as_date=True))
     moment = parsedate_to_datetime(edx.get().headers["Retry-After"])
     assert 55 < (moment - datetime.now(UTC)).total_seconds() <= 60
 
 
-def test_answer_is_anything_when_told(edx: Caller) -> None:
+def test_answer_can_be_replaced(edx: Caller) -> None:
     edx.sandbox.on("/courses/", answer(200, "<html>", content_type="text/html"), times=1)
     edx.sandbox.on("/courses/", answer(200, {"error": "odd"}), times=1)
     edx.sandbox.on("/courses/", answer(200, [1, 2]), times=1)
@@ -102,7 +102,7 @@ def test_answer_is_anything_when_told(edx: Caller) -> None:
     assert "access_token" not in edx.token()
 
 
-def test_envelope_lies_when_told(edx: Caller) -> None:
+def test_fields_of_the_envelope_can_be_replaced(edx: Caller) -> None:
     edx.sandbox.on("/courses/", envelope(next="file:///etc/passwd", count=-1), times=1)
     edx.sandbox.on("/courses/", edit(lambda page: page.update(count=f"{page['count']}")), times=1)
     edx.sandbox.on("/courses/", no_results(), times=1)
@@ -128,7 +128,7 @@ def test_envelope_lies_when_told(edx: Caller) -> None:
     ],
     ids=["reset before", "reset in headers", "reset in body", "cut", "broken gzip"],
 )
-def test_exchange_breaks_once_when_told(
+def test_exchange_can_be_broken_once(
     edx: Caller, action: object, error: type[Exception] | tuple[type[Exception], ...]
 ) -> None:
     edx.sandbox.on("/courses/", action, times=1)  # type: ignore[arg-type]
@@ -137,13 +137,13 @@ def test_exchange_breaks_once_when_told(
     assert edx.get().status_code == 200
 
 
-def test_gzip_ends_half_way_when_told(edx: Caller) -> None:
+def test_gzip_can_end_in_the_middle(edx: Caller) -> None:
     edx.sandbox.on("/courses/", broken_gzip(truncated=True), times=1)
     with pytest.raises(requests.JSONDecodeError):
         edx.get().json()
 
 
-def test_connections_are_refused_for_a_while_when_told(edx: Caller) -> None:
+def test_connections_can_be_refused_for_a_while(edx: Caller) -> None:
     edx.sandbox.on("/courses/", refuse(0.4), times=1)
     with pytest.raises(requests.ConnectionError):
         edx.get()
@@ -154,33 +154,33 @@ def test_connections_are_refused_for_a_while_when_told(edx: Caller) -> None:
     assert edx.get().status_code == 200
 
 
-def test_connections_are_refused_meanwhile_when_it_is_unreachable(edx: Caller) -> None:
+def test_connections_are_refused_while_the_sandbox_is_unreachable(edx: Caller) -> None:
     with edx.sandbox.unreachable(), pytest.raises(requests.ConnectionError):
         edx.get()
     assert edx.get().status_code == 200
 
 
 @pytest.mark.parametrize("where", ["headers", "body"])
-def test_bytes_trickle_when_told(edx: Caller, where: str) -> None:
+def test_bytes_can_be_sent_one_by_one(edx: Caller, where: str) -> None:
     edx.sandbox.on("/catalogs/", trickle(where, byte_every_s=0.001), times=1)  # type: ignore[arg-type]
     began = time.monotonic()
     assert edx.get("catalog/v1/catalogs/").json()["count"] == 2
     assert time.monotonic() - began > 0.1
 
 
-def test_body_is_huge_when_told(edx: Caller) -> None:
+def test_body_can_be_huge(edx: Caller) -> None:
     edx.sandbox.on("/courses/", huge(3), times=1)
     response = edx.get()
     assert len(response.content) > 3 * 2**20
     assert response.json()["count"] == 45
 
 
-def test_answer_is_late_when_told(edx: Caller) -> None:
+def test_answer_can_be_delayed(edx: Caller) -> None:
     edx.sandbox.on("/courses/", slow(0.2), times=1)
     assert edx.get().elapsed.total_seconds() > 0.2
 
 
-def test_sandbox_stops_at_once_when_a_caller_is_being_trickled_to(catalog: Catalog) -> None:
+def test_sandbox_stops_at_once_during_a_slow_answer(catalog: Catalog) -> None:
     with Sandbox([catalog]) as sandbox, ThreadPoolExecutor(1) as pool:
         edx = Caller(sandbox)
         sandbox.on("/courses/", trickle("body", byte_every_s=60))
@@ -192,7 +192,7 @@ def test_sandbox_stops_at_once_when_a_caller_is_being_trickled_to(catalog: Catal
         edx.session.close()
 
 
-def test_gateway_answers_in_its_own_words_when_told(edx: Caller) -> None:
+def test_answer_of_a_gateway_can_be_simulated(edx: Caller) -> None:
     edx.sandbox.on("/courses/", gateway(), times=1)
     edx.sandbox.on("/courses/", gateway(404, as_json=True), times=1)
     firewall, api_gateway = edx.get(), edx.get()
@@ -202,7 +202,7 @@ def test_gateway_answers_in_its_own_words_when_told(edx: Caller) -> None:
 
 
 @pytest.mark.parametrize("action", [short(), short(gzipped=True)], ids=["plain", "gzip"])
-def test_body_ends_behind_a_brace_when_told(edx: Caller, action: Action) -> None:
+def test_body_can_end_after_a_brace(edx: Caller, action: Action) -> None:
     edx.sandbox.on("/courses/", action, times=1)
     body = edx.get().content
     assert body.startswith(b'{"count": 45')
@@ -211,7 +211,7 @@ def test_body_ends_behind_a_brace_when_told(edx: Caller, action: Action) -> None
         json.loads(body)
 
 
-def test_early_hints_come_before_the_answer_when_told(edx: Caller) -> None:
+def test_early_hints_can_be_sent_before_the_answer(edx: Caller) -> None:
     edx.sandbox.on("/catalogs/", early_hints())
     host, _, port = edx.sandbox.url.removeprefix("http://").rstrip("/").partition(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
@@ -224,7 +224,7 @@ def test_early_hints_come_before_the_answer_when_told(edx: Caller) -> None:
     assert rest.startswith(b"HTTP/1.1 401 ")
 
 
-def test_pages_of_keyless_courses_never_end_when_told(edx: Caller) -> None:
+def test_endless_pages_of_courses_without_keys_can_be_simulated(edx: Caller) -> None:
     edx.sandbox.on("/courses/", keyless())
     first = edx.get(f"{COURSES}?limit=20").json()
     far = edx.get(f"{COURSES}?limit=20&offset=1000000").json()
@@ -236,14 +236,14 @@ def test_pages_of_keyless_courses_never_end_when_told(edx: Caller) -> None:
     )
 
 
-def test_number_is_as_long_as_told(edx: Caller) -> None:
+def test_number_can_have_thousands_of_digits(edx: Caller) -> None:
     edx.sandbox.on("/courses/", long_number("max_effort"), times=1)
     text = edx.get().text
     assert text.count('"max_effort": ' + "9" * 5000 + ", ") == 1
     assert text.count('"max_effort": 6, ') == 19
 
 
-def test_courses_leave_and_join_behind_a_page_when_told(edx: Caller) -> None:
+def test_courses_can_leave_and_join_after_a_page(edx: Caller) -> None:
     edx.sandbox.on("/courses/", change(swap=1), after=1, times=1)
     pages = [edx.get(f"{COURSES}?limit=20&offset={offset}") for offset in (0, 20, 40)]
     assert [page.json()["count"] for page in pages] == [45, 45, 45]
