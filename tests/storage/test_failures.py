@@ -190,7 +190,7 @@ CHECK_CLOCK = "this machine's clock is wrong by 16 minutes, and 15 are allowed"
     ("minutes", "advice"),
     [(-16, CHECK_CLOCK), (-15, CHECK_SETTINGS), (0, CHECK_SETTINGS), (15, CHECK_SETTINGS), (16, CHECK_CLOCK)],
 )
-def test_credentials_and_role_or_a_wrong_clock_are_named_when_storage_refuses_us(
+def test_error_names_the_credentials_or_the_wrong_clock_when_storage_refuses_us(
     proxied_table: Table, proxy: TableProxy, minutes: int, advice: str
 ) -> None:
     refusing(proxy, NOW + timedelta(minutes=minutes))

@@ -188,3 +188,13 @@ def test_writer_that_lost_its_lease_leaves_no_entry(
             None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, is_success=True, changes=[CHANGED]
         )
     assert list(history.pages(1)) == []
+
+
+@pytest.mark.parametrize("odd", [{"kind": "renamed"}, {"kind": "removed", "reason": "moved"}])
+def test_row_is_passed_over_when_another_version_wrote_words_that_are_unknown(
+    table: Table, history: History, odd: dict[str, Any]
+) -> None:
+    row, _ = change_rows("1", NOW, "g1", [Entry(**odd, courserun_key=KEY, id="x")])
+    assert row
+    table.put(row)
+    assert list(history.pages(1)) == []
