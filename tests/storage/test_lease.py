@@ -560,7 +560,7 @@ def test_taking_fails_when_storage_finds_no_lease_but_says_that_it_exists(
         ("write runs", "refused every write because of an outdated etag"),
     ],
 )
-def test_taking_and_writing_end_when_storage_refuses_every_batch_as_outdated(
+def test_taking_and_writing_fail_when_storage_refuses_every_batch_as_outdated(
     proxied_table: Table, proxy: TableProxy, clock: Clock, refused: str, problem: str
 ) -> None:
     take(proxied_table, clock, "first").commit([], FinishedSync("first"))
