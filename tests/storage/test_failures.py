@@ -220,6 +220,14 @@ def test_tables_are_read_and_written_when_they_are_opened_by_their_endpoint(
     assert tables.account.throttled_until() == NOW
 
 
+def test_proxy_of_the_environment_is_not_used(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert tables.account.throttled_until() is None
+
+
 class NoIdentity:
     def get_token(self, *_scopes: str, **_options: object) -> AccessToken:
         raise RuntimeError(f"http://169.254.169.254/?secret={SECRET} failed")

@@ -16,6 +16,7 @@ from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
 from shared.deadline import Deadline
 from shared.domain.attempts import FinishedSync
+from shared.domain.comparison import UNREADABLE
 from shared.domain.course_run import course_run_id
 from shared.domain.credits import Approval
 from shared.domain.published import Head, unpack
@@ -227,13 +228,24 @@ def test_rejected_run_keeps_its_stored_value(syncer: Syncer, tables: Tables, cat
     sync(syncer)
     catalog.alter_run(run_key(2), start="soon", end="2027-01-01T00:00:00Z")
     catalog.alter_run(run_key(3), end="2028-01-01T00:00:00Z")
+    catalog.remove("NUSx+4x")
     before = tables.catalogs.run(1, course_run_id(run_key(2)))
     report = sync(syncer)
-    assert counts(report) == {"changed": 1, "unchanged": 3, "rejected": 1}
+    assert counts(report) == {"changed": 1, "unchanged": 2, "withdrawn": 1, "rejected": 1}
     assert [each.run_key for each in report.rejections] == [run_key(2)]
     assert (report.outcome, tables.catalogs.run(1, course_run_id(run_key(2)))) == ("ok", before)
-    assert served(tables) == ["0", "1", "2", "3", "4"]
+    assert served(tables) == ["0", "1", "2", "3"]  # the last one is gone, the rejected one is not
     assert b"2027" not in body(tables)
+
+
+def test_rejected_run_is_marked_when_nothing_else_changed(
+    syncer: Syncer, tables: Tables, catalog: Catalog
+) -> None:
+    sync(syncer)
+    catalog.alter_run(run_key(2), start="soon")
+    assert counts(sync(syncer)) == {"unchanged": 4, "rejected": 1}
+    digests = tables.catalogs.digests(1, head_of(tables))
+    assert [key for key in range(5) if digests[course_run_id(run_key(key))] == UNREADABLE] == [2]
 
 
 def test_run_that_storage_refuses_is_rejected_and_written_by_the_next_sync(
@@ -668,6 +680,15 @@ def test_published_state_is_rebuilt_when_it_is_damaged(
     assert served(tables) == ["0", "1", "2", "3", "4"]
 
 
+def test_published_state_is_made_anew_when_it_is_damaged_and_nothing_changed(
+    syncer: Syncer, tables: Tables, runs_client: TableClient
+) -> None:
+    sync(syncer)
+    runs_client.delete_entity("1", f"published-{head_of(tables).generation}-digests-0000")
+    assert counts(sync(syncer)) == {"unchanged": 5}
+    assert len(tables.catalogs.digests(1, head_of(tables))) == 5
+
+
 # One at a time
 
 
@@ -904,6 +925,26 @@ def test_history_has_the_changes_of_a_sync_that_was_killed_after_it_wrote(
     assert [(entry["courserunKey"], entry["kind"]) for entry in changes(tables, clock)[:2]] == [
         (run_key(1), "changed"), (run_key(5), "added"),
     ]  # fmt: skip
+
+
+def test_history_says_restored_when_a_sync_that_was_killed_had_written_the_run_that_came_back(
+    syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
+) -> None:
+    sync(syncer)
+    (course,) = [each for each in catalog.courses if each["key"] == "NUSx+2x"]
+    stored = tables.catalogs.run(1, course_run_id(run_key(2)))
+    assert stored
+    assert stored.mapped
+    catalog.remove("NUSx+2x")
+    sync(syncer)
+    catalog.add(course)
+    writer = begin(tables, "killed")
+    writer.put(stored.mapped, 100)
+    writer.flush()
+    writer.release(FinishedSync("killed", Failure("KeyboardInterrupt", "stopped")))
+    clock.pass_s(60)
+    sync(syncer)
+    assert changes(tables, clock)[0] == {"catalogId": 1, "courserunKey": run_key(2), "kind": "restored"}
 
 
 def test_approved_credit_is_served_and_its_note_is_in_the_history(
