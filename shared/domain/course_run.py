@@ -38,7 +38,7 @@ class CourseRun(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
     id: Uuid = Field(description="Identifies the course run in LumiNUS; the same run always has the same id")
-    courserun_key: str = Field(description="An identifier for the course run", alias="courserunKey")
+    courserun_key: str = Field(description="An identifier for the course run")
     uuid: Uuid | None = Field(None, description="Course unique identifier")
     start_date: DateTime | None = Field(None, description="The start time of the course run.")
     end_date: DateTime | None = Field(None, description="The end date of the course run.")
