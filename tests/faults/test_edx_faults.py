@@ -224,7 +224,12 @@ FATAL = (
     Fault("no courses", no_results(), "edX returned no courses although 12 runs are stored", FIRST_PAGE),
     Fault("no courses on any page", envelope(results=[]), "empty pages in a row", EVERY_PAGE),
     Fault("status 401", answer(401), "refused our credentials.*EDX_CLIENT_ID", TOKEN),
-    Fault("no access_token", without("access_token"), "answer to the token endpoint is not what", TOKEN),
+    Fault(
+        "no access_token",
+        without("access_token"),
+        "answer to the token endpoint does not match its API",
+        TOKEN,
+    ),
     Fault("status 404", answer(404), "answered 404", TOKEN),
     Fault("gzip bomb", huge(33), "more than 32 MiB", TOKEN),
 )

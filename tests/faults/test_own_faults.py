@@ -306,7 +306,7 @@ def test_a_caller_in_a_hurry_harms_nobody_when_others_wait_for_the_sync_that_it_
         in_a_hurry = stage.begin_to_ask(hurried, shelf)
         wait_until(lambda: held.fired)
         patient = [stage.begin_to_ask(host, shelf) for host in (healthy, healthy)]
-        assert_says(in_a_hurry.result(), 500, f"Catalog {shelf.id}", "did not end within 1 s; it goes on")
+        assert_says(in_a_hurry.result(), 500, f"Catalog {shelf.id}", "did not end within 1 s and continues")
         for call in patient:
             assert_reached(call.result(), stage.stored, shelf)
     assert pulls(stage, shelf) == 1
@@ -323,7 +323,7 @@ def test_no_catalog_starves_over_four_timer_runs_when_the_answers_of_another_tri
     for _ in range(4):
         for shelf in others:
             stage.change(shelf)
-        with pytest.raises(CatalogsFailed, match=f"Catalog {trickling.id} .* it goes on") as failed:
+        with pytest.raises(CatalogsFailed, match=f"Catalog {trickling.id} .* continues") as failed:
             asyncio.run(rounds.sync_all(Origin("timer"), Deadline.after(6), lambda _line: None))
         assert failed.value.failures.keys() == {trickling.id}
         for shelf in others:

@@ -313,7 +313,7 @@ def test_the_caller_gets_one_sentence_in_time_and_storage_few_requests_when_it_a
     called = nonsense[name]
     assert called.took_s < WAIT_S + 5
     assert len(called.requests) <= REQUESTS_AT_MOST, called.requests
-    still_running = f"did not end within {WAIT_S} s; it goes on"
+    still_running = f"did not end within {WAIT_S} s and continues"
     assert re.search(f"(Table Storage at .* {NONSENSE[name][1]}|{still_running})", called.error.message)
     assert "What was stored before is intact" in called.error.message
 
