@@ -6,14 +6,34 @@ are read only when a sync needs them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property
+from typing import Generic, TypeVar
 
 from shared.domain.comparison import UNPUBLISHED, UNREADABLE, Change
 from shared.domain.course_run import stored_json
 from shared.domain.published import WITHDRAWN, Head, ServedRun, digest, served, served_runs, unpack
 from shared.storage.store import CatalogStore, StateDamaged
+
+T = TypeVar("T")
+
+
+class _ReadOnce(Generic[T]):
+    """A property that is read at its first use.
+
+    Below Python 3.12, `functools.cached_property` holds one lock for all instances while it reads: a slow
+    read of one catalog would hold up the syncs of all others.
+    """
+
+    def __init__(self, read: Callable[[StoredState], T]) -> None:
+        self._read = read
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, state: StoredState, _owner: type) -> T:
+        value = state.__dict__[self._name] = self._read(state)
+        return value
 
 
 class StoredState:
@@ -71,7 +91,7 @@ class StoredState:
         """Count the stored runs that have not been withdrawn."""
         return sum(content != WITHDRAWN for content in self.digests.values())
 
-    @cached_property
+    @_ReadOnce
     def body(self) -> dict[str, ServedRun] | None:
         """The published runs by run id; None when they cannot be read."""
         if self.head is None or not self.head.generation:
@@ -81,7 +101,7 @@ class StoredState:
         except StateDamaged:
             return None
 
-    @cached_property
+    @_ReadOnce
     def kept(self) -> Mapping[str, ServedRun]:
         """The runs to keep serving when a pull did not return them."""
         if self._rows is not None:
@@ -97,7 +117,7 @@ class StoredState:
             if stored is not None and stored.mapped is not None:
                 self.rows_before[change.run_id] = served(stored.mapped, stored_json(stored.mapped.run))
 
-    @cached_property
+    @_ReadOnce
     def counted(self) -> Mapping[str, str | None]:
         """The runs in the answer after the last successful sync: run id → end date, as known then."""
         runs: Mapping[str, ServedRun] | None = None

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,20 +55,20 @@ def requests_of_a_sync(stage: Stage, proxy: TableProxy, host: HostProcess, shelf
     return kinds[1 : kinds.index(LAST_OF_A_SYNC) + 1]
 
 
-def hold_every_request(
-    stage: Stage, proxy: TableProxy, healthy: HostProcess, host: HostProcess, *, every: int = 1
+def hold_requests(
+    stage: Stage, proxy: TableProxy, healthy: HostProcess, host: HostProcess, *, first: int
 ) -> list[Held]:
     """Begin many syncs, first ones and later ones, and hold each at another of its storage requests.
 
-    `every=2` holds at every second request only, because each catalog has to be healed afterwards.
+    Every second request, from `first` on: held for more than ten seconds, a request would be sent again.
     """
-    first, later = stage.new_shelf(), stage.synced_shelf(healthy)
+    new, known = stage.new_shelf(), stage.synced_shelf(healthy)
     shelves = []
     for kinds, is_first in (
-        (requests_of_a_sync(stage, proxy, host, first), True),
-        (requests_of_a_sync(stage, proxy, host, later), False),
+        (requests_of_a_sync(stage, proxy, host, new), True),
+        (requests_of_a_sync(stage, proxy, host, known), False),
     ):
-        for position, kind in list(enumerate(kinds, 1))[::every]:
+        for position, kind in list(enumerate(kinds, 1))[first::2]:
             shelf = stage.new_shelf() if is_first else stage.synced_shelf(healthy)
             shelves.append((shelf, position, kind))
     held = []
@@ -92,7 +93,7 @@ def large_shelf(stage: Stage, healthy: HostProcess) -> Catalog:
 
 
 def hold_between_batches(
-    stage: Stage, proxy: TableProxy, host: HostProcess, shelves: list[Catalog]
+    stage: Stage, proxy: TableProxy, shelves: list[Catalog], host: HostProcess
 ) -> list[Held]:
     """Begin syncs of large catalogs, and hold them at another batch of runs each but the first."""
     held = []
@@ -138,15 +139,21 @@ def hit(stage: Stage, proxy: TableProxy, healthy: HostProcess) -> Iterator[Hit]:
     told_to_end = end_in_mid_pull(stage, healthy)
     large = [large_shelf(stage, healthy) for _ in range(2)]
     # A process is hit as soon as its requests are held: after ten seconds it would repeat them.
-    with stage.host(**proxied) as killed:
-        to_kill = hold_every_request(stage, proxy, healthy, killed)
-        to_kill += hold_between_batches(stage, proxy, killed, large)
-        killed.kill()
-        for number, held in enumerate(to_kill):
-            held.gate.open(drop=number % 2 == 0)
+    to_kill: list[Held] = []
+    for hold in (
+        partial(hold_requests, stage, proxy, healthy, first=0),
+        partial(hold_requests, stage, proxy, healthy, first=1),
+        partial(hold_between_batches, stage, proxy, large),
+    ):
+        with stage.host(**proxied) as killed:
+            held_now = hold(killed)
+            killed.kill()
+            for number, held in enumerate(held_now):
+                held.gate.open(drop=number % 2 == 0)
+        to_kill += held_now
     asked_briefly = to_kill.pop().shelf
     with stage.host(**proxied) as stopped, stage.host(SYNC_TIME_BUDGET_SECONDS="5") as brief:
-        to_stop = hold_every_request(stage, proxy, healthy, stopped, every=2)
+        to_stop = hold_requests(stage, proxy, healthy, stopped, first=0)
         stopped.child.send_signal(signal.SIGSTOP)
         hit = [held.shelf for held in (*to_kill, *to_stop)] + killed_anywhere + told_to_end
         with stage.watched(healthy, hit):
@@ -283,7 +290,7 @@ def test_nothing_is_lost_and_the_next_sync_is_whole_when_the_time_runs_out_at_an
 ) -> None:
     hurried = {"TABLES_CONNECTION_STRING": proxy.connection_string, "SYNC_TIME_BUDGET_SECONDS": "2"}
     with stage.host(**hurried) as host:
-        held = hold_every_request(stage, proxy, healthy, host, every=2)
+        held = hold_requests(stage, proxy, healthy, host, first=0)
         shelves = [each.shelf for each in held]
         with stage.watched(healthy, shelves):
             for each in held:

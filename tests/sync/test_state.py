@@ -1,5 +1,7 @@
 """The stored state when a sync begins, from the published state or from the course runs."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ from azure.data.tables import TableClient, UpdateMode
 
 from shared.domain.comparison import UNPUBLISHED, UNREADABLE, Change
 from shared.domain.course_run import MappedRun, course_run_id, stored_json
-from shared.domain.published import WITHDRAWN, Body, digest, render
+from shared.domain.published import WITHDRAWN, Body, Head, digest, render
 from shared.storage.store import CatalogStore
 from shared.sync.state import StoredState
 from tests.mapped_runs import make_mapped, make_served
@@ -111,3 +113,25 @@ def test_row_before_is_read_when_the_body_does_not_show_a_run_that_changes(
     state = StoredState(store, 1, rebuild=False)
     state.note_row_before(Change(kind, run(key, price="1.00"), 100))
     assert state.rows_before == ({B: make_served("b", end_date=END)} if is_read else {})
+
+
+def test_slow_read_of_one_catalog_holds_up_no_other(
+    store: CatalogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, body_of("a"))
+    one, other = StoredState(store, 1, rebuild=False), StoredState(store, 1, rebuild=False)
+    read, reading, other_is_read = store.body, Event(), Event()
+
+    def slow(catalog_id: int, head: Head) -> bytes:
+        if not reading.is_set():
+            reading.set()
+            assert other_is_read.wait(10)
+        return read(catalog_id, head)
+
+    monkeypatch.setattr(store, "body", slow)
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(lambda: one.body)
+        assert reading.wait(10)
+        assert other.body is not None
+        other_is_read.set()
+        assert first.result() == other.body
