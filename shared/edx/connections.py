@@ -94,18 +94,8 @@ def http_session(line: Callable[[], Line], connections: int) -> requests.Session
                 line().hold(self.sock)
             super().request(*args, **options)
 
-    class Tls(HTTPSConnection):
-        response_class = _FinalResponse
-
-        def _new_conn(self) -> socket.socket:
-            sock = super()._new_conn()
-            line().hold_new(sock)
-            return sock
-
-        def request(self, *args: Any, **options: Any) -> None:
-            if self.sock is not None:
-                line().hold(self.sock)
-            super().request(*args, **options)
+    class Tls(Plain, HTTPSConnection):
+        pass
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

@@ -70,7 +70,7 @@ def plain_course(catalog_id: int, number: int, **fields: Any) -> dict[str, Any]:
 def change(catalog: Catalog) -> None:
     """Change a shelf in every way: runs altered at both ends, a course gone, one new, with two runs.
 
-    Each time anew: the new course has the number that follows the last one's, and so have the altered runs.
+    It can be repeated: the new course has the number after the last one's, and so have the altered runs.
     """
     first, gone, last = (catalog.courses[position]["key"] for position in (0, 1, -1))
     number = int(last.rpartition(".")[2]) + 1

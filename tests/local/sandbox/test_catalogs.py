@@ -14,14 +14,14 @@ def test_pages_show_the_change_when_a_catalog_changes(edx: Caller, catalog: Cata
     catalog.add_run("NUSx+1x", make_run("course-v1:NUSx+1x+again"))
     catalog.alter_run("course-v1:NUSx+2x+1T2026", min_effort=7)
     catalog.remove_run("course-v1:NUSx+3x+1T2026")
-    catalog.alter("NUSx+4x", lambda course: course.update(title="Anew"))
+    catalog.alter("NUSx+4x", lambda course: course.update(title="Retitled"))
     shown = {course["key"]: course for course in edx.get(f"{COURSES}?limit=100").json()["results"]}
     assert next(iter(shown)) == "NUSx+newx"
     assert "NUSx+0x" not in shown
     assert [run["key"] for run in shown["NUSx+1x"]["course_runs"]][1] == "course-v1:NUSx+1x+again"
     assert shown["NUSx+2x"]["course_runs"][0]["min_effort"] == 7
     assert shown["NUSx+3x"]["course_runs"] == []
-    assert shown["NUSx+4x"]["title"] == "Anew"
+    assert shown["NUSx+4x"]["title"] == "Retitled"
     assert list(shown.values()) == catalog.courses
 
 
@@ -65,7 +65,7 @@ def test_seats_can_be_expired(edx: Caller, catalog: Catalog) -> None:
 def test_catalog_has_its_original_content_when_it_is_cleared(catalog: Catalog) -> None:
     before, described = catalog.courses, catalog.described()
     catalog.remove("NUSx+0x")
-    catalog.alter("NUSx+4x", lambda course: course.update(title="Anew"))
+    catalog.alter("NUSx+4x", lambda course: course.update(title="Retitled"))
     catalog.viewers, catalog.unrenderable, catalog.max_limit = ["somebody"], ["NUSx+1x"], 1
     catalog.clear()
     assert catalog.courses == before
