@@ -66,7 +66,10 @@ def main() -> None:
         for function in host.functions.values():
             _log.info("  %s", function.description)
         _log.info("Listening on %s", host.url)
-        stopped.wait()
+        # With a timeout: Python calls the handlers in this thread only, and the kernel may give a signal to
+        # another thread, which does not wake this one.
+        while not stopped.wait(1):
+            pass
     # Otherwise a thread that still runs a function would keep the process alive.
     logging.shutdown()
     os._exit(0)

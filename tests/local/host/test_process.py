@@ -1,7 +1,9 @@
 """The host in its own process."""
 
+import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -39,6 +41,15 @@ def test_the_host_uses_only_the_given_settings(app_directory: Path) -> None:
 def test_the_host_says_why_when_it_cannot_start(tmp_path: Path) -> None:
     with pytest.raises(ChildFailed, match="FileNotFoundError"):
         HostProcess({}, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_host_ends_when_a_signal_reaches_another_of_its_threads(app_directory: Path) -> None:
+    with HostProcess({"SCHEDULE": NEVER}, app_directory) as host:
+        pid = int(Path(f"/proc/{host.child.pid}/task/{host.child.pid}/children").read_text())
+        thread_id = next(each for each in map(int, os.listdir(f"/proc/{pid}/task")) if each != pid)
+        ctypes.CDLL(None).tgkill(pid, thread_id, signal.SIGTERM)
+        assert host.child.wait(10) == 0
 
 
 def test_the_host_ends_when_its_parent_process_is_killed(app_directory: Path) -> None:
