@@ -1,8 +1,11 @@
 """openapi.json matches the models and the answers of the functions."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -39,6 +42,13 @@ schema = schemathesis.openapi.from_path(_FILE)
 
 def test_openapi_file_is_current() -> None:
     assert json.loads(_FILE.read_text()) == document(), "run: python -m shared.api.openapi > openapi.json"
+
+
+def test_openapi_file_is_what_the_command_prints() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "shared.api.openapi"], cwd=_FILE.parent, stdout=PIPE, text=True, check=True
+    )
+    assert printed.stdout == _FILE.read_text()
 
 
 def test_document_has_the_documented_fields() -> None:

@@ -220,6 +220,16 @@ def test_a_session_that_held_all_slots_gives_way_when_another_opens(caller: Call
     assert first.held == 4
 
 
+def test_waiting_requests_get_the_slots_of_a_session_when_it_closes(caller: Callable[[], Caller]) -> None:
+    first, second = caller(), caller()
+    for _ in range(4):
+        first.ask()
+    assert first.held == 2
+    second.close()
+    assert all(entered.wait(5) for entered in first.entered)
+    second._gate.open(second)  # so that the fixture can close it, too
+
+
 def test_thread_that_waits_for_a_slot_wakes_when_its_session_ends(caller: Callable[[], Caller]) -> None:
     first, second = caller(), caller()
     for _ in range(2):
