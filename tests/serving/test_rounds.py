@@ -30,8 +30,8 @@ class Round:
             asyncio.run(rounds.sync_all(Origin("timer"), Deadline.after(seconds), lines.append))
         except ConnectorError as error:
             self.error = error
-        (line,) = lines
-        self.line: dict[str, Any] = json.loads(line)
+        (self.text,) = lines
+        self.line: dict[str, Any] = json.loads(self.text)
         self.synced = [catalog_id for catalog_id, _ in house.syncer.begun]
 
 
@@ -125,6 +125,12 @@ def test_line_is_logged_when_storage_cannot_be_reached() -> None:
     assert done.line["catalogs"] == [
         {"catalog": 1, "error": "Table Storage failed (503)", "left_list": False}
     ]
+
+
+def test_line_has_letters_of_any_script_unescaped() -> None:
+    house = House([1])
+    house.store.failure = StorageError("Table Storage failed: 帐户已禁用")
+    assert '"error": "Table Storage failed: 帐户已禁用"' in Round(house).text
 
 
 @pytest.mark.parametrize("ids", [[1], [1, 2, 3]])
