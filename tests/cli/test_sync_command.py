@@ -15,7 +15,10 @@ from local.azurite import Azurite
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer, slow
+from shared.cli.sync import _waiting
+from shared.domain.attempts import FinishedSync
 from shared.domain.course_run import course_run_id
+from shared.storage.lease import LeaseState
 from tests.builders import make_course
 from tests.cli.conftest import ODD_KEY
 from tests.cli.printed import everything_stored, printed
@@ -196,3 +199,8 @@ def test_a_sync_says_that_it_waits_for_another_and_shows_the_waiting_time_separa
     (report,) = json.loads(second.stdout)
     assert report["waited_s"] >= 1
     assert report["seconds"] < report["waited_s"] + 5
+
+
+def test_the_sync_that_is_waited_for_is_named_without_its_process_when_an_old_version_runs_it() -> None:
+    by_old_version = LeaseState("", "5d2f", FinishedSync())
+    assert _waiting(7, by_old_version) == "Catalog 7: waiting for the sync of another process"

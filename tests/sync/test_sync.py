@@ -790,7 +790,7 @@ def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
     assert [holder.sync_id for holder in waited_for] == ["dead"]
     assert (report.outcome, 30 <= report.waited_s <= 40) == ("ok", True)
     (dead,) = [each for each in tables.reports.newest() if each.sync_id == "dead"]
-    assert (dead.outcome, dead.started) == ("failed", began)
+    assert (dead.outcome, dead.started, dead.waited_s) == ("failed", began, 0)
     assert "stopped before the sync ended" in (dead.error or "")
 
 
