@@ -30,7 +30,6 @@ from shared.setting_values import is_loopback
 # 409 is here because writes get it while a table of that name is being deleted. The SDK reports no error
 # code for it, so that nothing else tells it from "the entity exists"; the one insert looks for itself.
 _RETRIABLE = {408, 409, 429, 500, 502, 503, 504}
-_RETRY_AFTER_MAX_S = 5.0
 # https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key: a request is good for
 # 15 minutes.
 _CLOCK_SKEW_MAX = timedelta(minutes=15)
@@ -85,10 +84,10 @@ def is_retriable(error: Exception, url: str) -> bool:
 
 
 def retry_after_s(error: Exception) -> float:
-    """Return the wait that storage asked for, in seconds, limited to a few; 0 when it asked for none."""
+    """Return the wait that storage asked for, in seconds; 0 when it asked for none."""
     response = getattr(error, "response", None)
     value = str(response.headers.get("Retry-After", "")) if response is not None else ""
-    return min(float(value), _RETRY_AFTER_MAX_S) if value.isascii() and value.isdigit() else 0.0
+    return float(value) if value.isascii() and value.isdigit() else 0.0
 
 
 def as_ours(error: Exception, host: str, url: str, now: datetime) -> StorageError:

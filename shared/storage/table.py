@@ -44,7 +44,7 @@ TURNS = 6
 STEP_S = 15.0
 """The time limit of one storage step, retries included."""
 BACKOFF_S = 0.25
-BACKOFF_MAX_S = 5.0
+RETRY_AFTER_MAX_S = 5.0
 _LAST_TIMEOUT_S = 1.0  # for a try that begins at the end of a step
 
 
@@ -70,8 +70,8 @@ class Patience:
 
     def pause(self, at_least_s: float = 0.0) -> bool:
         """Pause before the next try; return False without a pause when no try is left."""
-        pause_s = min(BACKOFF_MAX_S, BACKOFF_S * 2 ** (self._turn - 1)) * (1 + self._jitter()) / 2
-        pause_s = max(pause_s, min(at_least_s, BACKOFF_MAX_S))
+        pause_s = BACKOFF_S * 2 ** (self._turn - 1) * (1 + self._jitter()) / 2
+        pause_s = max(pause_s, min(at_least_s, RETRY_AFTER_MAX_S))
         if self._turn == TURNS or self._clock() + pause_s > self._ends_at:
             return False
         self._turn += 1

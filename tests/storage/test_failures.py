@@ -122,6 +122,13 @@ def test_reset_connection_is_named(proxied_table: Table, proxy: TableProxy, faul
     }
 
 
+def test_kind_of_error_is_named_when_storage_sends_no_code(proxied_table: Table, proxy: TableProxy) -> None:
+    proxy.on(lambda exchange: exchange.send(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b""))
+    with pytest.raises(StorageError) as failure:
+        proxied_table.get("1", "a")
+    assert str(failure.value).endswith(" failed (HTTP 500, HttpResponseError)")
+
+
 @pytest.fixture
 def tls_port(tmp_path: Path) -> Iterator[int]:
     """A server with an untrusted certificate."""
