@@ -1,5 +1,7 @@
 """How tables fit terminals of 60, 80 and 140 columns."""
 
+import pytest
+
 from shared.cli.layout import Row, table_lines
 
 COLUMNS = ("catalog", "courserunKey", "state", "new", "rejected", "price")
@@ -44,6 +46,21 @@ def test_values_are_listed_with_their_names_when_no_grid_fits() -> None:
         "  catalog 22  state withdrawn 2026-03-01",
         "  new 5",
     ]
+
+
+def test_a_layout_is_used_up_to_the_width_that_it_needs() -> None:
+    first_lines = {width: lines(width)[0].split()[0] for width in (82, 81, 48, 47)}
+    assert first_lines == {
+        82: "catalog",
+        81: "courserunKey",
+        48: "courserunKey",
+        47: "course-v1:MITx+6.00.1x+2T2026",
+    }
+
+
+@pytest.mark.parametrize("width", range(34, 90))
+def test_no_line_is_longer_than_the_terminal_when_every_word_fits(width: int) -> None:
+    assert max(map(len, lines(width))) <= width
 
 
 def test_note_is_folded_between_words_when_it_is_longer_than_the_terminal() -> None:

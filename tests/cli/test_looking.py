@@ -122,6 +122,8 @@ def test_one_run_is_shown_with_the_reason_of_its_credit_and_its_changes(cli: Cli
     shown = cli("show", ODD_KEY, EDX_CATALOG_IDS="7").stdout.splitlines()
     assert shown[0] == f"{ODD_KEY} in catalog 7"
     assert "  price            99.00" in shown
+    (credit,) = [line for line in shown if " modular credit" in line or "approved for the course" in line]
+    assert credit == f"  modularCredit    4 ({run['creditReason']})"
     unknown = cli("show", "course-v1:NUSx+A1x+none", EDX_CATALOG_IDS="7")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr == (

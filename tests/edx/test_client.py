@@ -22,7 +22,18 @@ from tests.edx.loopback import (
     threads_of_ours,
     trickled_body,
 )
-from tests.edx.pretend import CATALOG, CATALOGS, SECRET, TOKEN, FakeTime, at, offsets, walked
+from tests.edx.pretend import (
+    CATALOG,
+    CATALOGS,
+    COURSES,
+    SECRET,
+    TOKEN,
+    FakeTime,
+    at,
+    offsets,
+    page,
+    walked,
+)
 
 
 def test_a_request_has_our_user_agent_and_asks_for_english_json(web: Mocker, edx: EdxSession) -> None:
@@ -70,6 +81,15 @@ def test_catalogs_are_listed_in_order_when_there_are_several_pages(web: Mocker, 
     )
     assert [catalog.id for catalog in edx.catalogs()] == [9, 2, 5]
     assert offsets(web) == ["0", "2"]
+
+
+def test_a_page_of_courses_is_requested_again_when_the_connection_breaks(
+    web: Mocker, edx: EdxSession
+) -> None:
+    web.get(COURSES, [{"exc": requests.ConnectionError}, {"json": page(["a"], 1)}])
+    walk = edx.courses(7)
+    assert walked(walk) == [["a"]]
+    assert walk.problems == []
 
 
 def test_the_list_is_empty_when_edx_lists_none(web: Mocker, edx: EdxSession) -> None:

@@ -10,13 +10,14 @@ from azure.data.tables import TableClient, UpdateMode
 from local.azurite import Azurite
 from shared.domain.attempts import Attempts
 from shared.domain.catalog_list import CatalogList
-from shared.errors import Failure
+from shared.errors import Failure, StorageError
 from shared.settings import StorageSettings
 from shared.storage.account import Account
 from shared.storage.table import Table
 from shared.storage.tables import Tables, open_tables
 from tests.clock import Clock
 from tests.storage.syncs import NOW
+from tests.table_proxy import TableProxy, answer
 
 HOUR = timedelta(hours=1)
 FAILED_TWICE = Attempts(
@@ -131,6 +132,14 @@ def test_checking_the_access_leaves_the_account_unchanged(account: Account) -> N
     account.remember_throttled(NOW)
     account.try_out()
     assert account.throttled_until() == NOW
+
+
+def test_checking_the_access_fails_when_storage_allows_only_reads(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    proxy.on(answer(403, "AuthorizationPermissionMismatch"), kind="write .*")
+    with pytest.raises(StorageError, match=r"refused our credentials \(AuthorizationPermissionMismatch\)"):
+        proxied_tables.account.try_out()
 
 
 def test_account_is_kept_under_the_digest_of_the_client_id(table: Table, clock: Clock) -> None:
