@@ -65,7 +65,8 @@ def read_approvals(file: Path, by: str, at: datetime) -> tuple[list[Approval], l
     except UnicodeDecodeError:
         problems.append("The file is not UTF-8 text: save it as CSV UTF-8")
     except csv.Error as error:
-        problems.append(f"Line {reader.line_num}: not valid CSV ({error})")
+        # Not that of DictReader: it is the number of the last line that could be read.
+        problems.append(f"Line {reader.reader.line_num}: not valid CSV ({error})")
     return approvals, problems
 
 

@@ -148,6 +148,7 @@ def test_error_names_the_first_when_everything_is_missing() -> None:
         ("MODULAR_CREDIT_HOURS", "0"),
         ("MODULAR_CREDIT_HOURS", "many"),
         ("SYNC_FRESH_FOR_SECONDS", "-1"),
+        ("SYNC_MAX_WITHDRAW_PERCENT", "-1"),
         ("SYNC_MAX_WITHDRAW_PERCENT", "101"),
         ("SYNC_TIME_BUDGET_SECONDS", "0"),
         ("SYNC_TIME_BUDGET_SECONDS", "1m"),
@@ -171,6 +172,26 @@ def test_error_names_the_setting_and_hides_the_value_when_it_is_malformed(name: 
         assert value not in repr(error)
     assert "pa55" not in repr(error)
     assert ACCOUNT_KEY not in repr(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TABLES_PREFIX", "E" * 52),
+        ("EDX_PAGE_SIZE", "1"),
+        ("EDX_PAGE_SIZE", "500"),
+        ("EDX_CONCURRENCY", "1"),
+        ("EDX_CONCURRENCY", "32"),
+        ("MODULAR_CREDIT_HOURS", "1"),
+        ("SYNC_FRESH_FOR_SECONDS", "0"),
+        ("SYNC_MAX_WITHDRAW_PERCENT", "0"),
+        ("SYNC_MAX_WITHDRAW_PERCENT", "100"),
+        ("SYNC_STALE_IF_ERROR_SECONDS", "0"),
+        ("SYNC_TIME_BUDGET_SECONDS", "1"),
+    ],
+)
+def test_setting_is_accepted_when_it_is_at_its_limit(name: str, value: str) -> None:
+    load_all({name: value})
 
 
 @pytest.mark.parametrize(

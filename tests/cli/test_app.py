@@ -45,7 +45,14 @@ def test_settings_file_is_named_with_line_and_column_when_it_is_not_json(cli: Cl
 
 @pytest.mark.parametrize(
     "arguments",
-    [("sync", "--catalog", "0"), ("sync", "--dry-run", "--rebuild"), ("delete",)],
+    [
+        ("sync", "--catalog", "0"),
+        ("sync", "--dry-run", "--rebuild"),
+        ("runs", "--csv", "--json"),
+        ("changes", "--csv", "--json"),
+        ("credits", "list", "--csv", "--json"),
+        ("delete",),
+    ],
 )
 def test_exit_code_is_2_when_the_command_is_wrong(cli: Cli, arguments: tuple[str, ...]) -> None:
     done = cli(*arguments)

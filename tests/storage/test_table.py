@@ -170,6 +170,12 @@ def test_credentials_are_named_when_storage_refuses_them(
 # Storage that answers nonsense
 
 
+def test_query_that_finds_nothing_ends_without_a_pause(table: Table, clock: Clock) -> None:
+    table.put(A)
+    assert list(table.query("PartitionKey eq @p", {"p": "2"})) == []
+    assert clock.slept == []
+
+
 def forged_page(exchange: Exchange) -> None:
     """Return the same continuation token for every page of a query."""
     head, body = exchange.forward()

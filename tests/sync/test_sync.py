@@ -815,8 +815,9 @@ def test_no_sync_begins_for_a_caller_that_is_not_eager_when_the_last_two_failed(
     with pytest.raises(BackingOff) as backing_off:
         sync(syncer, is_eager=False)
     assert isinstance(backing_off.value.failure, EdxProtocolError)
-    assert backing_off.value.failure.message == failed.value.message
+    assert backing_off.value.failure.message == backing_off.value.message == failed.value.message
     assert backing_off.value.failure.retry_at == ended + timedelta(minutes=1)
+    assert backing_off.value.retry_at == ended + timedelta(minutes=1)
     assert sandbox.requests == []
     assert len(tables.reports.newest()) == 2
     rule.times = 0
