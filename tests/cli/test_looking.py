@@ -2,10 +2,13 @@
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from azure.data.tables import TableClient
 
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
@@ -64,6 +67,21 @@ def test_runs_are_shown_one_per_line_with_weeks_and_effort(cli: Cli) -> None:
         ["7", OTHER, "Current", *rest],
     ]
     assert shown.stderr == "4 course runs\n"
+
+
+def test_withdrawn_run_is_shown_with_its_day(cli: Cli, catalog: Catalog) -> None:
+    cli("sync", "--catalog", "7")
+    catalog.remove("NUSx+A2x")
+    cli("sync", "--catalog", "7")
+    (_, row) = rows(cli("runs", "--catalog", "7", "--withdrawn").stdout)
+    assert row[1] == OTHER
+    assert re.fullmatch(r"withdrawn \d{4}-\d\d-\d\d", row[2])
+
+
+def test_stored_run_that_cannot_be_read_is_left_out(cli: Cli, runs_client: TableClient) -> None:
+    cli("sync", "--catalog", "7")
+    runs_client.upsert_entity({"PartitionKey": "7", "RowKey": str(uuid4()), "courserunKey": "damaged"})
+    assert len(printed(cli("runs", "--catalog", "7", "--json"))) == 4
 
 
 @pytest.mark.parametrize(
@@ -174,3 +192,20 @@ def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: T
     assert shown[1][1:3] == ["7", "operator"]
     assert "incomplete or invalid JSON" in shown[1][-1]
     assert len(shown) == 2
+
+
+def test_past_sync_is_shown_with_all_that_it_did(cli: Cli, tables: Tables) -> None:
+    numbers = {
+        "courses": 1, "runs": 2, "created": 3, "changed": 4, "restored": 5, "withdrawn": 6, "unpublished": 7,
+        "ended_early": 8, "rejected": 9,
+    }  # fmt: skip
+    ended = datetime(2026, 11, 1, 0, 0, 10, tzinfo=UTC)
+    waits = {"waited_s": 1.0, "incomplete": "edX sent no count", "warnings": ("one", "two")}
+    tables.reports.add(make_report(ended=ended, **waits, **numbers))
+    _, row = rows(cli("history").stdout)
+    assert row == [
+        "2026-11-01 00:00:10", "7", "timer", "9.0", "1.0", "ok", "1", "2", "3", "4", "5", "6", "7", "8", "9",
+        "edX sent no count. one. two",
+    ]  # fmt: skip
+    tables.reports.add(make_report(sync_id="b", ended=ended, waited_s=0.9))
+    assert {row[4] for row in rows(cli("history").stdout)[1:]} == {"1.0", "0.0"}

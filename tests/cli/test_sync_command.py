@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,10 @@ from local.azurite import Azurite
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer, slow
-from shared.cli.sync import _waiting
+from shared.cli.sync import _waiting, sync_catalogs
 from shared.domain.attempts import FinishedSync
-from shared.domain.course_run import course_run_id
+from shared.domain.course_run import Rejection, course_run_id
+from shared.domain.sync_report import SyncReport
 from shared.storage.lease import LeaseState
 from tests.builders import make_course
 from tests.cli.conftest import ODD_KEY
@@ -31,12 +35,47 @@ def test_totals_and_rejections_are_shown(cli: Cli) -> None:
     done = cli("sync", "--catalog", "7")
     assert done.returncode == 0
     first, *rest = done.stdout.splitlines()
-    assert first.startswith("Catalog 7: ok in ")
-    assert first.endswith(
-        " s. 2 courses, 4 runs: 4 new, 0 changed, 0 restored, 0 unchanged; 0 withdrawn, 1 rejected"
+    assert re.fullmatch(
+        r"Catalog 7: ok in \d\d?\.\d s\. 2 courses, 4 runs: 4 new, 0 changed, 0 restored, 0 unchanged; "
+        "0 withdrawn, 1 rejected",
+        first,
     )
     assert rest == ["  rejected course-v1:NUSx+A1x+bad, start: 'soon' is not a date"]
     assert done.stderr == ""
+
+
+FULL = SyncReport(
+    sync_id="a", catalog_id=7, trigger="operator", invocation_id="", outcome="incomplete",
+    started=datetime(2026, 3, 1, 12, tzinfo=UTC), ended=datetime(2026, 3, 1, 12, 0, 10, tzinfo=UTC),
+    courses=1, runs=16, created=2, changed=3, restored=4, unchanged=5, withdrawn=6, unpublished=7,
+    ended_early=8, rejected=9, incomplete="edX sent no count", warnings=("edX no longer lists catalog 9",),
+    rejections=(Rejection("", "key", "it is missing"),), waited_s=1.0,
+)  # fmt: skip
+
+
+def test_everything_that_a_report_has_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    sync_catalogs([7], lambda _catalog_id, _bar: FULL)
+    assert capsys.readouterr().out.splitlines() == [
+        (
+            "Catalog 7: incomplete in 9.0 s, after waiting 1.0 s. 1 course, 16 runs: 2 new, 3 changed, "
+            "4 restored, 5 unchanged; 6 withdrawn, 7 unpublished, 8 ended early, 9 rejected"
+        ),
+        "  The pull was incomplete, so nothing was withdrawn: edX sent no count",
+        "  Warning: edX no longer lists catalog 9",
+        "  rejected (no key), key: it is missing",
+    ]
+
+
+def test_time_to_get_the_lease_is_not_shown_as_a_wait(capsys: pytest.CaptureFixture[str]) -> None:
+    sync_catalogs([7], lambda _catalog_id, _bar: replace(FULL, waited_s=0.9))
+    assert capsys.readouterr().out.startswith("Catalog 7: incomplete in 9.1 s. 1 course, ")
+
+
+def test_sync_of_another_process_counts_as_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    sync_catalogs([7], lambda _catalog_id, _bar: None)
+    assert capsys.readouterr().out == "Catalog 7: another process was syncing it and has finished\n"
+    sync_catalogs([7], lambda _catalog_id, _bar: None, as_json=True)
+    assert json.loads(capsys.readouterr().out) == [{"catalog": 7, "outcome": "ok", "by": "another process"}]
 
 
 def test_catalogs_are_known_after_a_sync_when_none_are_configured(cli: Cli) -> None:

@@ -38,6 +38,7 @@ def test_log_line_is_one_line_of_json_with_the_fields_for_queries() -> None:
     )
     line = report.log_line()
     assert "\n" not in line
+    assert "until 13:00 é" in line
     assert json.loads(line) == {
         "event": "sync",
         "sync_id": "5d2f",

@@ -134,10 +134,11 @@ def test_checking_the_access_leaves_the_account_unchanged(account: Account) -> N
     assert account.throttled_until() == NOW
 
 
-def test_checking_the_access_fails_when_storage_allows_only_reads(
-    proxied_tables: Tables, proxy: TableProxy
+@pytest.mark.parametrize("refused", ["write .*", "read .*"])
+def test_checking_the_access_fails_when_storage_allows_only_reads_or_writes(
+    proxied_tables: Tables, proxy: TableProxy, refused: str
 ) -> None:
-    proxy.on(answer(403, "AuthorizationPermissionMismatch"), kind="write .*")
+    proxy.on(answer(403, "AuthorizationPermissionMismatch"), kind=refused)
     with pytest.raises(StorageError, match=r"refused our credentials \(AuthorizationPermissionMismatch\)"):
         proxied_tables.account.try_out()
 
