@@ -641,11 +641,13 @@ def test_signature_kid_and_role_are_logged_by_the_setting_they_do_not_match(
 ) -> None:
     refused(jwks.access, bearer(IMPOSTOR))
     refused(jwks.access, bearer(OTHER))
+    refused(jwks.access, bearer(header={"alg": "HS256"}))
     with pytest.raises(Forbidden):
         admit(jwks.access, bearer(roles=[]))
     assert caplog.messages == [
         "A token was refused: its signature is not that of the key in ADMIN_JWKS_URL that its `kid` names",
         "A token was refused: ADMIN_JWKS_URL has no key with its `kid`",
+        "A token was refused: it is not signed with RS256 or does not name its key (`kid`)",
         "A login was refused: the claim of ADMIN_ROLE_CLAIM does not hold ADMIN_ROLE",
     ]
 

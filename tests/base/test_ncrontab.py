@@ -82,7 +82,10 @@ def test_a_schedule_that_no_date_fits_is_accepted_and_never_due(schedule: str) -
 
 
 def test_search_for_an_occurrence_ends_at_the_year_9999() -> None:
+    last_day = datetime(9999, 12, 31, tzinfo=UTC)
     assert next_occurrence("0 0 0 1 1 *", datetime(9999, 6, 1, tzinfo=UTC)) is None
+    assert next_occurrence("0 0 0 31 12 *", datetime(9999, 6, 1, tzinfo=UTC)) == last_day
+    assert next_occurrence("0 0 0 31 12 *", last_day) is None
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def test_line_is_logged_when_storage_cannot_be_reached() -> None:
     house = House([1])
     house.store.failure = StorageError("Table Storage failed (503)")
     done = Round(house)
+    assert done.synced == [1]
     assert done.line["catalogs"] == [
         {"catalog": 1, "error": "Table Storage failed (503)", "left_list": False}
     ]

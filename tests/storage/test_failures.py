@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from local.azurite import Azurite
 from shared.errors import StorageError
 from shared.settings import StorageSettings
+from shared.storage.failures import as_ours
 from shared.storage.table import Table
 from shared.storage.tables import Tables, open_tables
 from tests.clock import Clock
@@ -207,6 +208,14 @@ def test_error_names_the_credentials_or_the_wrong_clock_when_storage_refuses_us(
         f"our credentials (AuthenticationFailed): {advice}"
     )
     assert len(proxy.requests) == 1
+
+
+def test_cause_is_found_once_when_errors_are_the_causes_of_each_other() -> None:
+    one, other = OSError(), ConnectionResetError()
+    one.__cause__, other.__cause__ = other, one
+    assert str(as_ours(one, "acc.example", "https://acc.example", NOW)) == (
+        "Table Storage at acc.example closed the connection before it had answered (connection reset)"
+    )
 
 
 # Opening

@@ -29,6 +29,32 @@ def refuse_unnamed(*guilty: MappedRun) -> object:
     return act
 
 
+def test_batch_holds_at_most_a_mebibyte_and_100_operations(proxied_tables: Tables, proxy: TableProxy) -> None:
+    writer = begin(proxied_tables.catalogs)
+    runs = [make_mapped(f"NUSx/{number}/1") for number in range(100)]
+
+    def batches(*sizes: int) -> int:
+        proxy.requests.clear()
+        for mapped, size in zip(runs, sizes, strict=False):
+            writer.put(mapped, size)
+        writer.flush()
+        return proxy.kinds(1).count("write runs")
+
+    assert batches(*[1] * 98) == 1  # with the head, which the first batch marks, and the lease
+    assert batches(2**19, 2**19) == 1
+    assert batches(2**19, 2**19 + 1) == 2
+    assert batches(2**21) == 1
+    assert batches(2**20, 1, 2**20) == 3
+    assert batches(*[1] * 99) == 1
+    assert batches(*[1] * 100) == 2
+    fresh = begin(proxied_tables.catalogs, 2)
+    proxy.requests.clear()
+    fresh.put(runs[0], 2**19)
+    fresh.put(runs[1], 2**19)
+    fresh.put(runs[2], 1)
+    assert [len(request.row_keys) for request in proxy.requests] == [4]  # two runs, the head and the lease
+
+
 # Refusals
 
 
