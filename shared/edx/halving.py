@@ -46,24 +46,25 @@ class Halving:
             at.position <= position < at.position + (at.size or 1) for position in tuple(self._positions)
         )
 
-    def page(self, at: Cursor, ask: Callable[[Cursor], Page], failure: EdxUnavailable | None) -> Page:
+    def page(self, at: Cursor, ask: Callable[[Cursor], Page]) -> Page:
         """Return a page from the parts that edX can render, with UNRENDERED in place of each other course.
+
+        Call it when the whole page was answered with a 5xx, or contains a course that is known.
 
         Args:
             at: the beginning and the size of the page.
             ask: requests a part of the page, without retries.
-            failure: the 5xx answer to the whole page; None when the whole page was not requested.
 
         Raises:
             EdxUnavailable: too many courses cannot be rendered, or finding one takes too many requests.
         """
         with self._one_page_at_a_time:
-            return self._in_parts(at, ask, failure)
+            return self._in_parts(at, ask)
 
-    def _in_parts(self, at: Cursor, ask: Callable[[Cursor], Page], failure: EdxUnavailable | None) -> Page:
+    def _in_parts(self, at: Cursor, ask: Callable[[Cursor], Page]) -> Page:
         end = at.position + (at.size or 1)
-        whole_failed = failure is not None and not self.knows_one_in(at)
-        todo = _halves(at.position, end) if whole_failed else self._around_known(at.position, end)
+        is_known = self.knows_one_in(at)
+        todo = self._around_known(at.position, end) if is_known else _halves(at.position, end)
         courses: list[object] = []
         last: Page | None = None
         while todo:

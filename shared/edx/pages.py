@@ -75,15 +75,13 @@ class Pages:
                 return
 
     def _page(self, at: Cursor) -> Page:
-        failure = None
         if not self._halving.knows_one_in(at):
             try:
                 return self._ask(at)
             except EdxUnavailable as error:
                 if at.style != "offset" or not is_server_error(error):
                     raise
-                failure = error
-        return self._halving.page(at, lambda part: self._ask(part, is_part=True), failure)
+        return self._halving.page(at, lambda part: self._ask(part, is_part=True))
 
     def _ask(self, at: Cursor, *, is_part: bool = False) -> Page:
         with self._lock:

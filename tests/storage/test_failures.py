@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
+from requests_mock import ANY, Mocker
 
 from local.azurite import Azurite
 from shared.errors import StorageError
@@ -257,6 +258,21 @@ def test_identity_is_named_when_it_gives_no_token(clock: Clock) -> None:
         "(RuntimeError): check that the managed identity of the app is switched on"
     )
     assert clock.slept == []
+
+
+class Identity:
+    def get_token(self, *scopes: str, **_options: object) -> AccessToken:
+        assert scopes == ("https://storage.azure.com/.default",)
+        return AccessToken("t0ken", 4_102_444_800)
+
+
+def test_request_has_the_token_of_the_identity() -> None:
+    settings = StorageSettings(endpoint="https://acc.table.core.windows.net")
+    with Mocker() as web:  # Azurite knows no identities
+        web.get(ANY, status_code=404, json={"odata.error": {"code": "ResourceNotFound"}})
+        assert open_tables(settings, "client", Identity()).account.throttled_until() is None
+    (request,) = web.request_history
+    assert request.headers["Authorization"] == "Bearer t0ken"
 
 
 def test_managed_identity_is_used_when_no_credential_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
