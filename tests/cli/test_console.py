@@ -1,11 +1,12 @@
 """What programs read from the command line, and the words for people around it."""
 
+import re
 from datetime import UTC, datetime
-from io import BytesIO, TextIOWrapper
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 
-from shared.cli.console import counted, mark, print_csv, print_json
+from shared.cli.console import counted, mark, print_csv, print_json, progress_bar
 
 
 def test_json_is_indented_by_two_spaces_and_has_letters_of_any_script(
@@ -40,3 +41,22 @@ def test_noun_is_singular_only_after_one(number: int, text: str) -> None:
 
 def test_part_that_was_not_tried_is_neither_good_nor_bad() -> None:
     assert [mark(is_good=True), mark(is_good=False), mark(is_good=None)] == ["✓", "✗", "-"]
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_shown_on_a_terminal_and_removed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    with progress_bar("Catalog 7", "courses") as bar:
+        bar.say("began")  # the bar is drawn again below each line
+        bar.move(3, 5)
+        bar.say("waiting\nfor another process")
+    shown = terminal.getvalue()
+    assert "waiting for another process\n" in shown
+    assert re.search("began\n.*Catalog 7 .*0/[?].* courses.*Catalog 7 .*3/5.* courses", shown, re.DOTALL)
+    assert shown.endswith("\x1b[2K")  # the line is erased

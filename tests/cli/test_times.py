@@ -39,6 +39,7 @@ def test_text_is_refused_when_it_is_not_a_time(text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (-5, "0 s"),
         (0, "0 s"),
         (59.6, "1 min"),
         (61, "1 min 1 s"),
