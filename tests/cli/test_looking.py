@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -13,12 +13,14 @@ from azure.data.tables import TableClient
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer
+from shared.domain.changes import Entry
 from shared.domain.sync_report import SyncReport
 from shared.storage.tables import Tables
 from tests.builders import make_seat
 from tests.cli.conftest import ODD_KEY
 from tests.cli.printed import printed
 from tests.cli.running import Cli
+from tests.storage.syncs import publish
 
 OLD, HIDDEN, OTHER = "course-v1:NUSx+A1x+old", "course-v1:NUSx+A1x+hidden", "course-v1:NUSx+A2x+2T2026"
 
@@ -175,6 +177,18 @@ def test_changes_are_shown_field_by_field_newest_first(cli: Cli, catalog: Catalo
     assert (wrong.returncode, "'yesterday' is not a time" in wrong.stderr) == (2, True)
 
 
+def test_changes_of_several_catalogs_are_newest_first(cli: Cli, tables: Tables) -> None:
+    now = datetime.now(UTC)
+    for catalog_id, hours in ((7, 4), (8, 3), (7, 2), (8, 1)):
+        ended = Entry(kind="removed", courserun_key=f"{hours} h", id=str(uuid4()), reason="ended")
+        at = now - timedelta(hours=hours)
+        publish(tables.catalogs, at=at, changes=[ended], catalog_id=catalog_id)
+    found = printed(cli("changes", "--json", EDX_CATALOG_IDS="7,8"))
+    assert [(each["catalogId"], each["courserunKey"]) for each in found] == [
+        (8, "1 h"), (7, "2 h"), (8, "3 h"), (7, "4 h"),
+    ]  # fmt: skip
+
+
 def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: Tables) -> None:
     tables.reports.add(make_report(sync_id="old"))
     cli("sync")
@@ -201,8 +215,11 @@ def test_past_sync_is_shown_with_all_that_it_did(cli: Cli, tables: Tables) -> No
     }  # fmt: skip
     ended = datetime(2026, 11, 1, 0, 0, 10, tzinfo=UTC)
     waits = {"waited_s": 1.0, "incomplete": "edX sent no count", "warnings": ("one", "two")}
+    assert cli("history").stderr == "No sync was found.\n"
     tables.reports.add(make_report(ended=ended, **waits, **numbers))
-    _, row = rows(cli("history").stdout)
+    done = cli("history")
+    _, row = rows(done.stdout)
+    assert done.stderr == ""
     assert row == [
         "2026-11-01 00:00:10", "7", "timer", "9.0", "1.0", "ok", "1", "2", "3", "4", "5", "6", "7", "8", "9",
         "edX sent no count. one. two",

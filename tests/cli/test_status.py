@@ -6,9 +6,13 @@ from datetime import UTC, datetime, timedelta
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer
+from shared.domain.attempts import Attempts
+from shared.domain.catalog_list import CatalogList
 from shared.storage.tables import Tables
 from tests.cli.printed import printed
 from tests.cli.running import Cli
+from tests.mapped_runs import make_mapped
+from tests.storage.syncs import NOW, store_runs
 
 
 def test_each_catalog_has_a_line_and_the_exit_code_is_0_when_none_is_late(cli: Cli) -> None:
@@ -72,3 +76,11 @@ def test_catalog_that_left_the_list_of_edx_is_named(cli: Cli, sandbox: Sandbox) 
     found = {each["catalog"]: each["left_list"] for each in printed(cli("status", "--json"))}
     assert found == {7: False, 8: False, 9: True}
     assert "9\tleft edX's list\t" in cli("status").stdout
+
+
+def test_catalog_that_left_before_its_first_sync_had_ended_has_no_last_sync(cli: Cli, tables: Tables) -> None:
+    store_runs(tables.catalogs, make_mapped(), catalog_id=9)
+    assert tables.catalogs.head(9)
+    tables.account.remember_catalogs(CatalogList((7,), NOW, left=(9,)), Attempts())
+    _, left = printed(cli("status", "--json"))
+    assert (left["catalog"], left["left_list"], left["succeeded"], left["late"]) == (9, True, None, False)

@@ -62,9 +62,9 @@ def store_runs(store: CatalogStore, *runs: MappedRun, catalog_id: int = 1) -> No
     writer.release(FinishedSync("done"))
 
 
-def publish(store: CatalogStore, body: Body = ONE_RUN, **details: Any) -> Head:
+def publish(store: CatalogStore, body: Body = ONE_RUN, *, catalog_id: int = 1, **details: Any) -> Head:
     """Publish a state as a successful sync, unless details say otherwise, and end the sync."""
-    writer = begin(store)
+    writer = begin(store, catalog_id)
     plain: dict[str, Any] = {
         "digests": {},
         "at": NOW,
@@ -73,8 +73,8 @@ def publish(store: CatalogStore, body: Body = ONE_RUN, **details: Any) -> Head:
         "is_success": True,
         "finished": FinishedSync("done"),
     }
-    writer.publish(store.head(1), body, **plain | details)
-    head = store.head(1)
+    writer.publish(store.head(catalog_id), body, **plain | details)
+    head = store.head(catalog_id)
     assert head
     return head
 
