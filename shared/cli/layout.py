@@ -69,10 +69,7 @@ def _grid(columns: Sequence[str], rows: Sequence[Row], width: int) -> _Layout | 
         parts = []
         for at, cell in enumerate(cells):
             space = " " * (widths[at] - cell_len(text_of(cell)))
-            is_last = at == len(cells) - 1
-            parts.append(
-                Text(space) + _coloured(cell) if numbers[at] else _coloured(cell) + ("" if is_last else space)
-            )
+            parts.append(Text(space) + _coloured(cell) if numbers[at] else _coloured(cell) + space)
         joined = Text(_GAP).join(parts)
         joined.rstrip()
         return joined

@@ -61,6 +61,7 @@ def test_every_missing_setting_is_listed_at_once_with_the_place_of_an_example(cl
         ("SYNC_SCHEDULE", shown[2]),
     ):
         assert f"The setting {name} is missing: expected " in line
+    assert ". The setting ADMIN_JWT_AUDIENCE is missing: " in shown[0]
     assert shown[-1] == (
         "local.settings.example.json in the repository has an example of each setting: copy it to "
         "local.settings.json, or set them in the environment."

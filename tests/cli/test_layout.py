@@ -74,6 +74,16 @@ def test_note_is_folded_between_words_when_it_is_longer_than_the_terminal() -> N
     ]
 
 
+def test_only_column_has_no_heading_when_it_is_wider_than_the_terminal() -> None:
+    rows = [Row(["course-v1:A"]), Row(["course-v1:B"])]
+    assert [line.plain for line in table_lines(["key"], rows, 10, "key")] == ["course-v1:A", "course-v1:B"]
+
+
+def test_first_column_names_the_rows_when_no_column_is_chosen() -> None:
+    rows = [Row(["first", "other"])]
+    assert [line.plain for line in table_lines(["a", "b"], rows, 8, "")] == ["a", "  b", "first", "  other"]
+
+
 def test_nothing_is_printed_when_there_are_no_rows() -> None:
     assert list(table_lines(COLUMNS, [], 80, "")) == []
 

@@ -125,6 +125,16 @@ def test_runs_show_the_requested_fields(cli: Cli) -> None:
     assert (wrong.returncode, "colour is not a field" in wrong.stderr) == (2, True)
 
 
+def test_runs_show_what_is_stored_besides_the_contract(cli: Cli) -> None:
+    cli("sync", "--catalog", "7")
+    names = "catalog,state,listed,withdrawnAt,courseKey,proposedCredit,approvedCredit,approvalNote"
+    (run,) = printed(cli("runs", "--catalog", "7", "--key", "hidden", "--fields", names, "--json"))
+    assert run == {
+        "catalog": 7, "state": "unpublished", "listed": False, "withdrawnAt": None, "courseKey": "NUSx+A1x",
+        "proposedCredit": 4, "approvedCredit": None, "approvalNote": None,
+    }  # fmt: skip
+
+
 def test_one_run_is_shown_with_the_reason_of_its_credit_and_its_changes(cli: Cli, catalog: Catalog) -> None:
     cli("sync", "--catalog", "7", EDX_CATALOG_IDS="7")
     catalog.alter_run(ODD_KEY, seats=[make_seat(price="99.00")], end="2999-01-01T00:00:00Z")
@@ -206,6 +216,13 @@ def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: T
     assert shown[1][1:3] == ["7", "operator"]
     assert "incomplete or invalid JSON" in shown[1][-1]
     assert len(shown) == 2
+
+
+def test_last_20_syncs_are_shown_unless_another_number_is_given(cli: Cli, tables: Tables) -> None:
+    for number in range(21):
+        tables.reports.add(make_report(sync_id=str(number)))
+    assert len(printed(cli("history", "--json"))) == 20
+    assert len(printed(cli("history", "-n", "21", "--json"))) == 21
 
 
 def test_past_sync_is_shown_with_all_that_it_did(cli: Cli, tables: Tables) -> None:

@@ -8,11 +8,12 @@ from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import answer
 from shared.domain.attempts import Attempts
 from shared.domain.catalog_list import CatalogList
-from shared.storage.tables import Tables
+from shared.settings import StorageSettings
+from shared.storage.tables import Tables, open_tables
 from tests.cli.printed import printed
 from tests.cli.running import Cli
 from tests.mapped_runs import make_mapped
-from tests.storage.syncs import NOW, store_runs
+from tests.storage.syncs import NOW, begin, publish, store_runs
 
 
 def test_each_catalog_has_a_line_and_the_exit_code_is_0_when_none_is_late(cli: Cli) -> None:
@@ -84,3 +85,13 @@ def test_catalog_that_left_before_its_first_sync_had_ended_has_no_last_sync(cli:
     tables.account.remember_catalogs(CatalogList((7,), NOW, left=(9,)), Attempts())
     _, left = printed(cli("status", "--json"))
     assert (left["catalog"], left["left_list"], left["succeeded"], left["late"]) == (9, True, None, False)
+
+
+def test_ages_are_0_when_the_clock_of_another_process_is_ahead(
+    cli: Cli, storage: StorageSettings, tables: Tables
+) -> None:
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    publish(tables.catalogs, synced_at=ahead, catalog_id=7)
+    begin(open_tables(storage, "sandbox-client", now=lambda: ahead).catalogs, 7)
+    (found,) = printed(cli("status", "--json", EDX_CATALOG_IDS="7"))
+    assert (found["age_s"], found["held_s"]) == (0, 0)
