@@ -70,7 +70,7 @@ def _described(function: Any) -> Function:
         return replace(described, schedule=trigger["schedule"])
     route = str(trigger.get("route", described.name))
     if trigger["type"] != "httpTrigger" or "{" in route:
-        raise ValueError(f"The stand-in cannot serve {described.name}: {trigger['type']} {route}")
+        raise ValueError(f"The replacement host cannot serve {described.name}: {trigger['type']} {route}")
     return replace(
         described, route=route, methods=frozenset(method.value for method in trigger.get("methods", ()))
     )

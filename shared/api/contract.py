@@ -80,11 +80,11 @@ def _parameters(names: Sequence[str], url: str, params: Mapping[str, str]) -> di
         ours = next((each for each in names if each.lower() == name.lower()), None)
         if ours is None:
             continue
-        # If it were ignored, the caller would take the whole catalogue for the filtered answer.
+        # Otherwise the caller would get the complete catalogue and believe that it is filtered.
         if ours != name:
-            raise BadRequest(f"The parameter {name} is unknown: its name is {ours}")
+            raise BadRequest(f"The parameter {name} is unknown; use {ours}")
         if ours in values:
-            raise BadRequest(f"{ours} is given more than once")
+            raise BadRequest(f"{ours} is given more than once; give it once")
         values[ours] = value
     return {name: values.get(name, "") for name in names}
 

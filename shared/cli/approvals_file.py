@@ -23,7 +23,7 @@ def problem_of(approval: Approval) -> str | None:
     if len(key) > RUN_KEY_MAX:
         return f"the key is longer than {RUN_KEY_MAX} characters"
     if not key.isprintable():
-        return "the key holds control characters"
+        return "the key contains control characters"
     if max(len(approval.note), len(approval.by)) > _TEXT_MAX:
         return f"a text of {key} is longer than {_TEXT_MAX} characters"
     return None

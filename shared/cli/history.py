@@ -55,7 +55,9 @@ def _row(report: SyncReport) -> Row:
             str(report.catalog_id or "all"),
             report.trigger,
             report.seconds,
-            report.waited_s if report.waited_s >= 1 else 0.0,  # less is the time to get the lease
+            report.waited_s
+            if report.waited_s >= 1
+            else 0.0,  # a shorter wait is only the time to take the lease
             report.outcome,
             report.courses,
             report.runs,

@@ -88,7 +88,7 @@ class Pages:
     def _ask(self, at: Cursor, *, is_part: bool = False) -> Page:
         with self._lock:
             if self._asked == PAGES_PER_PULL:
-                raise EdxProtocolError(f"edX names more than {PAGES_PER_PULL:,} pages of courses")
+                raise EdxProtocolError(f"edX lists more than {PAGES_PER_PULL:,} pages of courses")
             self._asked += 1
         try:
             sent = self._fetch(at, is_part=is_part)

@@ -31,7 +31,7 @@ _PLACE = re.compile(r"([0-9T:.+-]{19,40})\|([1-9][0-9]{0,9})\|([\w-]{1,64})\|([0
 
 
 class Page(NamedTuple):
-    """Entries in the form of the contract; `cursor` is the begin of the next page, or None at the end."""
+    """Entries in the form of the contract; `cursor` is the beginning of the next page, or None at the end."""
 
     entries: list[dict[str, Any]]
     cursor: str | None

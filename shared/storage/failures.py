@@ -1,6 +1,6 @@
 """Classifies failures of Table Storage: whether a retry may succeed, and the message for people.
 
-The SDK's own texts are left out of the sentences: they can hold addresses with signatures.
+The SDK's own texts are left out of the sentences: they can contain addresses with signatures.
 """
 
 import re
@@ -178,7 +178,9 @@ def _advice(error: Exception, now: datetime) -> str:
     skew = _clock_skew(str(response.headers.get("Date", "")), now) if response is not None else None
     if skew is not None and skew > _CLOCK_SKEW_MAX:
         minutes = int(skew / timedelta(minutes=1))
-        return f"this machine's clock is wrong by {minutes} minutes, and 15 are allowed"
+        return (
+            f"this machine's clock is wrong by {minutes} minutes, and only 15 are allowed: correct the clock"
+        )
     return (
         "check TABLES_CONNECTION_STRING, or the role assignment behind TABLES_ENDPOINT, and that this "
         "machine's clock is right"

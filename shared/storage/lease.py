@@ -209,7 +209,9 @@ class Leases:
                     on_wait(state)
                 waited_s = self._clock() - began
                 if deadline.has_passed:
-                    raise SyncUnfinished(f"another sync of it did not end within {waited_s:.0f} s")
+                    raise SyncUnfinished(
+                        f"another sync of this catalog did not end within {waited_s:.0f} s; ask again later"
+                    )
                 self._sleep(min(max(POLL_S, min(waited_s / 10, POLL_MAX_S)), deadline.left_s()))
                 continue
             admit(state.attempts)

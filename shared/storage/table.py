@@ -233,7 +233,7 @@ class Table:
         return self._step(write, in_one_try=in_one_try)
 
     def _step(self, call: Callable[[Timeouts], T], *, in_one_try: bool = False) -> T:
-        """Call until it succeeds, fails for good, or no try is left."""
+        """Call until it succeeds, fails in a way that a retry cannot change, or no try is left."""
         patience = self.patience()
         while True:
             try:

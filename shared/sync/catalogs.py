@@ -118,7 +118,8 @@ class OurCatalogs:
 
     def _warn_of_left(self, run: Run, left: Sequence[int]) -> None:
         run.warnings += [
-            f"edX no longer lists catalog {catalog_id}: it left the answer, and its runs stay in storage"
+            f"edX no longer lists catalog {catalog_id}: its runs left the answer and stay in storage; "
+            "if this is a mistake, ask edX for access to it"
             for catalog_id in left
         ]
         self._add(run.report(self._now(), None), logging.WARNING)

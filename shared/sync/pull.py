@@ -126,10 +126,11 @@ class Puller:
             finally:
                 run.edx_requests = edx.requests
         if progress.courses == 0 and not (walk.says_empty and (allow_withdrawals or not stored)):
+            count = "no count" if walk.count is None else f"count {walk.count}"
             raise EdxProtocolError(
                 f"edX returned no courses although {stored} runs are stored; nothing was withdrawn"
                 if stored
-                else f"edX returned no courses although it counts {walk.count}"
+                else f"edX returned no courses ({count}) and did not say that the catalog is empty"
             )
         decision = decide(
             run.catalog_id,

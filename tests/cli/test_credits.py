@@ -75,7 +75,7 @@ def test_import_stores_nothing_and_names_every_bad_line_when_one_is_bad(cli: Cli
     assert printed(cli("credits", "list", "--json")) == []
 
 
-def test_list_as_csv_is_a_backup_that_import_restores(cli: Cli, tmp_path: object) -> None:
+def test_import_restores_approvals_from_the_csv_of_list(cli: Cli, tmp_path: object) -> None:
     cli("credits", "set", OTHER, "2", "--note", '=1+1, "quoted"', "--by", "ann")
     cli("credits", "set", "NUSx+é", "0")
     backup = cli("credits", "list", "--csv").stdout

@@ -39,7 +39,7 @@ def unpublished(key: str) -> MappedRun:
     return make_mapped(key, is_published=False, end_date=FUTURE)
 
 
-def test_only_what_differs_is_written() -> None:
+def test_only_changed_runs_are_written() -> None:
     comparison = comparison_with(A, B, c=WITHDRAWN)
     changed = make_mapped("b", end_date=FUTURE, price="99.00")
     assert taken(comparison, A, changed, C, make_mapped("d")) == [
@@ -75,7 +75,7 @@ def test_first_of_several_records_is_used_when_all_are_published() -> None:
     assert taken(comparison, A, make_mapped("a", price="1.00")) == []
 
 
-def test_first_of_several_records_counts_when_none_is_published() -> None:
+def test_first_of_several_records_is_used_when_none_is_published() -> None:
     comparison = comparison_with()
     second = make_mapped("a", is_published=False, price="1.00")
     assert taken(comparison, unpublished("a"), second) == [("created", "a")]
@@ -92,7 +92,7 @@ def test_published_record_is_used_instead_of_an_unpublished_one(*, known: bool) 
     assert comparison.digests == stored(A)
 
 
-# What leaves the answer waits for the guard
+# Changes that remove a run from the answer wait for the guard
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_a_run_with_the_real_edx_says_so_and_makes_no_http_call(
     assert "secret-of-the-real-edx" not in output
 
 
-def test_a_misspelt_setting_is_named_and_keeps_the_run_on_the_sandbox(tmp_path: Path) -> None:
+def test_the_sandbox_is_used_and_the_setting_is_named_when_a_setting_is_misspelt(tmp_path: Path) -> None:
     code, output = run("sync", tmp_path, {"EDX_API_ULR": "https://edx.invalid/", "EDX_CLIENT_ID": "client"})
 
     assert code == 0
@@ -169,7 +169,7 @@ def asked_as_printed(child: Child) -> list[dict[str, object]]:
     return list(answer.json())
 
 
-def test_the_printed_lines_work_when_the_stack_is_kept_up(tmp_path: Path) -> None:
+def test_the_printed_commands_work_when_the_stack_is_running(tmp_path: Path) -> None:
     with stack("start", tmp_path) as child:
         assert len(asked_as_printed(child)) > 200
         operate = child.wait_for(r"^\(cd .* -m shared check\)$", 10)[0]

@@ -36,9 +36,9 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
 
 
 def error_of(question: Question[Any], given_answer: Answer) -> Exception:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - each test looks at what came
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - each test checks the error itself
         meaning(question, given_answer, NOW)
-    assert caught.value.__context__ is None  # the error holds no part of the body
+    assert caught.value.__context__ is None  # the error contains no part of the body
     return caught.value
 
 
@@ -95,7 +95,7 @@ def test_retry_after_of_a_503_is_read() -> None:
     assert error.wait_s == 20
 
 
-# Whose 403 and 404 it is
+# 403 and 404 from edX, and from a gateway in front of it
 
 
 @pytest.mark.parametrize("question", [one_catalog(7), courses_of(7)])

@@ -250,7 +250,9 @@ def test_the_time_limit_applies_to_a_slow_tls_handshake(exchanges: Exchanges) ->
     def trickle_handshake() -> None:
         connection, _ = listener.accept()
         with connection, suppress(OSError):
-            connection.sendall(bytes.fromhex("1603030200020001fc"))  # a ServerHello that is long in coming
+            connection.sendall(
+                bytes.fromhex("1603030200020001fc")
+            )  # a ServerHello that never arrives completely
             while not over.wait(0.05):
                 connection.sendall(b"\0")
 
@@ -290,7 +292,7 @@ def test_a_session_ends_at_once_when_another_thread_ends_it() -> None:
 @pytest.mark.parametrize(
     ("left_s", "connecting_s", "silent_s"), [(100, 5, 30), (20, 5, 20), (3, 3, 3), (0, 0.001, 0.001)]
 )
-def test_connecting_may_take_5_seconds_and_silence_30_within_the_time_that_is_left(
+def test_timeouts_are_5_s_to_connect_and_30_s_to_read_but_not_more_than_the_time_left(
     web: Mocker, left_s: float, connecting_s: float, silent_s: float
 ) -> None:
     web.get("https://edx.test/", json={})
@@ -325,10 +327,10 @@ def test_the_real_answer_is_read_when_interim_ones_come_first() -> None:
         for _ in range(3):
             assert edx.catalog(7).id == 7
         assert edx.requests == 4
-        assert server.connections <= 2  # the answers keep in step, so the connection is kept
+        assert server.connections <= 2  # each request gets its own answer, so the connection is kept open
 
 
-# What edX says of an error
+# edX's explanation of an error
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
@@ -378,7 +380,7 @@ def test_the_host_is_named_when_it_is_unknown() -> None:
     )
 
 
-def test_a_reset_is_named() -> None:
+def test_the_host_is_named_when_it_resets_the_connection() -> None:
     def reset(handler: BaseHTTPRequestHandler) -> None:
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         handler.connection.close()

@@ -66,7 +66,7 @@ def test_the_end_of_throttling_is_read_from_the_body_when_there_is_no_header(
 
 
 @pytest.mark.parametrize(("wait_s", "is_waited_for"), [(60, True), (61, False)])
-def test_a_rate_limit_of_more_than_a_minute_is_not_waited_for_however_much_time_there_is(
+def test_a_rate_limit_of_more_than_a_minute_is_not_waited_for_when_there_is_time(
     web: Mocker, client: EdxClient, fake_time: FakeTime, wait_s: int, *, is_waited_for: bool
 ) -> None:
     web.get(CATALOG, [{"status_code": 429, "headers": {"Retry-After": str(wait_s)}}, {"json": {"id": 7}}])
@@ -172,7 +172,7 @@ def caller() -> Iterator[Callable[[], Caller]]:
         each.close()
 
 
-def test_a_session_alone_holds_all_slots_and_no_more(caller: Callable[[], Caller]) -> None:
+def test_one_session_gets_all_slots_when_no_other_is_open(caller: Callable[[], Caller]) -> None:
     alone = caller()
     for _ in range(5):
         alone.ask()

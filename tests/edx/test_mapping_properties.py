@@ -152,7 +152,7 @@ offsets = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(
     st.sampled_from(["T", "t", " "]),
     st.text("0123456789", max_size=12),
 )
-def test_the_same_moment_is_the_same_text_whatever_its_offset_and_fraction(
+def test_a_moment_has_one_text_when_its_offset_and_fraction_differ(
     moment: datetime, offset: timezone, separator: str, more_digits: str
 ) -> None:
     try:

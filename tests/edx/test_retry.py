@@ -47,7 +47,9 @@ def test_unavailable_when_the_fourth_try_fails_too(web: Mocker, edx: EdxSession)
     assert len(web.request_history) == 5
 
 
-def test_unavailable_says_what_failed_where_and_with_which_status(web: Mocker, edx: EdxSession) -> None:
+def test_error_names_the_request_the_host_and_the_failure_when_edx_is_unavailable(
+    web: Mocker, edx: EdxSession
+) -> None:
     web.get(CATALOG, status_code=502)
     with pytest.raises(EdxUnavailable) as caught:
         edx.catalog(7)

@@ -167,7 +167,9 @@ def test_provisioning_continues_without_a_question_when_this_machine_knows_what_
 
 
 @pytest.mark.parametrize("failing", ["1", "2", "all"])
-def test_provisioning_is_refused_when_azure_cannot_tell(azure: Azure, failing: str) -> None:
+def test_provisioning_is_refused_when_azure_does_not_say_whether_the_app_is_deployed(
+    azure: Azure, failing: str
+) -> None:
     azure.write("azd-env", f"AZURE_ENV_NAME=test\nAZURE_SUBSCRIPTION_ID={SUBSCRIPTION}\n")
     assert azure.run("hooks/preprovision.sh", failing=failing).returncode == 1
 

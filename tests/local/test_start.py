@@ -27,7 +27,7 @@ def test_python_without_the_packages_ends_with_one_sentence() -> None:
         assert ended.stderr.count("\n") == 1
 
 
-def test_a_throttling_is_forgotten_because_each_sandbox_has_another_client() -> None:
+def test_a_throttling_does_not_apply_to_the_next_sandbox_because_its_client_id_is_new() -> None:
     with made_up_edx() as first, made_up_edx() as second:
         assert first.settings()["EDX_CLIENT_ID"] != second.settings()["EDX_CLIENT_ID"]
         assert first.settings()["EDX_CLIENT_ID"].startswith("sandbox-")

@@ -267,7 +267,7 @@ def test_stored_answer_is_served_by_default_when_the_sync_does_not_end_in_time(
     stale = ask(connector)
     assert same(stale, before._replace(age_s=1_000))
     assert stale.cache_status == "hit; ttl=-100; detail=sync-unfinished"
-    while (later := ask(connector, "only-if-cached")).age_s:  # the sync goes on
+    while (later := ask(connector, "only-if-cached")).age_s:  # the sync continues
         sleep(0.1)
     assert later.cache_status == "hit; ttl=900"
 
@@ -385,7 +385,7 @@ def test_answer_is_an_empty_array_when_edx_lists_no_catalog(connected: Connect, 
     assert content(ask(connected(""))) == []
 
 
-def test_others_are_synced_and_the_answer_is_the_failure_when_one_catalog_fails(
+def test_other_catalogs_are_synced_and_the_answer_is_the_failure_when_one_catalog_fails(
     connector: Connector, store: CatalogStore, sandbox: Sandbox
 ) -> None:
     sandbox.on("/1/courses/", answer(500))
@@ -487,7 +487,7 @@ def test_tag_of_one_run_changes_only_with_that_run(connector: Connector, one: Ca
     assert ask(connector, key=SHARED).tag == tags[SHARED]
 
 
-def test_run_is_not_found_when_it_is_unknown_ended_withdrawn_or_elsewhere(
+def test_run_is_not_found_when_it_is_unknown_ended_withdrawn_or_in_another_catalog(
     connector: Connector, one: Catalog
 ) -> None:
     one.add(
@@ -558,7 +558,7 @@ def test_body_is_read_once_when_nothing_changed(connector: Connector, proxy: Tab
     assert proxy.entities() == ["published", "published"]
 
 
-# Callers who come together
+# Concurrent callers
 
 
 def test_concurrent_callers_share_one_pull(connector: Connector, sandbox: Sandbox) -> None:

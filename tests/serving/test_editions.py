@@ -51,7 +51,7 @@ class Counted:
         return self._function(*arguments)
 
 
-def test_crowd_shares_one_reading_and_one_rendering_when_a_run_begins(
+def test_concurrent_callers_share_one_reading_and_one_rendering_when_a_run_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     house = House()

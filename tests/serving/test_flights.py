@@ -50,7 +50,7 @@ def test_failure_is_shared_and_the_work_can_be_done_again() -> None:
 def test_work_starts_again_when_its_result_has_been_seen() -> None:
     flights, work = Flights(), Work()
     work.may_end.set()
-    # Asking again the moment that the result is there must never give the old one.
+    # A caller that asks again as soon as the result exists must never get the old result.
     assert [flights.join("sync-1", work).result(SOON_S) for _ in range(200)] == list(range(1, 201))
 
 

@@ -41,31 +41,33 @@ def ask(house: House, cache_control: str = "") -> list[str]:
     return [run["courserunKey"] for run in json.loads(unpack(answer.body))]
 
 
-def publish_anew(house: House) -> None:
+def publish_again(house: House) -> None:
     house.store.publish(1, [make_served("a"), make_served("b")], generation="two")
 
 
-def test_no_sync_is_begun_when_what_is_stored_is_enough(house: House) -> None:
-    house.syncer.rebuild = lambda: publish_anew(house)
+def test_no_sync_starts_when_the_body_can_be_rebuilt_from_stored_runs(house: House) -> None:
+    house.syncer.rebuild = lambda: publish_again(house)
     assert ask(house) == ["a", "b"]
     assert house.syncer.begun == []
 
 
-def test_catalog_is_synced_at_once_when_what_is_stored_is_not_enough(house: House) -> None:
+def test_catalog_is_synced_at_once_when_the_body_cannot_be_rebuilt_from_stored_runs(house: House) -> None:
     house.syncer.rebuilds = False
-    house.syncer.syncs[1] = [lambda: publish_anew(house)]
+    house.syncer.syncs[1] = [lambda: publish_again(house)]
     assert ask(house) == ["a", "b"]
     assert house.syncer.begun == [(1, True)]
 
 
-def test_edx_is_not_asked_when_only_what_is_stored_is_wanted_and_it_is_not_enough(house: House) -> None:
+def test_edx_is_not_called_when_the_request_says_only_if_cached_and_the_body_cannot_be_rebuilt(
+    house: House,
+) -> None:
     house.syncer.rebuilds = False
     with pytest.raises(CatalogsFailed, match="The published state of catalog 1 is incomplete"):
         ask(house, "only-if-cached")
     assert house.syncer.begun == []
 
 
-def test_damage_is_told_when_the_state_is_damaged_again_after_it_was_rebuilt(house: House) -> None:
+def test_error_names_the_damage_when_the_state_is_still_damaged_after_it_was_rebuilt(house: House) -> None:
     with pytest.raises(StateDamaged) as damaged:
         ask(house)
     assert damaged.value.message == "The published state of catalog 1 is incomplete"

@@ -27,7 +27,7 @@ async def sync(house: House, seconds: float = 5, *, is_eager: bool = True) -> Co
     return None
 
 
-def test_sync_goes_on_and_others_get_its_end_when_a_callers_time_ends_first() -> None:
+def test_sync_continues_and_others_get_its_result_when_the_time_of_one_caller_ends() -> None:
     house, slow = House(), Sync(may_end=False)
     house.syncer.syncs[1] = [slow]
 
@@ -70,7 +70,7 @@ def test_no_sync_begins_when_no_time_is_left() -> None:
     assert house.syncer.begun == []
 
 
-def test_lines_are_logged_in_the_task_that_waits_and_kept_when_it_has_left(
+def test_log_lines_are_logged_in_the_task_that_waits_and_kept_when_it_has_left(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -149,7 +149,7 @@ def test_catalogs_are_synced_in_the_order_of_their_ids_when_none_was_tried_befor
     assert [catalog_id for catalog_id, _ in house.syncer.begun] == [1, 2, 3]
 
 
-def test_others_get_their_share_of_the_time_when_one_catalog_does_not_end() -> None:
+def test_other_catalogs_get_their_share_of_the_time_when_one_sync_does_not_end() -> None:
     house, endless = House([1, 2, 3]), Sync(may_end=False)
     house.syncer.syncs = {1: [endless], 2: [Sync()], 3: [Sync(NotFound("the catalog is not found"))]}
     began = time.monotonic()

@@ -182,10 +182,10 @@ CHECK_SETTINGS = (
     "check TABLES_CONNECTION_STRING, or the role assignment behind TABLES_ENDPOINT, and that this machine's "
     "clock is right"
 )
-CHECK_CLOCK = "this machine's clock is wrong by 16 minutes, and 15 are allowed"
+CHECK_CLOCK = "this machine's clock is wrong by 16 minutes, and only 15 are allowed: correct the clock"
 
 
-@pytest.mark.filterwarnings("ignore:Testing an element:DeprecationWarning")  # the SDK's own slip
+@pytest.mark.filterwarnings("ignore:Testing an element:DeprecationWarning")  # a bug in the SDK
 @pytest.mark.parametrize(
     ("minutes", "advice"),
     [(-16, CHECK_CLOCK), (-15, CHECK_SETTINGS), (0, CHECK_SETTINGS), (15, CHECK_SETTINGS), (16, CHECK_CLOCK)],

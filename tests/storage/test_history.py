@@ -191,7 +191,7 @@ def test_writer_that_lost_its_lease_leaves_no_entry(
 
 
 @pytest.mark.parametrize("odd", [{"kind": "renamed"}, {"kind": "removed", "reason": "moved"}])
-def test_row_is_passed_over_when_another_version_wrote_words_that_are_unknown(
+def test_row_is_ignored_when_it_has_a_kind_or_reason_that_this_version_does_not_know(
     table: Table, history: History, odd: dict[str, Any]
 ) -> None:
     row, _ = change_rows("1", NOW, "g1", [Entry(**odd, courserun_key=KEY, id="x")])

@@ -101,7 +101,9 @@ def test_lease_is_not_taken_over_when_its_holder_renews_it(table: Table, clock: 
 
 def test_waiting_ends_at_the_deadline(table: Table, clock: Clock) -> None:
     take(table, clock, "holder")
-    with pytest.raises(SyncUnfinished, match="another sync of it did not end within 5 s"):
+    with pytest.raises(
+        SyncUnfinished, match="another sync of this catalog did not end within 5 s; ask again later"
+    ):
         take(table, clock, "waiter", wait_s=5)
     assert sum(clock.slept) == 5
     assert stored(table)["owner"] == "holder"
@@ -530,7 +532,7 @@ def test_no_lost_lease_is_reported_when_it_is_released_or_storage_fails_for_a_wh
     assert lost == []
 
 
-# Storage that answers nonsense
+# Invalid answers of storage
 
 
 @pytest.fixture

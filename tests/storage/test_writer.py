@@ -114,7 +114,7 @@ def test_course_key_and_proposed_credit_are_read_back(store: CatalogStore, runs_
     assert stored.mapped == make_mapped(modular_credit=2)
 
 
-# What counts for the guard
+# The body that the guard compares with
 
 
 def test_body_of_the_last_successful_sync_stays_when_the_guard_stops_later_syncs(store: CatalogStore) -> None:

@@ -180,7 +180,7 @@ def test_second_sync_writes_no_course_run_when_nothing_changed(
     assert after.synced_at == clock.now()
 
 
-def test_only_what_differs_is_written_and_a_preview_tells_it_before(
+def test_only_changed_runs_are_written_and_a_preview_shows_them_before(
     syncer: Syncer, tables: Tables, catalog: Catalog, proxy: TableProxy
 ) -> None:
     sync(syncer)
@@ -234,7 +234,7 @@ def test_rejected_run_keeps_its_stored_value(syncer: Syncer, tables: Tables, cat
     assert counts(report) == {"changed": 1, "unchanged": 2, "withdrawn": 1, "rejected": 1}
     assert [each.run_key for each in report.rejections] == [run_key(2)]
     assert (report.outcome, tables.catalogs.run(1, course_run_id(run_key(2)))) == ("ok", before)
-    assert served(tables) == ["0", "1", "2", "3"]  # the last one is gone, the rejected one is not
+    assert served(tables) == ["0", "1", "2", "3"]  # the last run is missing; the rejected run is not
     assert b"2027" not in body(tables)
 
 
@@ -303,7 +303,7 @@ def test_empty_catalog_is_an_empty_array_when_it_never_had_runs(syncer: Syncer, 
         assert body(tables, 12) == b"[]"
 
 
-# Pulls that are not whole
+# Incomplete pulls
 
 
 INCOMPLETE: list[tuple[int | None, Action, str]] = [
@@ -547,7 +547,7 @@ def twenty(catalog: Catalog, **fields: Any) -> None:
         ({"start": "TBD", "status": "archived"}, "no longer published"),
     ],
 )
-def test_sync_is_stopped_when_callers_would_lose_too_much_whatever_the_reason(
+def test_sync_is_stopped_when_callers_would_lose_too_much_for_any_reason(
     syncer: Syncer, tables: Tables, catalog: Catalog, taken_away: dict[str, str], reason: str
 ) -> None:
     twenty(catalog)
@@ -563,7 +563,7 @@ def test_sync_is_stopped_when_callers_would_lose_too_much_whatever_the_reason(
     assert sync(syncer).outcome == "ok"
 
 
-def test_small_loss_is_counted_apart_from_withdrawals(
+def test_small_loss_is_counted_separately_from_withdrawals(
     syncer: Syncer, tables: Tables, catalog: Catalog
 ) -> None:
     twenty(catalog)
@@ -680,7 +680,7 @@ def test_published_state_is_rebuilt_when_it_is_damaged(
     assert served(tables) == ["0", "1", "2", "3", "4"]
 
 
-def test_published_state_is_made_anew_when_it_is_damaged_and_nothing_changed(
+def test_published_state_is_rebuilt_when_it_is_damaged_and_no_run_changed(
     syncer: Syncer, tables: Tables, runs_client: TableClient
 ) -> None:
     sync(syncer)
@@ -689,7 +689,7 @@ def test_published_state_is_made_anew_when_it_is_damaged_and_nothing_changed(
     assert len(tables.catalogs.digests(1, head_of(tables))) == 5
 
 
-# One at a time
+# One sync of a catalog at a time
 
 
 @pytest.mark.parametrize(
@@ -712,7 +712,7 @@ def test_published_state_is_made_anew_when_it_is_damaged_and_nothing_changed(
         ),
     ],
 )
-def test_result_of_a_sync_in_another_process_is_waited_for_and_used(  # noqa: PLR0917 - fixtures
+def test_result_of_a_sync_is_waited_for_and_used_when_another_process_runs_it(  # noqa: PLR0917 - fixtures
     syncer: Syncer,
     tables: Tables,
     sandbox: Sandbox,
@@ -748,7 +748,7 @@ def begin(tables: Tables, sync_id: str) -> CatalogWriter:
 
 
 @pytest.mark.parametrize("option", ["rebuild", "allow_withdrawals"])
-def test_operator_gets_a_sync_of_its_own_after_the_one_that_runs_when_an_option_asks_for_more(
+def test_operator_gets_a_new_sync_after_the_running_one_when_an_option_requires_it(
     syncer: Syncer, tables: Tables, option: str
 ) -> None:
     ending = Timer(0.2, begin(tables, "other").release, [FinishedSync("other")])
@@ -766,7 +766,7 @@ def test_operator_gets_a_sync_of_its_own_after_the_one_that_runs_when_an_option_
         Failure("SyncError", "the sync was stopped by ValueError"),
     ],
 )
-def test_sync_is_tried_when_the_other_sync_failed_for_a_reason_of_its_own(
+def test_sync_is_tried_when_the_other_sync_lost_its_lease_or_was_stopped(
     syncer: Syncer, tables: Tables, failure: Failure
 ) -> None:
     ending = Timer(0.2, begin(tables, "other").release, [FinishedSync("other", failure)])
@@ -794,7 +794,7 @@ def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
     assert "stopped before the sync ended" in (dead.error or "")
 
 
-# Memory of attempts
+# Remembered attempts
 
 
 def test_no_sync_begins_for_a_caller_that_is_not_eager_when_the_last_two_failed(
@@ -834,7 +834,7 @@ def test_edx_is_not_called_before_its_rate_limit_ends(
     sandbox.forget_requests()
     for catalog_id in (1, 12):
         with pytest.raises(EdxThrottled, match="2026-03-01T12:59:52Z") as throttled:
-            sync(make_syncer(), catalog_id)  # another process: it knows from storage alone
+            sync(make_syncer(), catalog_id)  # another process: it reads the rate limit from storage
         assert throttled.value.retry_at == until
     assert sandbox.requests == []
     clock.pass_s(3592)
@@ -927,7 +927,7 @@ def test_history_has_the_changes_of_a_sync_that_was_killed_after_it_wrote(
     ]  # fmt: skip
 
 
-def test_history_says_restored_when_a_sync_that_was_killed_had_written_the_run_that_came_back(
+def test_history_says_restored_when_a_killed_sync_had_already_written_the_returned_run(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     sync(syncer)

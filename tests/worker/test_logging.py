@@ -65,7 +65,7 @@ def test_lines_of_a_sync_that_outlives_its_callers_belong_to_the_next_invocation
         while worker.http(PATH, {**honest_headers(sandbox), "Cache-Control": "only-if-cached"}).status != 200:
             assert monotonic() < deadline_s
             sleep(0.2)
-        sleep(1)  # it ends by reporting, after it has published
+        sleep(1)  # a sync writes its report last, after it has published
         next_one = worker.http("/health")
         syncs = events(worker, "sync")
         assert_all_arrive(worker)

@@ -247,5 +247,5 @@ def test_courses_can_leave_and_join_after_a_page(edx: Caller) -> None:
     edx.sandbox.on("/courses/", change(swap=1), after=1, times=1)
     pages = [edx.get(f"{COURSES}?limit=20&offset={offset}") for offset in (0, 20, 40)]
     assert [page.json()["count"] for page in pages] == [45, 45, 45]
-    assert (keys(pages[1])[-1], keys(pages[2])[0]) == ("NUSx+39x", "NUSx+41x")  # 40 was never seen
+    assert (keys(pages[1])[-1], keys(pages[2])[0]) == ("NUSx+39x", "NUSx+41x")  # course 40 was never returned
     assert keys(pages[2])[-1].startswith("JoinedX+")
