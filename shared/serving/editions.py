@@ -97,7 +97,7 @@ class Editions:
             edition = Edition(catalog_id, head.generation, synced_at, body)
             self._known[catalog_id] = edition
             return edition
-        raise StateDamaged(catalog_id, "changes faster than it can be read")
+        raise StateDamaged(catalog_id, "changes faster than it can be read; ask again later")
 
     def _merge(self, tags: tuple[str, ...], bodies: Sequence[bytes]) -> Body:
         body = merge(bodies)

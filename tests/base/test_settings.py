@@ -356,7 +356,7 @@ def test_setting_is_missing_when_its_key_vault_reference_could_not_be_resolved(
     assert "vault.example" not in error.message
 
 
-def test_key_vault_reference_in_a_list_is_not_used_as_a_key() -> None:
+def test_key_vault_reference_is_not_used_as_a_key_when_it_is_in_a_list() -> None:
     environment = ACCESS | {
         "APIM_SUBSCRIPTION_KEYS": "one, @microsoft.KeyVault(SecretUri=https://v.example/s)"
     }

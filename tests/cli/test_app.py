@@ -28,7 +28,7 @@ def test_help_recommends_check_first(cli: Cli) -> None:
     ]  # fmt: skip
 
 
-def test_unknown_setting_causes_one_warning(cli: Cli) -> None:
+def test_one_warning_is_printed_when_a_setting_is_unknown(cli: Cli) -> None:
     done = cli("runs", "--json", EDX_API_ULR="https://edx.example/")
     assert (done.returncode, done.stdout) == (0, "[]\n")
     assert done.stderr == "Warning: EDX_API_ULR is not a setting; did you mean EDX_API_URL?\n"

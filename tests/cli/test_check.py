@@ -46,7 +46,7 @@ def test_edx_and_jwks_fail_the_check_when_they_refuse_us(cli: Cli, sandbox: Sand
     assert "hunter2" not in refused.stdout + refused.stderr
 
 
-def test_every_missing_setting_is_listed_at_once_with_the_place_of_an_example(cli: Cli) -> None:
+def test_all_missing_settings_and_the_example_file_are_named_when_no_setting_exists(cli: Cli) -> None:
     done = cli(
         "check",
         **dict.fromkeys(["ADMIN_JWT_ISSUER", "ADMIN_JWT_AUDIENCE", "EDX_CLIENT_ID", "SYNC_SCHEDULE"], ""),
@@ -143,7 +143,7 @@ def test_catalogs_fail_when_edx_lists_none(cli: Cli, sandbox: Sandbox) -> None:
     )
 
 
-def test_json_has_every_finding(cli: Cli) -> None:
+def test_json_output_has_every_finding(cli: Cli) -> None:
     done = cli("check", "--json", TABLES_CONNECTION_STRING="")
     assert done.returncode == 3
     found = json.loads(done.stdout)

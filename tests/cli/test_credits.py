@@ -45,7 +45,7 @@ def test_approval_of_a_course_applies_to_its_runs_with_the_next_sync(cli: Cli) -
     assert credit(cli) == 1
 
 
-def test_unknown_key_is_accepted_with_a_warning(cli: Cli) -> None:
+def test_approval_is_stored_with_a_warning_when_no_catalog_has_the_key(cli: Cli) -> None:
     done = cli("credits", "set", "NUSx+Z9x", "0")
     assert (done.returncode, done.stdout) == (0, "0 modular credits approved for NUSx+Z9x.\n")
     assert done.stderr == "Warning: no catalog has a run or a course with the key NUSx+Z9x yet\n"

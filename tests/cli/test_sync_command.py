@@ -54,7 +54,7 @@ def test_exit_code_is_1_with_a_sentence_when_edx_lists_no_catalog(cli: Cli, sand
     )
 
 
-def test_dry_run_gives_totals_first_and_writes_nothing(
+def test_totals_are_printed_first_and_nothing_is_written_when_it_is_a_dry_run(
     cli: Cli, catalog: Catalog, azurite: Azurite, tables_prefix: str
 ) -> None:
     assert cli("sync", "--catalog", "7", "--dry-run").returncode == 0
@@ -100,7 +100,7 @@ def test_dry_run_gives_totals_first_and_writes_nothing(
     assert everything_stored(azurite, tables_prefix) == before
 
 
-def test_withdrawals_above_the_limit_are_allowed_by_the_option(cli: Cli, catalog: Catalog) -> None:
+def test_withdrawals_above_the_limit_are_allowed_when_the_option_is_given(cli: Cli, catalog: Catalog) -> None:
     catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(12)])
     assert printed(cli("sync", "--catalog", "7", "--json"))[0]["created"] == 12
     catalog.replace([make_course(key="NUSx+0x")])

@@ -182,7 +182,7 @@ def test_answer_is_404_when_the_run_is_unknown_ended_or_in_another_catalog(
     assert (response.status, error(response)) == (404, "the course run is not found")
 
 
-def test_answer_is_404_while_the_run_is_withdrawn(caller: Caller, sandbox: Sandbox) -> None:
+def test_answer_is_404_when_the_run_is_withdrawn(caller: Caller, sandbox: Sandbox) -> None:
     before = caller.get(f"courserunKey={KEY}").json()
     courses = sandbox.catalogs[7].courses
     sandbox.catalogs[7].replace([make_course(key="NUSx+A4x")])
@@ -381,7 +381,7 @@ def test_availability_and_age_follow_the_clock_without_a_sync(caller: Caller, sa
     assert 1 <= int(current.headers["Age"]) <= 5
 
 
-def test_concurrent_callers_share_one_pull(caller: Caller, sandbox: Sandbox) -> None:
+def test_callers_share_one_pull_when_they_call_at_the_same_time(caller: Caller, sandbox: Sandbox) -> None:
     sandbox.on("/7/courses/", slow(1), times=1)
     with ThreadPoolExecutor(12) as callers:
         answers = list(callers.map(lambda _: caller.get("catalogId=7", Cache_Control="no-cache"), range(12)))

@@ -156,7 +156,7 @@ def test_the_model_documents_what_the_contract_documents() -> None:
         {"currency": "USD"},
     ],
 )
-def test_the_schema_refuses_a_run_that_violates_the_contract(wrong: dict[str, object]) -> None:
+def test_the_schema_refuses_a_run_when_it_violates_the_contract(wrong: dict[str, object]) -> None:
     (run,) = served(make_course())
     with pytest.raises(ValidationError):
         CONTRACT.validate(run | wrong)

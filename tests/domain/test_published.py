@@ -90,14 +90,14 @@ def test_run_begins_and_ends_at_the_exact_second() -> None:
     assert shown(run, at=NOW + 2 * SECOND) == {}
 
 
-def test_runs_after_an_ended_run_are_rendered() -> None:
+def test_later_runs_are_rendered_when_the_first_run_has_ended() -> None:
     ended = make_served("a", end_date="2026-02-01T00:00:00Z")
     begins = make_served("b", start_date="2026-05-01T00:00:00Z")
     assert shown(ended, begins, at=NOW) == {"b": "Upcoming"}
     assert render([ended, begins], NOW).holds_until == "2026-05-01T00:00:00Z"
 
 
-def test_run_that_edx_does_not_publish_is_not_served() -> None:
+def test_run_is_not_served_when_edx_does_not_publish_it() -> None:
     mapped = make_mapped("a", is_published=False)
     assert served(mapped, stored_json(mapped.run)) is None
 
@@ -201,7 +201,7 @@ def test_equal_dates_share_one_string_when_a_body_is_read_back() -> None:
     assert first.start_date is second.start_date
 
 
-def test_truncated_body_is_an_error() -> None:
+def test_reading_fails_when_the_body_is_truncated() -> None:
     packed = render(map(make_served, "abc"), NOW).packed
     with pytest.raises(zlib.error):
         render_again(packed[:-20], NOW)

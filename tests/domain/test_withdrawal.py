@@ -71,7 +71,7 @@ def test_run_has_ended_at_the_exact_second_of_its_end() -> None:
     assert lost_runs({ids(1)[0]: "2026-11-01T12:00:01Z"}, {"missing": ids(1)}, MOMENT) != {}
 
 
-def test_runs_that_callers_did_not_see_are_not_lost() -> None:
+def test_runs_are_not_lost_when_callers_did_not_see_them() -> None:
     leaving: dict[LossReason, list[str]] = {"unpublished": ids(3), "ended": ids(2, 100), "missing": []}
     assert lost_runs(served(10), leaving, MOMENT) == {"unpublished": set(ids(3))}
 

@@ -75,7 +75,7 @@ def left_running(pids: set[int]) -> set[int]:
         time.sleep(0.1)
 
 
-def test_a_second_sync_changes_nothing(tmp_path: Path) -> None:
+def test_a_second_sync_writes_nothing_when_edx_is_unchanged(tmp_path: Path) -> None:
     first_code, first = run("sync", tmp_path)
     began_s = time.monotonic()
     second_code, second = run("sync", tmp_path)
@@ -105,7 +105,7 @@ def test_the_exit_code_is_1_when_the_sync_fails(tmp_path: Path) -> None:
     assert "First of the" not in output
 
 
-def test_a_run_with_the_real_edx_says_so_and_makes_no_http_call(
+def test_sync_says_so_and_makes_no_http_call_when_it_uses_the_real_edx(
     tmp_path: Path, azurite: Azurite, tables_prefix: str
 ) -> None:
     settings = {

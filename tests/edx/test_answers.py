@@ -63,7 +63,9 @@ def test_a_200_returns_the_requested_record() -> None:
         b"[" * 200_000,
     ],
 )
-def test_a_200_with_incomplete_or_invalid_json_is_retried(question: Question[Any], body: bytes) -> None:
+def test_a_200_is_retried_when_its_json_is_incomplete_or_invalid(
+    question: Question[Any], body: bytes
+) -> None:
     error = error_of(question, answer(200, body))
     assert isinstance(error, NoUsableAnswer)
     assert error.problem == (
@@ -74,7 +76,9 @@ def test_a_200_with_incomplete_or_invalid_json_is_retried(question: Question[Any
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b'{"detail": "Not found."}', b"{}", b"7"])
-def test_a_200_with_json_of_another_structure_is_not_retried(question: Question[Any], body: bytes) -> None:
+def test_a_200_is_not_retried_when_its_json_has_another_structure(
+    question: Question[Any], body: bytes
+) -> None:
     error = error_of(question, answer(200, body))
     assert isinstance(error, EdxProtocolError)
     assert "does not match its API" in error.message
@@ -83,7 +87,9 @@ def test_a_200_with_json_of_another_structure_is_not_retried(question: Question[
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520, 599])
 @pytest.mark.parametrize("body", [b"", DETAIL])
-def test_a_server_error_is_retried(question: Question[Any], status: int, body: bytes) -> None:
+def test_an_answer_is_retried_when_it_is_a_server_error(
+    question: Question[Any], status: int, body: bytes
+) -> None:
     error = error_of(question, answer(status, body))
     assert isinstance(error, NoUsableAnswer)
     assert (error.problem, error.status, error.wait_s) == (f"answered {status}", status, None)
@@ -125,7 +131,9 @@ def test_a_catalog_is_not_found_when_edx_itself_says_so(question: Question[Any],
         b"[" * 4000,
     ],
 )
-def test_a_403_or_404_of_a_gateway_is_retried(question: Question[Any], status: int, body: bytes) -> None:
+def test_a_403_or_404_is_retried_when_it_comes_from_a_gateway(
+    question: Question[Any], status: int, body: bytes
+) -> None:
     error = error_of(question, answer(status, body))
     assert isinstance(error, NoUsableAnswer)
     assert error.status == status
@@ -178,7 +186,9 @@ def test_our_credentials_are_refused_when_the_token_endpoint_says_so(
 
 @pytest.mark.parametrize("question", [CATALOGS, one_catalog(7), courses_of(7)])
 @pytest.mark.parametrize("status", [101, 204, 206, 301, 302, 307, 400, 405, 410, 418])
-def test_an_undocumented_status_is_not_retried(question: Question[Any], status: int) -> None:
+def test_an_answer_is_not_retried_when_its_status_is_not_documented(
+    question: Question[Any], status: int
+) -> None:
     error = error_of(question, answer(status, DETAIL))
     assert isinstance(error, EdxProtocolError)
     assert error.message == f"edX answered {status} for {question.what}, which its API does not document"

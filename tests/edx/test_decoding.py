@@ -42,7 +42,7 @@ def test_an_empty_body_is_accepted_when_its_encoding_is_gzip() -> None:
     assert decoded([], "gzip", MIB) == b""
 
 
-def test_padding_after_the_end_is_ignored() -> None:
+def test_padding_is_ignored_when_it_follows_the_end() -> None:
     assert decoded([PACKED, b"\0" * 100], "gzip", MIB) == BODY
     assert decoded([PACKED + b"\0", b"\0"], "gzip", MIB) == BODY
 

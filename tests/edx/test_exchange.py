@@ -231,7 +231,7 @@ def test_an_exchange_ends_within_its_limit_when_any_part_is_slow(
     assert not threads_of_ours()
 
 
-def test_the_time_limit_applies_to_a_reused_connection(exchanges: Exchanges) -> None:
+def test_the_time_limit_applies_when_a_connection_is_reused(exchanges: Exchanges) -> None:
     answers: Iterator[Answer] = iter([lambda handler: send(handler, {}), trickled_headers])
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -246,7 +246,7 @@ def test_the_time_limit_applies_to_a_reused_connection(exchanges: Exchanges) -> 
         assert server.connections == 1
 
 
-def test_the_time_limit_applies_to_a_slow_tls_handshake(exchanges: Exchanges) -> None:
+def test_the_time_limit_applies_when_the_tls_handshake_is_slow(exchanges: Exchanges) -> None:
     def trickle_handshake() -> None:
         connection, _ = listener.accept()
         with connection, suppress(OSError):
@@ -268,7 +268,7 @@ def test_the_time_limit_applies_to_a_slow_tls_handshake(exchanges: Exchanges) ->
         thread.join()
 
 
-def test_ending_from_another_thread_cancels_running_and_later_exchanges() -> None:
+def test_running_and_later_exchanges_are_cancelled_when_another_thread_ends_them() -> None:
     exchanges = Exchanges(2)
     with serving(trickled_body) as server:
         threading.Timer(0.2, exchanges.end).start()
@@ -395,7 +395,7 @@ def test_the_host_is_named_when_it_resets_the_connection() -> None:
     )
 
 
-def test_a_certificate_that_is_not_valid_is_named_and_tried_once(tmp_path: Path) -> None:
+def test_error_names_the_certificate_after_one_try_when_it_is_not_valid(tmp_path: Path) -> None:
     with serving(lambda handler: send(handler, {"id": 7})) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(expired_certificate(tmp_path))

@@ -236,7 +236,7 @@ def test_thread_that_waits_for_a_slot_wakes_when_its_session_ends(caller: Callab
 # Over real sockets
 
 
-def test_a_session_with_slow_answers_does_not_block_another() -> None:
+def test_other_sessions_are_not_blocked_when_the_answers_of_one_are_slow() -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if "catalogs/8/" not in handler.path or "offset=0&" in f"{handler.path}&":
             courses_page(handler)
@@ -283,7 +283,7 @@ def test_no_page_is_requested_when_another_was_throttled() -> None:
     assert len(server.asked) <= 4  # token, the first page, and at most as many as are in flight at once
 
 
-def test_no_request_is_sent_before_a_short_throttling_ends() -> None:
+def test_no_request_is_sent_when_a_short_throttling_has_not_ended() -> None:
     asked_at: list[float] = []
     throttled_at: list[float] = []
 

@@ -575,7 +575,7 @@ def test_other_seats_have_no_deadline(seat_type: str) -> None:
     assert mapped(seats=[make_seat(type=seat_type, upgrade_deadline=PAST)]).type == track
 
 
-def test_the_lowest_price_is_that_of_a_seat_that_can_be_bought() -> None:
+def test_price_is_the_lowest_that_can_be_bought_when_other_seats_have_expired() -> None:
     over = make_seat(price="49.00", upgrade_deadline=PAST)
     assert mapped(seats=[over, make_seat(price="99.00"), make_seat(price="120.00")]).price == "99.00"
 
@@ -681,7 +681,7 @@ def test_every_run_of_a_course_is_mapped_or_rejected_alone_in_order() -> None:
 
 
 @pytest.mark.parametrize("course_runs", [None, []])
-def test_a_course_without_runs_gives_nothing(course_runs: object) -> None:
+def test_nothing_is_mapped_when_a_course_has_no_runs(course_runs: object) -> None:
     assert results(EdxCourse.model_validate(make_course(course_runs=course_runs))) == []
 
 

@@ -171,7 +171,7 @@ def test_a_record_is_read_when_an_unreadable_value_is_in_a_field_that_we_do_not_
 @pytest.mark.parametrize(
     ("digits", "min_effort"), [(b"5", 5), (b"999999999999", None), (b"9" * 4300, None), (b"9" * 5000, None)]
 )
-def test_an_effort_of_too_many_digits_is_left_out_and_its_run_is_mapped(
+def test_an_effort_is_left_out_and_its_run_mapped_when_it_has_too_many_digits(
     digits: bytes, min_effort: int | None
 ) -> None:
     page = parse(CoursesPage, spoiled(b"min_effort", digits), "x")
@@ -208,7 +208,7 @@ def test_parse_raises_only_known_errors_for_any_body(value: object) -> None:
 
 
 @given(JSON)
-def test_a_page_of_courses_never_fails_for_any_results(value: object) -> None:
+def test_a_page_of_courses_is_read_when_results_has_any_value(value: object) -> None:
     page = parse(CoursesPage, json.dumps({"results": [value, {"course_runs": value}]}).encode(), "x")
     assert len(page.results) == 2
 

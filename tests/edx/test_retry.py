@@ -84,7 +84,7 @@ def test_protocol_error_without_a_retry_when_a_200_is_json_of_another_structure(
     assert len(web.request_history) == 2
 
 
-def test_a_page_that_edx_cannot_render_is_tried_four_times_and_each_half_once(
+def test_a_page_is_tried_four_times_and_each_half_once_when_edx_cannot_render_it(
     web: Mocker, client: EdxClient, fake_time: FakeTime
 ) -> None:
     def answer(request: Any, context: Any) -> object:

@@ -74,7 +74,7 @@ def test_pull_is_complete_when_edx_lists_a_course_twice_and_the_pages_overlap() 
     assert walk.problems == []
 
 
-def test_courses_without_a_key_are_compared_by_their_content() -> None:
+def test_courses_are_compared_by_their_content_when_they_have_no_key() -> None:
     courses: list[object] = [
         {"uuid": "1"},
         None,
@@ -330,7 +330,7 @@ def test_an_empty_first_page_does_not_end_the_walk_when_there_are_more_courses(f
     assert not walk.says_empty
 
 
-def test_an_empty_page_in_the_middle_makes_the_pull_incomplete() -> None:
+def test_the_pull_is_incomplete_when_a_page_in_the_middle_is_empty() -> None:
     first, empty, last = some("abc", 6, "?offset=3"), some("", 6, "?offset=5"), some("ef", 6)
     fetch, _ = answering({("offset", 0): first, ("offset", 2): empty, ("offset", 4): last})
     walk = walk_of(fetch, ahead=4)
@@ -466,7 +466,7 @@ def test_all_other_courses_are_returned_when_edx_cannot_render_one() -> None:
 
 @pytest.mark.parametrize("place", range(11))
 @pytest.mark.parametrize("ahead", [0, 8])
-def test_the_position_of_a_course_that_edx_cannot_render_is_named(place: int, ahead: int) -> None:
+def test_the_position_is_named_when_edx_cannot_render_a_course(place: int, ahead: int) -> None:
     keys = [f"c{n}" for n in range(11)]
     server = CatalogServer(keys, broken=[f"c{place}"])
     walk = walk_of(server.fetch, 4, ahead)
@@ -488,7 +488,7 @@ def test_a_course_that_edx_cannot_render_is_found_in_20_requests_when_the_page_i
     assert len(server.asked) - len(whole_pages.asked) <= 20
 
 
-def test_three_courses_are_skipped_and_the_fourth_fails_the_pull() -> None:
+def test_three_courses_are_skipped_and_the_fourth_fails_the_pull_when_edx_cannot_render_them() -> None:
     keys = [f"c{n}" for n in range(60)]
     server = CatalogServer(keys, broken=["c3", "c20", "c41"])
     walk = walk_of(server.fetch, 20)

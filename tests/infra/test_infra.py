@@ -153,7 +153,7 @@ def test_deployed_python_is_the_version_of_development() -> None:
     assert runtime == {"name": "python", "version": (ROOT / ".python-version").read_text().strip()}
 
 
-def test_a_deployment_keeps_the_function_key_in_the_vault() -> None:
+def test_the_function_key_in_the_vault_is_kept_when_the_app_is_deployed_again() -> None:
     resources = bicep("gateway")["resources"]
     assert [decorator["type"] for decorator in resources["functionKeyInVault"]["decorators"]] == [
         "onlyIfNotExists"

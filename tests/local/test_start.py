@@ -11,7 +11,7 @@ from local.stack import made_up_edx
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_python_without_the_packages_ends_with_one_sentence() -> None:
+def test_message_is_one_sentence_when_python_lacks_the_packages() -> None:
     for module in ("local.stack", "local.host", "local.sandbox", "local.azurite"):
         ended = subprocess.run(  # noqa: S603  our own module
             [sys.executable, "-S", "-m", module],

@@ -229,7 +229,9 @@ def test_stored_answer_is_served_when_the_sync_fails_and_the_request_allows_its_
             ask(connector, cache_control)
 
 
-def test_catalog_that_edx_no_longer_has_is_not_served_stale(connector: Connector, sandbox: Sandbox) -> None:
+def test_stale_data_is_not_served_when_edx_no_longer_has_the_catalog(
+    connector: Connector, sandbox: Sandbox
+) -> None:
     ask(connector)
     sandbox.on("/courses/", answer(404))
     with pytest.raises(NotFound):
@@ -285,7 +287,7 @@ def test_hidden_catalog_stays_not_found_when_the_failure_is_remembered(
     assert len(pulls(sandbox)) == 3  # the first, and two before it is remembered
 
 
-def test_failing_catalog_is_pulled_twice_and_then_only_for_eager_requests(
+def test_catalog_is_pulled_twice_and_then_only_for_eager_requests_when_its_syncs_fail(
     connected: Connect, sandbox: Sandbox, clock: Clock
 ) -> None:
     connector = connected("1", SYNC_STALE_IF_ERROR_SECONDS="86400")
@@ -331,7 +333,7 @@ def test_age_is_that_of_the_oldest_sync_shown(connector: Connector, clock: Clock
 # Several catalogs
 
 
-def test_run_in_two_catalogs_is_from_the_one_synced_last_then_the_lowest_id(
+def test_run_is_from_the_catalog_synced_last_then_the_lowest_id_when_two_have_it(
     connector: Connector, clock: Clock
 ) -> None:
     assert ends(ask(connector))[SHARED] == "2026-11-11"  # both synced at the same moment
@@ -561,7 +563,9 @@ def test_body_is_read_once_when_nothing_changed(connector: Connector, proxy: Tab
 # Concurrent callers
 
 
-def test_concurrent_callers_share_one_pull(connector: Connector, sandbox: Sandbox) -> None:
+def test_callers_share_one_pull_when_they_call_at_the_same_time(
+    connector: Connector, sandbox: Sandbox
+) -> None:
     sandbox.on("/courses/", slow(0.2))
 
     async def together() -> list[Answer]:
@@ -572,7 +576,9 @@ def test_concurrent_callers_share_one_pull(connector: Connector, sandbox: Sandbo
     assert pulls(sandbox) == ["1", "2"]
 
 
-def test_concurrent_processes_share_one_pull(connected: Connect, sandbox: Sandbox) -> None:
+def test_processes_share_one_pull_when_they_are_called_at_the_same_time(
+    connected: Connect, sandbox: Sandbox
+) -> None:
     sandbox.on("/courses/", slow(0.7))
     processes = [connected("1"), connected("1")]
     with ThreadPoolExecutor(2) as callers:
@@ -581,7 +587,9 @@ def test_concurrent_processes_share_one_pull(connected: Connect, sandbox: Sandbo
     assert pulls(sandbox) == ["1"]
 
 
-def test_concurrent_callers_share_a_failure(connector: Connector, sandbox: Sandbox) -> None:
+def test_callers_share_one_failure_when_they_call_at_the_same_time(
+    connector: Connector, sandbox: Sandbox
+) -> None:
     def fail_later(exchange: Exchange, reply: Reply) -> Reply | None:
         exchange.wait(0.2)
         return answer(400)(exchange, reply)  # not retried: one request per pull

@@ -102,7 +102,7 @@ def test_run_is_found_by_its_key_and_by_its_key_with_spaces_for_plus_signs() -> 
     assert read(house, courserun_key="never was") == Page([], None)
 
 
-def test_catalog_that_is_not_ours_is_not_found() -> None:
+def test_catalog_is_not_found_when_it_is_not_ours() -> None:
     with pytest.raises(NotFound, match=r"^the catalog is not found$"):
         read(house_of({1: []}), catalog_id=2)
 
@@ -158,7 +158,7 @@ def test_no_entry_is_lost_or_shown_twice(syncs: list[tuple[int, int, int]], limi
     assert sorted(shown) == sorted(every)
 
 
-def test_no_more_is_read_than_a_page_needs() -> None:
+def test_only_as_many_entries_are_read_as_a_page_needs() -> None:
     house = house_of({1: [published(minutes, f"a{minutes}") for minutes in range(1, 2_000)]})
     assert keys(read(house, limit=3)) == ["a1", "a2", "a3"]
     assert house.history.read == 4

@@ -129,7 +129,7 @@ def test_line_is_logged_when_storage_cannot_be_reached() -> None:
 
 
 @pytest.mark.parametrize("ids", [[1], [1, 2, 3]])
-def test_catalog_whose_attempts_failed_is_not_first_in_every_round(ids: list[int]) -> None:
+def test_catalog_is_not_first_in_every_round_when_its_attempts_fail(ids: list[int]) -> None:
     house = House(ids)
     house.store.attempts = {
         catalog_id: Attempts(attempted_at=NOW - timedelta(minutes=catalog_id)) for catalog_id in ids

@@ -45,7 +45,7 @@ def test_sync_continues_and_others_get_its_result_when_the_time_of_one_caller_en
     assert house.syncer.begun == [(1, True)]
 
 
-def test_caller_that_joins_late_waits_until_its_own_deadline() -> None:
+def test_caller_waits_until_its_own_deadline_when_it_joins_a_running_sync() -> None:
     house, slow = House(), Sync(may_end=False)
     house.syncer.syncs[1] = [slow]
 

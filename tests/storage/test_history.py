@@ -178,7 +178,7 @@ def test_history_rows_are_not_course_runs_and_stay_when_old_parts_are_removed(
     assert len(list(history.pages(1))) == 4
 
 
-def test_writer_that_lost_its_lease_leaves_no_entry(
+def test_no_history_entry_is_left_when_the_writer_has_lost_its_lease(
     store: CatalogStore, history: History, table: Table, clock: Clock
 ) -> None:
     writer = begin(store)

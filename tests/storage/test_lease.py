@@ -99,7 +99,7 @@ def test_lease_is_not_taken_over_when_its_holder_renews_it(table: Table, clock: 
     holder.commit([replacing(RUN)])
 
 
-def test_waiting_ends_at_the_deadline(table: Table, clock: Clock) -> None:
+def test_waiting_ends_at_the_deadline_when_the_other_sync_does_not_end(table: Table, clock: Clock) -> None:
     take(table, clock, "holder")
     with pytest.raises(
         SyncUnfinished, match="another sync of this catalog did not end within 5 s; ask again later"
@@ -412,7 +412,7 @@ def test_admission_is_not_checked_while_waiting_for_another_sync(table: Table, c
     assert seen == []
 
 
-def test_sync_whose_process_stopped_is_known_to_the_one_that_takes_over(table: Table, clock: Clock) -> None:
+def test_the_new_holder_knows_the_earlier_sync_when_its_process_stopped(table: Table, clock: Clock) -> None:
     first = take(table, clock, "first", wait_s=0)
     assert first.before == LeaseState("", "", FinishedSync())
     heir = take(table, clock, "heir")
@@ -464,7 +464,7 @@ def test_attempts_are_unchanged_when_a_rebuild_takes_and_releases_the_lease(
 
 
 @pytest.mark.parametrize(("error_class", "failures"), [("", 0), ("SyncError", 3), ("EdxThrottled", 2)])
-def test_sync_of_the_previous_version_is_included_in_the_attempts(
+def test_attempts_include_the_last_sync_when_the_previous_version_ran_it(
     table: Table, clock: Clock, error_class: str, failures: int
 ) -> None:
     attempts = Attempts(ONE_OCLOCK, None, 2, ONE_OCLOCK, FAILED)
@@ -571,7 +571,9 @@ def test_taking_and_writing_fail_when_storage_refuses_every_batch_as_outdated(
         take(proxied_table, clock, "second").commit([replacing(RUN)])
 
 
-def test_pauses_between_lease_polls_grow(proxied_table: Table, proxy: TableProxy, clock: Clock) -> None:
+def test_pauses_between_lease_polls_grow_when_waiting_for_long(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
     take(proxied_table, clock, "dead")
     proxy.requests.clear()
     take(proxied_table, clock, "heir")

@@ -288,7 +288,9 @@ def test_confirming_changes_only_the_time_and_releases_the_lease(store: CatalogS
     begin(store)
 
 
-def test_writer_that_lost_its_lease_changes_nothing(store: CatalogStore, table: Table, clock: Clock) -> None:
+def test_nothing_is_changed_when_the_writer_has_lost_its_lease(
+    store: CatalogStore, table: Table, clock: Clock
+) -> None:
     before = publish(store)
     store_runs(store, make_mapped())
     marked = store.head(1)

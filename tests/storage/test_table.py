@@ -102,7 +102,7 @@ def test_etag_of_the_guard_is_returned_when_a_batch_is_written(table: Table) -> 
         etag = table.commit([replacing(B), replacing_unchanged({**A, "x": number}, etag)])
 
 
-def test_refused_entity_is_named_by_its_position_in_the_batch(table: Table) -> None:
+def test_refusal_has_the_position_of_the_entity_when_a_batch_is_refused(table: Table) -> None:
     table.put(A)
     too_long = {**B, "text": "x" * 40_000}
     with pytest.raises(EntityRefused) as refusal:

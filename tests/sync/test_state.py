@@ -49,7 +49,7 @@ def test_catalog_was_never_published_when_nothing_is_stored_of_it(store: Catalog
     assert (state.counted, state.digests, state.was_never_published) == ({}, {}, True)
 
 
-def test_first_sync_that_was_killed_has_published_nothing(store: CatalogStore) -> None:
+def test_nothing_is_published_when_the_first_sync_was_killed(store: CatalogStore) -> None:
     writer = begin(store, sync_id="killed")
     writer.put(run("a"), 100)
     writer.flush()
@@ -57,7 +57,9 @@ def test_first_sync_that_was_killed_has_published_nothing(store: CatalogStore) -
     assert (list(state.digests), state.was_never_published) == ([A], True)
 
 
-def test_head_in_an_unknown_format_is_no_first_sync(store: CatalogStore, runs_client: TableClient) -> None:
+def test_catalog_counts_as_published_when_its_head_has_an_unknown_format(
+    store: CatalogStore, runs_client: TableClient
+) -> None:
     store_runs(store, run("a"))
     head = {"PartitionKey": "1", "RowKey": "published", "format": 99}
     runs_client.update_entity(head, UpdateMode.REPLACE)
@@ -115,7 +117,7 @@ def test_stored_row_is_read_when_a_changed_run_is_not_in_the_body(
     assert state.rows_before == ({B: make_served("b", end_date=END)} if is_read else {})
 
 
-def test_slow_read_of_one_catalog_does_not_delay_another(
+def test_other_catalogs_are_not_delayed_when_the_read_of_one_is_slow(
     store: CatalogStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(store, body_of("a"))

@@ -224,7 +224,9 @@ def test_withdrawn_run_stays_in_storage_and_keeps_its_id_when_it_returns(
     assert served(tables) == ["0", "1", "2", "3", "4"]
 
 
-def test_rejected_run_keeps_its_stored_value(syncer: Syncer, tables: Tables, catalog: Catalog) -> None:
+def test_run_keeps_its_stored_values_when_its_record_is_rejected(
+    syncer: Syncer, tables: Tables, catalog: Catalog
+) -> None:
     sync(syncer)
     catalog.alter_run(run_key(2), start="soon", end="2027-01-01T00:00:00Z")
     catalog.alter_run(run_key(3), end="2028-01-01T00:00:00Z")
@@ -248,7 +250,7 @@ def test_rejected_run_is_marked_when_nothing_else_changed(
     assert [key for key in range(5) if digests[course_run_id(run_key(key))] == UNREADABLE] == [2]
 
 
-def test_run_that_storage_refuses_is_rejected_and_written_by_the_next_sync(
+def test_run_is_rejected_and_written_by_the_next_sync_when_storage_refuses_it(
     syncer: Syncer, tables: Tables, proxy: TableProxy
 ) -> None:
     proxy.on(refuse_in_batch(0), kind="write runs", times=1)
@@ -260,7 +262,7 @@ def test_run_that_storage_refuses_is_rejected_and_written_by_the_next_sync(
     assert served(tables) == ["0", "1", "2", "3", "4"]
 
 
-def test_run_that_edx_no_longer_publishes_is_stored_and_not_served(
+def test_run_is_stored_and_not_served_when_edx_no_longer_publishes_it(
     syncer: Syncer, tables: Tables, catalog: Catalog
 ) -> None:
     sync(syncer)
@@ -345,7 +347,7 @@ def test_nothing_is_withdrawn_when_both_pulls_are_incomplete(  # noqa: PLR0917 -
     assert b"2027" in body(tables)
 
 
-def test_incomplete_sync_publishes_the_received_runs_and_is_successful(
+def test_received_runs_are_published_and_the_sync_succeeds_when_the_pull_is_incomplete(
     syncer: Syncer, tables: Tables, catalog: Catalog, sandbox: Sandbox, clock: Clock
 ) -> None:
     sync(syncer)
@@ -373,7 +375,7 @@ def test_second_pull_is_used_when_it_is_complete(
     assert served(tables) == ["1", "2", "3", "4"]
 
 
-def test_run_that_is_only_in_the_first_of_two_pulls_is_withdrawn(
+def test_run_is_withdrawn_when_only_the_first_of_two_pulls_returned_it(
     syncer: Syncer, tables: Tables, catalog: Catalog, sandbox: Sandbox
 ) -> None:
     sync(syncer)
@@ -393,7 +395,7 @@ def test_run_that_is_only_in_the_first_of_two_pulls_is_withdrawn(
     assert stored.withdrawn_at
 
 
-def test_new_records_without_a_key_stop_withdrawals_until_an_operator_allows_them(
+def test_no_run_is_withdrawn_until_an_operator_allows_it_when_there_are_new_records_without_a_key(
     syncer: Syncer, tables: Tables, catalog: Catalog
 ) -> None:
     catalog.add(make_course(make_run(key=run_key(5)), {"start": None}, key="NUSx+5x"))
@@ -465,7 +467,7 @@ def test_empty_pull_is_a_failure_when_runs_are_stored(
     assert {stored.withdrawn_at for stored in tables.catalogs.runs(1)} == {None}
 
 
-def test_sync_ends_within_its_lifetime(
+def test_sync_fails_at_the_end_of_its_lifetime_when_edx_is_slow(
     syncer: Syncer, make_syncer: Callable[..., Syncer], tables: Tables, sandbox: Sandbox
 ) -> None:
     sync(syncer)
@@ -522,7 +524,7 @@ def test_sync_stops_and_publishes_nothing_when_its_lease_is_taken_over(
     assert {stored.withdrawn_at for stored in tables.catalogs.runs(1)} == {None}
 
 
-def test_progress_knows_the_total(syncer: Syncer) -> None:
+def test_progress_has_the_count_of_edx_as_the_total(syncer: Syncer) -> None:
     seen: list[tuple[int, int | None]] = []
     sync(syncer, on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(3, 5), (5, 5)]
@@ -618,7 +620,7 @@ def test_empty_catalog_is_allowed_by_the_operator_only_when_edx_says_that_it_is_
     assert served(tables) == []
 
 
-def test_sync_that_the_guard_stopped_publishes_new_and_changed_runs_and_is_not_successful(
+def test_new_and_changed_runs_are_published_and_the_sync_fails_when_the_guard_stops_it(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(10, 30)])
@@ -821,7 +823,7 @@ def test_no_sync_begins_for_a_caller_that_is_not_eager_when_the_last_two_failed(
 # Throttling
 
 
-def test_edx_is_not_called_before_its_rate_limit_ends(
+def test_edx_is_not_called_when_its_rate_limit_has_not_ended(
     make_syncer: Callable[..., Syncer], tables: Tables, sandbox: Sandbox, clock: Clock
 ) -> None:
     sandbox.on(COURSES, throttle(3592), offset=2, times=1)
@@ -899,7 +901,7 @@ def test_history_has_the_changes_that_callers_see(
     ]
 
 
-def test_history_has_the_changes_of_a_sync_that_was_killed_after_it_wrote(
+def test_history_has_the_changes_of_the_killed_sync_when_it_had_written_runs(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     sync(syncer)

@@ -171,7 +171,7 @@ def test_a_304_has_the_content_type_of_the_function_or_text_plain(host: Host) ->
 
 
 @pytest.mark.parametrize(("disabled", "status", "body"), [("", 200, True), ("True", 204, False)])
-def test_the_root_is_a_home_page_unless_it_is_disabled(
+def test_the_root_is_a_home_page_when_it_is_not_disabled(
     app_directory: Path, disabled: str, status: int, *, body: bool
 ) -> None:
     with Host(app_directory, environment={"AzureWebJobsDisableHomepage": disabled}) as host:
