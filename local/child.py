@@ -126,7 +126,7 @@ class Child:
         self._close()
 
     def kill(self) -> None:
-        """End the child at once, as a crash would."""
+        """Kill the child, to simulate a crash."""
         self.send_signal(signal.SIGKILL)
         self._close()
 

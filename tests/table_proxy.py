@@ -82,7 +82,7 @@ class Exchange:
         """Whether the answer is complete; otherwise the connection is cut."""
 
     def send(self, head: bytes, body: bytes) -> None:
-        """Answer."""
+        """Send a complete answer."""
         self.sent, self.whole = head + body, True
 
 

@@ -56,7 +56,7 @@ def load_functions(directory: Path) -> list[Function]:
     """
     spec = importlib.util.spec_from_file_location("function_app", directory / "function_app.py")
     if spec is None or spec.loader is None:
-        raise ImportError(f"There is no function_app.py in {directory}")
+        raise ImportError(f"There is no function_app.py in {directory}; start the host in the app's folder")
     module = importlib.util.module_from_spec(spec)
     sys.modules["function_app"] = module
     spec.loader.exec_module(module)

@@ -143,7 +143,7 @@ class Exchange:
         return reply.wire(gzipped="gzip" in accepted and "Content-Encoding" not in reply.headers)
 
     def send(self, reply: Reply) -> None:
-        """Answer."""
+        """Send a complete answer."""
         head, body = self.wire(reply)
         self.request.status = reply.status
         self.finished()

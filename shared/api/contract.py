@@ -73,7 +73,7 @@ def _parameters(names: Sequence[str], url: str, params: Mapping[str, str]) -> di
     try:
         pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX)
     except ValueError:
-        raise BadRequest("The query string cannot be read") from None
+        raise BadRequest("The query string is malformed or has too many parameters") from None
     in_url = {name.lower() for name, _ in pairs}
     values: dict[str, str] = {}
     for name, value in [*pairs, *(pair for pair in params.items() if pair[0].lower() not in in_url)]:

@@ -20,7 +20,7 @@ _COLUMNS = (
 
 def history(
     *,
-    number: Annotated[int, typer.Option("-n", min=1, help="How many, newest first.")] = 20,
+    number: Annotated[int, typer.Option("-n", min=1, help="The number of syncs to show, newest first.")] = 20,
     catalog: Catalog = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only syncs that failed.")] = False,
     since: Since = None,

@@ -33,7 +33,10 @@ def sync(
     ] = False,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Compare with the stored course runs instead of the published state."),
+        typer.Option(
+            "--rebuild",
+            help="Rebuild the published state from the stored course runs, such as after manual edits.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

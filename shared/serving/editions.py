@@ -108,5 +108,5 @@ class Editions:
 def _finished(catalog_id: int, head: Head | None) -> tuple[Head, datetime]:
     """Return the head and the end of its last successful sync."""
     if head is None or head.synced_at is None:
-        raise SyncUnfinished(f"No sync of catalog {catalog_id} has finished yet")
+        raise SyncUnfinished(f"No sync of catalog {catalog_id} has finished yet; ask again later")
     return head, head.synced_at

@@ -122,7 +122,7 @@ class Refresher:
         wanted, limits = question.catalog_id, state.limits
         known = await in_pool(self._pool, reading, self._catalogs.known)
         if known is None and limits.only_if_cached:
-            raise SyncUnfinished("Nothing has been synced yet")
+            raise SyncUnfinished("Nothing has been synced yet; ask again later")
         is_in_it = known is not None and wanted is not None and wanted in known.catalog_ids
         if known is None or not (is_in_it or limits.is_fresh(known.listed_at, self._now())):
             known = await self._listed_anew(question, origin, known, state, deadline)

@@ -351,7 +351,7 @@ def test_answer_is_500_with_retry_after_when_the_first_sync_has_not_finished(
         remembered = caller.get(Cache_Control="no-cache")
         partial = caller.get(Cache_Control="only-if-cached")
         stored = caller.get("catalogId=7", Cache_Control="only-if-cached")
-    assert (never.status, error(never)) == (500, "Nothing has been synced yet")
+    assert (never.status, error(never)) == (500, "Nothing has been synced yet; ask again later")
     assert throttled.status == remembered.status == 500
     assert "Catalog 8" in error(throttled)
     assert 3580 <= int(throttled.headers["Retry-After"]) <= 3592

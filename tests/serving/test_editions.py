@@ -107,7 +107,7 @@ def test_state_is_damaged_when_the_newest_generation_cannot_be_read() -> None:
 
 
 def test_reading_fails_when_no_sync_has_finished() -> None:
-    with pytest.raises(SyncUnfinished, match=r"^No sync of catalog 1 has finished yet$"):
+    with pytest.raises(SyncUnfinished, match=r"^No sync of catalog 1 has finished yet; ask again later$"):
         edition(House())
 
 
