@@ -165,7 +165,7 @@ def _get(url: str) -> bytes:
     """GET a small document, within 10 s and 1 MiB.
 
     `http.client` follows no redirect, reads no proxy settings and no .netrc, and gives access to its socket.
-    PyJWKClient and requests limit neither slow headers nor a large body.
+    PyJWKClient and requests do not limit slow headers or a large body.
 
     Raises:
         OSError, HTTPException, ValueError: the document cannot be fetched.

@@ -27,12 +27,12 @@ from urllib3.exceptions import ConnectTimeoutError, ProtocolError, ReadTimeoutEr
 from shared.errors import StorageError
 from shared.setting_values import is_loopback
 
-# 409 is here because writes get it while a table of that name is being deleted. The SDK reports no error
-# code for it, so that nothing else tells it from "the entity exists"; the one insert looks for itself.
+# 409 is retriable, because writes get it while a table of that name is being deleted. The SDK reports no
+# error code for it, so it looks like "the entity exists"; `Table.insert` therefore reads the entity.
 _RETRIABLE = {408, 409, 429, 500, 502, 503, 504}
 _RETRY_AFTER_MAX_S = 5.0
-# https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key: a request is good for
-# 15 minutes.
+# https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key: a request is valid
+# for 15 minutes.
 _CLOCK_SKEW_MAX = timedelta(minutes=15)
 _CODE = re.compile("[A-Za-z]{1,64}", re.ASCII)
 _INDEX = re.compile(r"(\d{1,4}):")

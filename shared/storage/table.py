@@ -2,7 +2,7 @@
 
 Every operation here can be repeated safely: reads, writes of whole entities, and batches guarded by the
 etag of one of their entities. They share one retry policy. The SDK's own policy is off: it does not repeat a
-batch (a POST) whose connection dropped, nor a 429 or 502 without Retry-After.
+batch (a POST) whose connection dropped, or a request after a 429 or 502 without Retry-After.
 """
 
 import logging

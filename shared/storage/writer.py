@@ -229,7 +229,7 @@ def _write_parts(lease: Lease, catalog: str, generation: str, kind: str, data: b
 
 
 def _old_parts(table: Table, catalog: str, head: Head, previous: Head | None) -> list[Entity]:
-    """Return the keys of the parts that neither the new nor the previous head uses."""
+    """Return the keys of the parts that are not used by the new or the previous head."""
     kept = {head.generation, previous.generation if previous else ""}
     rows = table.query(_PARTS_FILTER, {"catalog": catalog}, select=["PartitionKey", "RowKey"])
     counted = f"published-{head.counted_generation}-body-"

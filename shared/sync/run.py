@@ -28,7 +28,7 @@ Say = Callable[[int, str], None]
 
 
 class Origin(NamedTuple):
-    """Where a sync came from: `timer`, `http`, `operator` or `preview`, and its invocation."""
+    """What started a sync: `timer`, `http`, `operator` or `preview`, and its invocation."""
 
     trigger: str
     invocation_id: str = ""

@@ -127,7 +127,7 @@ class Syncer:
         """
         run = Run(catalog_id, origin, self._now())
         deadline = Deadline.after(self._lifetime_s, self._clock)
-        # Another sync does neither of the two, so that its result would not be what was asked for.
+        # Another sync does not have these options, so its result cannot be used.
         may_share_result = not (rebuild or allow_withdrawals)
         with self._reporting_failure(run):
             self.sessions.wait_for_rate_limit(deadline)

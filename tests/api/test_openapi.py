@@ -129,7 +129,9 @@ def test_answers_to_generated_requests_match_the_document(
 ) -> None:
     url, headers = served
     sent = [str(value) for value in (case.headers or {}).values()]
-    assume(all(value.isascii() and value.isprintable() for value in sent))  # else the host refuses, not we
+    assume(
+        all(value.isascii() and value.isprintable() for value in sent)
+    )  # otherwise the host refuses the request before our function
 
     response = case.call(base_url=url, headers=headers)
 

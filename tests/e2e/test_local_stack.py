@@ -186,7 +186,7 @@ def test_the_printed_commands_work_when_the_stack_is_running(tmp_path: Path) -> 
 
 
 def test_core_tools_are_used_when_they_are_on_the_path(tmp_path: Path) -> None:
-    # They cannot be installed everywhere; what matters here is how they are called, and what they are given.
+    # Core Tools cannot be installed everywhere; this checks how they are called and with which settings.
     func = tmp_path / "func"
     func.write_text(
         "#!/bin/sh\n"

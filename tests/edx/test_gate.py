@@ -196,7 +196,7 @@ def test_slots_go_to_the_session_that_waited_longest_when_there_are_more_session
     callers = [caller() for _ in range(6)]
     for each in callers:
         each.ask()
-    callers[0].ask()  # waits behind the two sessions that hold nothing yet
+    callers[0].ask()  # must wait for two sessions that have no slot yet
     assert [each.held for each in callers] == [1, 1, 1, 1, 0, 0]
     callers[0].leave(0)
     assert callers[4].entered[0].wait(5)
@@ -216,7 +216,7 @@ def test_a_session_that_held_all_slots_gives_way_when_another_opens(caller: Call
     first.leave(0)
     assert second.entered[0].wait(5)
     first.leave(1)
-    assert not first.entered[4].wait(0.1)  # it still holds its share of two
+    assert not first.entered[4].wait(0.1)  # it still has its share of two slots
     assert first.held == 4
 
 

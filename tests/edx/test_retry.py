@@ -134,6 +134,6 @@ def test_unavailable_with_a_retry_time_when_a_503_asks_for_more_than_a_minute(
         assert caught.value.retry_at == datetime(2026, 3, 1, 14, tzinfo=UTC)
         assert not isinstance(caught.value, EdxThrottled)
         with pytest.raises(EdxUnavailable):
-            edx.catalog(7)  # not remembered: edX is asked again
+            edx.catalog(7)  # the wait is not stored: edX is called again
     assert [request.method for request in web.request_history] == ["POST", "GET", "GET"]
     assert (told, fake_time.slept) == ([], [])

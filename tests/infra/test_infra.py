@@ -68,7 +68,7 @@ def parameter_file() -> dict[str, tuple[str, str | None]]:
 
 
 def sync_log_fields() -> set[str]:
-    """Return the fields of a sync's log line, wherever in shared/ the report lives."""
+    """Return the fields of a sync's log line, from sync_report.py in any folder of shared/."""
     path = next((ROOT / "shared").glob("**/sync_report.py")).relative_to(ROOT)
     report = import_module(".".join(path.with_suffix("").parts)).SyncReport
     return ({*report.__dataclass_fields__} - {"catalog_id", "rejections"}) | {"event", "catalog", "seconds"}

@@ -219,7 +219,7 @@ def test_lease_is_held_when_the_answer_to_its_creation_is_lost(
     proxied_table.put(RUN)
     proxy.on(lose_answer, kind="create lease", times=1)
     take(proxied_table, clock, "holder").commit([])
-    assert sum(clock.slept) < 1  # it knew its own lease at once
+    assert sum(clock.slept) < 1  # it recognised its own lease at the first read
 
 
 def test_lease_is_held_when_the_answer_to_the_write_that_takes_it_is_lost(
@@ -228,7 +228,7 @@ def test_lease_is_held_when_the_answer_to_the_write_that_takes_it_is_lost(
     take(proxied_table, clock, "earlier").commit([], FinishedSync("earlier"))
     proxy.on(lose_answer, kind="take or renew lease", times=1)
     take(proxied_table, clock, "holder").commit([])
-    assert sum(clock.slept) < 1  # it knew its own lease at once
+    assert sum(clock.slept) < 1  # it recognised its own lease at the first read
 
 
 @pytest.mark.parametrize("finished", [None, FinishedSync("holder", Failure("SyncError", "no luck"))])
