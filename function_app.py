@@ -50,11 +50,12 @@ STATUSES: Final[dict[type[ConnectorError], int]] = {
 """The HTTP status of each error class; a class that is not here has the status of its base class."""
 
 
-class _Process:
+class Process:
     """The parts that this process keeps between invocations; each is built when it is first needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect: Callable[[Outbox], Connector] = connect) -> None:
         self.outbox = Outbox()
+        self._connect = connect
         self._lock = Lock()
         self._access: Access | None = None
         self._connector: Connector | None = None
@@ -66,11 +67,11 @@ class _Process:
 
     def connector(self) -> Connector:
         with self._lock:
-            self._connector = self._connector or connect(self.outbox)
+            self._connector = self._connector or self._connect(self.outbox)
             return self._connector
 
 
-_process = _Process()
+process = Process()
 
 
 @app.function_name("course_runs")
@@ -89,7 +90,7 @@ async def _course_runs(req: func.HttpRequest, context: func.Context) -> func.Htt
         lambda tag: matches(header("If-None-Match"), tag), accepts_gzip(header("Accept-Encoding"))
     )
     origin = Origin("http", context.invocation_id)
-    answer = await _process.connector().answering.answer(question, reader, origin, deadline)
+    answer = await process.connector().answering.answer(question, reader, origin, deadline)
     headers = answer_headers(answer.tag, answer.age_s, answer.cache_status) | _retry_after(answer.retry_at)
     if answer.is_gzip:
         headers["Content-Encoding"] = "gzip"
@@ -113,7 +114,7 @@ async def _course_run_changes(req: func.HttpRequest) -> func.HttpResponse:
     deadline = Deadline.after(TIME_BUDGET_MAX_S)
     await _check_access(req)
     question = parse_changes_question(req.url, req.params)
-    page = await _process.connector().changes.read(question, deadline)
+    page = await process.connector().changes.read(question, deadline)
     headers = {"Cache-Control": "private, no-cache"}
     if page.cursor is not None:
         headers["Link"] = next_link(question, page.cursor)
@@ -126,36 +127,36 @@ async def _course_run_changes(req: func.HttpRequest) -> func.HttpResponse:
 @app.timer_trigger(arg_name="timer", schedule="%SYNC_SCHEDULE%", run_on_startup=False, use_monitor=True)
 async def sync_course_runs(timer: func.TimerRequest, context: func.Context) -> None:
     """Sync every catalog; a failed sync makes the invocation fail, so that the platform reports it."""
-    _process.outbox.flush()
+    process.outbox.flush()
     deadline = Deadline.after(ROUND_S)
     if timer.past_due:
         logger.warning("The timer is past due; syncing now")
     try:
-        rounds = _process.connector().rounds
+        rounds = process.connector().rounds
         await rounds.sync_all(Origin("timer", context.invocation_id), deadline, logger.info)
     finally:
-        _process.outbox.flush()
+        process.outbox.flush()
 
 
 @app.function_name("health")
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the worker passes it
     """Answer probes with the version; uses neither edX nor storage."""
-    _process.outbox.flush()
+    process.outbox.flush()
     return func.HttpResponse(
         json.dumps({"status": "healthy", "version": __version__}), mimetype="application/json"
     )
 
 
 async def _check_access(req: func.HttpRequest) -> None:
-    access = _process.access()
+    access = process.access()
     access.check_subscription(req.headers.get("Ocp-Apim-Subscription-Key"))
     await access.check_admin(req.headers.get("Authorization"))
 
 
 async def _answered(answer: Callable[[], Awaitable[func.HttpResponse]]) -> func.HttpResponse:
     """Answer a request, also after an unexpected error; log the lines of syncs in this invocation."""
-    _process.outbox.flush()
+    process.outbox.flush()
     try:
         return await answer()
     except ConnectorError as error:
@@ -168,7 +169,7 @@ async def _answered(answer: Callable[[], Awaitable[func.HttpResponse]]) -> func.
             )
         )
     finally:
-        _process.outbox.flush()
+        process.outbox.flush()
 
 
 def _failed(error: ConnectorError) -> func.HttpResponse:

@@ -1,10 +1,15 @@
-"""Time that passes only when `sleep` is called."""
+"""Clocks for tests that would otherwise wait."""
 
+import time
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 
 
 class Clock:
-    """A wall clock and a monotonic clock in step; `slept` lists the pauses so far, in seconds."""
+    """A wall clock and a monotonic clock whose time passes only when `sleep` is called.
+
+    `slept` lists the pauses so far, in seconds.
+    """
 
     def __init__(self) -> None:
         self.moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -22,3 +27,19 @@ class Clock:
 
     def pass_s(self, seconds: float) -> None:
         self.moment += timedelta(seconds=seconds)
+
+
+class SkippingClock:
+    """A monotonic clock that skips pauses: each takes ten milliseconds at most and counts in full."""
+
+    def __init__(self) -> None:
+        self._skipped_s = 0.0
+        self._lock = Lock()
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._skipped_s
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, 0.01))
+        with self._lock:
+            self._skipped_s += seconds

@@ -58,7 +58,9 @@ class SigningKeys:
         clock: Callable[[], float] = time.monotonic,
         say: Say = lambda _level, _line: None,
         fetch: Callable[[str], Keys] | None = None,
+        wait_s: float = DEADLINE_S,
     ) -> None:
+        self._wait_s = wait_s
         self._url = jwks_url
         self._clock = clock
         self._say = say
@@ -82,7 +84,7 @@ class SigningKeys:
             return known
         fetching, is_ours = self._begin()
         if fetching and known is None:
-            await _wait(fetching, DEADLINE_S)
+            await _wait(fetching, self._wait_s)
         elif fetching and is_ours:
             await _wait(fetching, RENEWAL_WAIT_S)
         key = self._keys.get(kid)
@@ -124,7 +126,7 @@ async def _wait(fetching: Future[None], seconds: float) -> None:
     await asyncio.wait({asyncio.wrap_future(fetching)}, timeout=seconds)
 
 
-def fetch_keys(url: str) -> Keys:
+def fetch_keys(url: str, deadline_s: float = DEADLINE_S) -> Keys:
     """Fetch a JWKS and return its keys that may sign RS256 tokens, by `kid`.
 
     Raises:
@@ -132,7 +134,7 @@ def fetch_keys(url: str) -> Keys:
     """
     fault = ""
     try:
-        keys = signing_keys(_get(url))
+        keys = signing_keys(_get(url, deadline_s))
     except (
         OSError,
         HTTPException,
@@ -161,8 +163,8 @@ def _fault(error: Exception) -> str:
     return "sent an answer that is not a JWKS"
 
 
-def _get(url: str) -> bytes:
-    """GET a small document, within 10 s and 1 MiB.
+def _get(url: str, deadline_s: float) -> bytes:
+    """GET a small document, within `deadline_s` and 1 MiB.
 
     `http.client` follows no redirect, reads no proxy settings and no .netrc, and gives access to its socket.
     PyJWKClient and requests do not limit slow headers or a large body.
@@ -177,7 +179,7 @@ def _get(url: str) -> bytes:
     is_over = threading.Event()
     with closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)) as connection:
         connection.connect()
-        deadline = threading.Timer(DEADLINE_S, _cut, [connection.sock, is_over])
+        deadline = threading.Timer(deadline_s, _cut, [connection.sock, is_over])
         deadline.start()
         try:
             connection.request("GET", target, headers=headers)

@@ -22,7 +22,6 @@ from jwt.algorithms import RSAAlgorithm
 from pydantic import SecretStr
 
 from local.sandbox.tokens import SigningKey, admin_claims, mint
-from shared.api import signing_keys as signing_keys_module
 from shared.api.access import Access
 from shared.api.signing_keys import SigningKeys, fetch_keys, signing_keys
 from shared.errors import AccessUnavailable, Forbidden, Unauthenticated
@@ -462,12 +461,11 @@ def test_known_key_works_and_unknown_is_unavailable_when_the_jwks_is_down_for_lo
     assert len(jwks.requests) == 4
 
 
-def test_fetch_is_cancelled_when_the_jwks_is_too_slow(jwks: Jwks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signing_keys_module, "DEADLINE_S", 0.3)
+def test_fetch_is_cancelled_when_the_jwks_is_too_slow(jwks: Jwks) -> None:
     jwks.answer = trickle
     begin = time.monotonic()
     with pytest.raises(AccessUnavailable, match=r"^The JWKS at 127\.0\.0\.1:\d+ did not answer in time$"):
-        fetch_keys(jwks.url)
+        fetch_keys(jwks.url, deadline_s=0.3)
     assert time.monotonic() - begin < 3
 
 
@@ -612,14 +610,11 @@ def test_known_key_waits_at_most_a_second_when_the_key_set_is_old_and_the_jwks_h
     assert second < 0.05
 
 
-def test_unknown_key_is_unavailable_when_the_fetch_does_not_end_in_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(signing_keys_module, "DEADLINE_S", 0.1)
+def test_unknown_key_is_unavailable_when_the_fetch_does_not_end_in_time() -> None:
     fetch = HangingJwks()
     fetch.hangs = True
     with pytest.raises(AccessUnavailable):
-        asyncio.run(SigningKeys("http://127.0.0.1/keys", fetch=fetch).get("key-1"))
+        asyncio.run(SigningKeys("http://127.0.0.1/keys", fetch=fetch, wait_s=0.1).get("key-1"))
     fetch.may_end.set()
 
 

@@ -1,7 +1,10 @@
-"""What the fault suites share; how a fault is judged stands in promise.py."""
+"""Fixtures of the fault tests; promise.py checks the outcome of a fault."""
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,8 +14,12 @@ from local.azurite import Azurite
 from local.host import Host
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
+from shared.settings import connector_settings
+from shared.storage.tables import open_tables
+from shared.wiring import connect
+from tests.clock import SkippingClock
 from tests.conftest import administrator
-from tests.faults.promise import Stored
+from tests.faults.promise import Stored, ask
 from tests.faults.stage import Stage
 from tests.table_proxy import TableProxy
 
@@ -33,7 +40,7 @@ def stored(azurite: Azurite, tables_prefix: str) -> Stored:
 
 @pytest.fixture(scope="module")
 def edx() -> Iterator[Sandbox]:
-    """An edX without catalogs, shared by a module whose tests bring a catalog and its faults each."""
+    """An edX without catalogs, shared by a module whose tests each add a catalog and its faults."""
     with Sandbox([]) as edx:
         yield edx
 
@@ -47,11 +54,31 @@ def shared_admin(edx: Sandbox) -> Iterator[requests.Session]:
 
 @pytest.fixture
 def host_here(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    """The functions over HTTP in this process, as fresh as in a new one: they start in no time."""
+    """The functions over HTTP in this process, newly loaded; this is faster than to start a process."""
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     with Host(_REPOSITORY) as host:
         yield host
+
+
+AskHere = Callable[..., requests.Response]
+
+
+@pytest.fixture
+def ask_here(host_here: Host, admin: requests.Session) -> AskHere:
+    """Asks `host_here` for the course runs, like `promise.ask`."""
+    return partial(ask, host_here.url, admin)
+
+
+@pytest.fixture
+def host_without_pauses(host_here: Host, settings: dict[str, str]) -> Host:
+    """`host_here` without pauses between tries of a storage request and without the wait for a dead lease."""
+    clock = SkippingClock()
+    storage, edx = connector_settings(settings).storage, connector_settings(settings).edx
+    tables = open_tables(storage, edx.client_id, clock=clock.monotonic, sleep=clock.sleep)
+    function_app: Any = importlib.import_module("function_app")  # the one that the host has loaded
+    function_app.process = function_app.Process(lambda outbox: connect(outbox, settings, tables=tables))
+    return host_here
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +101,6 @@ def proxied(stage: Stage, proxy: TableProxy) -> Iterator[HostProcess]:
 
 @pytest.fixture(scope="module")
 def healthy(stage: Stage) -> Iterator[HostProcess]:
-    """A process that nothing happens to, and that reaches storage without the proxy."""
+    """A process without faults, which reaches storage without the proxy."""
     with stage.host() as host:
         yield host

@@ -1,7 +1,7 @@
-"""The promise that every fault is held to: storage and answers compared with what edX shows.
+"""What must be true after every fault: compares storage and answers with what edX shows.
 
-The field rules are stated here once more, for the plain records that `shelf` makes, so that a mistake in the
-connector's own mapping cannot hide itself.
+The field rules are repeated here for the plain records of `make_shelf`, so that a mistake in the connector's
+mapping is found.
 """
 
 import re
@@ -19,7 +19,7 @@ from tests.builders import make_course, make_run, make_seat
 from tests.contract.schema import CONTRACT
 
 Runs = dict[str, dict[str, Any]]
-"""Run id → what is known of that course run."""
+"""Run id → the properties of that course run."""
 
 BEGUN, AHEAD, ENDED, NEVER = (
     "2020-01-06T00:00:00Z",
@@ -50,7 +50,7 @@ def make_shelf(catalog_id: int, courses: int = 12) -> Catalog:
 
 
 def plain_course(catalog_id: int, number: int, **fields: Any) -> dict[str, Any]:
-    """Make a course with one plain run, no two of them alike; `fields` are the run's."""
+    """Make a course with one run that differs from all others; `fields` replace fields of the run."""
     name = f"SHx+C{catalog_id}.{number:03d}"
     start, end = ((BEGUN, NEVER), (AHEAD, NEVER), (BEGUN, ENDED))[number % 3]
     run = make_run(
@@ -68,9 +68,9 @@ def plain_course(catalog_id: int, number: int, **fields: Any) -> dict[str, Any]:
 
 
 def change(catalog: Catalog) -> None:
-    """Change a shelf in every way: runs altered at both ends, a course gone, one new, with two runs.
+    """Change a catalog in every way: change its first and last run, remove a course, add one with two runs.
 
-    It can be repeated: the new course has the number after the last one's, and so have the altered runs.
+    It can be repeated: each call uses the number after that of the last course.
     """
     first, gone, last = (catalog.courses[position]["key"] for position in (0, 1, -1))
     number = int(last.rpartition(".")[2]) + 1
@@ -83,7 +83,7 @@ def change(catalog: Catalog) -> None:
 
 
 def runs_of(*catalogs: Catalog) -> Runs:
-    """Return what the contract says of every run that catalogs show, ended ones too, without availability."""
+    """Return the contract's fields, except availability, of all runs in catalogs, including ended ones."""
     return {
         run_id(run["key"]): _contract_run(course, run)
         for catalog in catalogs
@@ -93,7 +93,7 @@ def runs_of(*catalogs: Catalog) -> Runs:
 
 
 def entities_of(*catalogs: Catalog) -> Runs:
-    """Return what is to be stored of every run that catalogs show."""
+    """Return the expected entity of every run that catalogs show."""
     runs = runs_of(*catalogs)
     return {
         run_id(run["key"]): {
@@ -109,7 +109,7 @@ def entities_of(*catalogs: Catalog) -> Runs:
 
 
 def contract_of(entity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a course-run entity holds of the contract."""
+    """Return the contract's fields of a course-run entity."""
     return {name: value for name, value in entity.items() if name not in _NOT_IN_THE_CONTRACT}
 
 
@@ -139,7 +139,7 @@ def _contract_run(course: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str
 
 
 def body_of(runs: Runs) -> list[dict[str, Any]]:
-    """Return the answer that shows these runs: no ended ones, by key."""
+    """Return the expected answer for these runs: ordered by key, without ended ones."""
     shown = [
         {"id": identity, **run, "availability": "Current" if run["startDate"] == BEGUN else "Upcoming"}
         for identity, run in runs.items()
@@ -152,14 +152,14 @@ def body_of(runs: Runs) -> list[dict[str, Any]]:
 
 
 class Stored:
-    """The tables of one connector, read without any of its code."""
+    """The tables of one connector, read without its code."""
 
     def __init__(self, connection_string: str, prefix: str) -> None:
         self._service = TableServiceClient.from_connection_string(connection_string)
         self._prefix = prefix
 
     def runs(self, catalog_id: int) -> Runs:
-        """Return the course-run entities of a catalog, withdrawn ones too."""
+        """Return the course-run entities of a catalog, including withdrawn ones."""
         table = self._service.get_table_client(f"{self._prefix}CourseRuns")
         rows = table.query_entities("PartitionKey eq @catalog", parameters={"catalog": str(catalog_id)})
         entities = {row["RowKey"]: dict(row) for row in rows if re.fullmatch("[0-9a-f-]{36}", row["RowKey"])}
@@ -183,17 +183,17 @@ def ask(
     catalog_id: int | None = None,
     cache_control: str = "no-cache",
 ) -> requests.Response:
-    """Ask for the course runs as an administrator does; by default for a sync first."""
+    """Ask for the course runs as an administrator; by default they are synced first."""
     return admin.get(
         f"{host_url}/ExternalLinks/edXCourseruns",
         params={} if catalog_id is None else {"catalogId": str(catalog_id)},
         headers={"Cache-Control": cache_control},
-        timeout=120,  # a machine that is busy with other tests needs that when sixty syncs heal at once
+        timeout=120,  # long enough for sixty syncs at once on a busy machine
     )
 
 
 def assert_shows(answer: requests.Response, runs: Runs) -> None:
-    """Assert that an answer shows exactly these runs, as documented."""
+    """Assert that an answer has exactly these runs and matches the contract."""
     assert answer.status_code == 200, answer.text
     body = answer.json()
     assert body == body_of(runs)
@@ -204,7 +204,7 @@ def assert_shows(answer: requests.Response, runs: Runs) -> None:
 def assert_reached(answer: requests.Response, stored: Stored, catalog: Catalog) -> None:
     """Assert that the answer and the storage of a catalog are exactly what edX shows now.
 
-    A run that edX does not show any more is still stored, marked as withdrawn and otherwise valid.
+    A run that edX no longer shows is still stored, marked as withdrawn and otherwise valid.
     """
     assert_shows(answer, runs_of(catalog))
     entities = stored.runs(catalog.id)
@@ -216,7 +216,7 @@ def assert_reached(answer: requests.Response, stored: Stored, catalog: Catalog) 
 
 
 def assert_kept(before: Runs, stored: Stored, catalog: Catalog) -> None:
-    """Assert that nothing was lost: each run is stored as before or as edX shows it now, none withdrawn."""
+    """Assert that each run is stored as before or as edX shows it now, and that none was withdrawn."""
     now = stored.runs(catalog.id)
     assert_nothing_lost(before, now, catalog)
     for identity, run in before.items():
@@ -226,7 +226,7 @@ def assert_kept(before: Runs, stored: Stored, catalog: Catalog) -> None:
 def assert_nothing_lost(before: Runs, now: Runs, catalog: Catalog) -> None:
     """Assert that each run is stored as before or as edX shows it now.
 
-    One that edX does not show any more may have been marked as withdrawn.
+    A run that edX no longer shows may be marked as withdrawn.
     """
     shown = entities_of(catalog)
     for identity, run in before.items():
@@ -237,7 +237,7 @@ def assert_nothing_lost(before: Runs, now: Runs, catalog: Catalog) -> None:
 
 
 def assert_says(answer: requests.Response, status: int, *patterns: str) -> str:
-    """Assert that a failure is one JSON string that says what each pattern finds, and no more than it may."""
+    """Assert that an error is one JSON string that matches each pattern and has no secret."""
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"].startswith("application/json")
     sentence = answer.json()
@@ -251,7 +251,7 @@ def assert_says(answer: requests.Response, status: int, *patterns: str) -> str:
 
 
 def assert_discreet(told: Iterable[str]) -> None:
-    """Assert that no text holds a secret, a token or a stack trace."""
+    """Assert that no text has a secret, a token or a stack trace."""
     for text in told:
         assert not (found := _SECRETS.search(text)), found and text[max(0, found.start() - 200) :][:400]
         assert not (found := _STACK_TRACE.search(text)), found and text[found.start() :][:2000]

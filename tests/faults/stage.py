@@ -1,7 +1,7 @@
-"""A stage for faults of storage and of our own: an edX, a storage, many catalogs, and a reader who watches.
+"""An edX and a storage with many catalogs, for tests of faults that last several syncs.
 
-The watching reader asks a healthy process for what is stored, all the time: every answer must be exactly one
-of the states that edX showed, and never an older one than the answer before.
+While a fault lasts, a reader keeps asking a healthy process for what is stored: each answer must be exactly
+one of the states that edX showed, and never older than the answer before.
 """
 
 import time
@@ -15,9 +15,11 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
+from local.host import Host
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
+from local.sandbox.faults import slow
 from tests.conftest import settings_of
 from tests.faults.promise import (
     Stored,
@@ -35,13 +37,13 @@ CALLERS_AT_ONCE = 128
 
 
 class Stage:
-    """Catalogs of one edX in one storage, and the calls that are under way.
+    """Catalogs of one edX in one storage, and the calls to the connector.
 
     Args:
         edx: shows the catalogs.
-        admin: calls.
-        connection_string: of the storage itself.
-        prefix: of its tables.
+        admin: the session of the caller.
+        connection_string: the storage.
+        prefix: the table prefix.
     """
 
     def __init__(self, edx: Sandbox, admin: requests.Session, connection_string: str, prefix: str) -> None:
@@ -53,7 +55,7 @@ class Stage:
             **settings_of(edx, connection_string, prefix),
             "EDX_CATALOG_IDS": ",".join(map(str, CATALOGS)),
             "EDX_PAGE_SIZE": "5",
-            "SYNC_STALE_IF_ERROR_SECONDS": "0",  # else callers would not see that a sync failed
+            "SYNC_STALE_IF_ERROR_SECONDS": "0",  # otherwise callers would get stale data
         }
         self.states: dict[int, list[Any]] = defaultdict(list)
         """Catalog → the bodies of the states that edX showed, in order."""
@@ -63,7 +65,7 @@ class Stage:
 
     @contextmanager
     def host(self, **settings: str) -> Iterator[HostProcess]:
-        """Run a connector; its log may hold no secret and nothing unexpected."""
+        """Run a connector, and assert that its log has no secret and no unexpected error."""
         with HostProcess({**self.settings, **settings}) as host:
             self._hosts.append(host)
             yield host
@@ -82,8 +84,13 @@ class Stage:
         change(shelf)
         self._note(shelf)
 
+    def change_all(self, shelves: Iterable[Catalog]) -> None:
+        """Show several catalogs changed in every way."""
+        for shelf in shelves:
+            self.change(shelf)
+
     def synced_shelf(self, host: HostProcess) -> Catalog:
-        """Show one more catalog, let it be synced, and change it then; edX forgets what it was asked."""
+        """Show one more catalog, sync it, then change it; edX forgets the requests so far."""
         shelf = self.new_shelf()
         assert_reached(self.ask(host, shelf), self.stored, shelf)
         self.change(shelf)
@@ -91,7 +98,7 @@ class Stage:
         return shelf
 
     def last_report(self, shelf: Catalog, number: int = 2) -> dict[str, Any]:
-        """Return the newest of so many reports; the last may take a moment after the answer."""
+        """Wait for this number of reports, which are written after the answer, and return the newest."""
         wait_until(lambda: len(self.stored.reports(shelf.id)) >= number)
         return self.stored.reports(shelf.id)[0]
 
@@ -104,30 +111,48 @@ class Stage:
         wait_until(lines)
         return lines()[0]
 
+    def pulls_of(self, shelf: Catalog) -> int:
+        """Return how often a catalog of three pages was pulled, and assert that no two pulls overlapped."""
+        offsets = [page.offset for page in self.edx.requests_to(f"/catalogs/{shelf.id}/courses/")]
+        pulls = [sorted(offsets[at : at + 3]) for at in range(0, len(offsets), 3)]
+        assert pulls == [[0, 5, 10]] * len(pulls)
+        return len(pulls)
+
     def _note(self, shelf: Catalog) -> None:
         self.states[shelf.id].append(body_of(runs_of(shelf)))
 
-    def ask(self, host: HostProcess, shelf: Catalog, cache_control: str = "no-cache") -> requests.Response:
-        """Ask for a catalog, by default for a sync first."""
+    def ask(
+        self, host: Host | HostProcess, shelf: Catalog, cache_control: str = "no-cache"
+    ) -> requests.Response:
+        """Ask for a catalog; by default it is synced first."""
         return ask(host.url, self.admin, shelf.id, cache_control)
 
-    def begin_to_ask(self, host: HostProcess, shelf: Catalog) -> "Future[requests.Response]":
+    def begin_to_ask(self, host: Host | HostProcess, shelf: Catalog) -> "Future[requests.Response]":
         """Ask for a sync of a catalog, in a thread."""
         return self._callers.submit(self.ask, host, shelf)
 
-    def ask_all(self, host: HostProcess, shelves: Iterable[Catalog]) -> list[requests.Response]:
+    def begin_slow_sync(
+        self, host: Host | HostProcess, shelf: Catalog, page_s: float
+    ) -> "Future[requests.Response]":
+        """Ask for a sync, and return when it waits for its second page, which edX sends after `page_s`."""
+        page = self.edx.on(f"/catalogs/{shelf.id}/courses/", slow(page_s), offset=5, times=1)
+        call = self.begin_to_ask(host, shelf)
+        wait_until(lambda: page.fired)
+        return call
+
+    def ask_all(self, host: Host | HostProcess, shelves: Iterable[Catalog]) -> list[requests.Response]:
         """Ask for a sync of each catalog, all at once."""
         return [call.result() for call in [self.begin_to_ask(host, shelf) for shelf in shelves]]
 
-    def assert_heals(self, host: HostProcess, shelves: Iterable[Catalog]) -> None:
-        """Assert that one healthy sync of each catalog reaches exactly what edX shows."""
+    def assert_recovers(self, host: Host | HostProcess, shelves: Iterable[Catalog]) -> None:
+        """Assert that one sync of each catalog stores and returns exactly what edX shows."""
         shelves = list(shelves)
         for shelf, answered in zip(shelves, self.ask_all(host, shelves), strict=True):
             assert_reached(answered, self.stored, shelf)
 
     @contextmanager
     def watched(self, host: HostProcess, shelves: Iterable[Catalog]) -> Iterator[None]:
-        """Read catalogs all the while through a host, and assert that every answer was whole and true."""
+        """Read catalogs through a host during the block, and assert that each answer is a state of edX's."""
         stop = Event()
         faults: list[str] = []
         seen = dict.fromkeys((shelf.id for shelf in shelves), -1)
@@ -162,8 +187,8 @@ class Stage:
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 60) -> None:
-    """Wait for something that is about to be so."""
+    """Wait until a condition is true; fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"not true within {timeout_s:g} s"
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Faults of edX: each hits the pull of a changed catalog; afterwards the promise is checked, then healed."""
+"""Faults of edX during the pull of a changed catalog: nothing is lost, and the next sync recovers."""
 
 import json
 import re
@@ -15,29 +15,9 @@ import requests
 
 from local.host import Host
 from local.host.process import FunctionFailed, HostProcess
-from local.sandbox import TOKEN_PATH, Sandbox
+from local.sandbox import TOKEN_PATH, Sandbox, faults
 from local.sandbox.catalogs import Catalog
-from local.sandbox.faults import (
-    MIB,
-    Action,
-    answer,
-    broken_gzip,
-    cut,
-    early_hints,
-    edit,
-    envelope,
-    gateway,
-    huge,
-    no_results,
-    redirect,
-    repeat,
-    reset,
-    short,
-    slow,
-    stuck,
-    throttle,
-    without,
-)
+from local.sandbox.faults import MIB, Action
 from local.sandbox.http import Exchange, Reply, text_reply
 from shared.errors import ConnectorError
 from tests.faults.promise import (
@@ -70,7 +50,7 @@ HURRIED_S = 2
 
 
 class Fault(NamedTuple):
-    """What edX does instead of answering, where, and what the error is expected to say (a pattern)."""
+    """What edX does instead of its normal answer, where, and the pattern of the expected error."""
 
     name: str
     action: Action
@@ -78,8 +58,8 @@ class Fault(NamedTuple):
     where: str = SECOND_PAGE
 
 
-def _faults(*faults: Fault) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("fault", faults, ids=lambda fault: f"{fault.where}: {fault.name}")
+def _faults(*cases: Fault) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("fault", cases, ids=lambda fault: f"{fault.where}: {fault.name}")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +90,7 @@ def healthy_afterwards(edx: Sandbox) -> Iterator[None]:
 
 
 def _raw(head: str, body: bytes | None = None) -> Action:
-    """Send these headers and this body, or the normal one as plain bytes, then close."""
+    """Send these headers and this body (the normal body when None), then close the connection."""
 
     def act(exchange: Exchange, reply: Reply) -> None:
         sent = reply.body.raw() if body is None else body
@@ -131,12 +111,12 @@ def _chunked(exchange: Exchange, reply: Reply) -> None:
 
 
 def _page(change: Callable[[dict[str, Any], list[Any]], object]) -> Action:
-    """Alter a page in place, given it and its courses."""
-    return edit(lambda page: change(page, cast(list[Any], page["results"])))
+    """Change a page in place; `change` gets the page and its courses."""
+    return faults.edit(lambda page: change(page, cast(list[Any], page["results"])))
 
 
 def _from(offset: int, action: Action) -> Action:
-    """Break the pages from an offset on."""
+    """Apply an action to the pages from an offset on."""
 
     def act(exchange: Exchange, reply: Reply) -> Reply | None:
         return action(exchange, reply) if exchange.request.offset >= offset else reply
@@ -144,41 +124,45 @@ def _from(offset: int, action: Action) -> Action:
     return act
 
 
-# Faults that another try heals
+# Faults for which a retry helps
 
 
-LOGIN_PAGE = answer(200, "<html>Sign in</html>", content_type="text/html")
+LOGIN_PAGE = faults.answer(200, "<html>Sign in</html>", content_type="text/html")
 
 TRANSIENT = (
-    *(Fault(f"status {n}", answer(n), f"answered {n}", EVERY_PAGE) for n in (408, 500, 503)),
-    Fault("500 with HTML", answer(500, "<h1>Server Error</h1>"), "answered 500", EVERY_PAGE),
-    Fault("403 of a firewall", gateway(403), "answered 403 in a form that is not edX's"),
-    Fault("404 of an API gateway", gateway(404, as_json=True), "answered 404 in a form that is not edX's"),
-    Fault("403 of a firewall", gateway(403), "answered 403 in a form that is not edX's", EVERY_PAGE),
-    Fault("reset before the answer", reset("before"), "dropped the connection"),
-    Fault("reset in the headers", reset("headers"), "dropped the connection|sent a broken body"),
-    Fault("reset in the body", reset("body"), "dropped the connection|sent a broken body"),
-    Fault("body cut short", cut(), "sent a broken body"),
-    Fault("body that ends early behind a brace", short(), "sent a broken body: incomplete or invalid JSON"),
+    *(Fault(f"status {n}", faults.answer(n), f"answered {n}", EVERY_PAGE) for n in (408, 500, 503)),
+    Fault("500 with HTML", faults.answer(500, "<h1>Server Error</h1>"), "answered 500", EVERY_PAGE),
+    Fault("403 of a firewall", faults.gateway(403), "answered 403 in a form that is not edX's"),
+    Fault(
+        "404 of an API gateway", faults.gateway(404, as_json=True), "answered 404 in a form that is not edX's"
+    ),
+    Fault("403 of a firewall", faults.gateway(403), "answered 403 in a form that is not edX's", EVERY_PAGE),
+    Fault("reset before the answer", faults.reset("before"), "dropped the connection"),
+    Fault("reset in the headers", faults.reset("headers"), "dropped the connection|sent a broken body"),
+    Fault("reset in the body", faults.reset("body"), "dropped the connection|sent a broken body"),
+    Fault("body cut short", faults.cut(), "sent a broken body"),
+    Fault(
+        "body that ends early after a brace", faults.short(), "sent a broken body: incomplete or invalid JSON"
+    ),
     Fault("login page with 200", LOGIN_PAGE, "sent a broken body: incomplete or invalid JSON"),
-    Fault("nothing with 200", answer(200, ""), "sent a broken body: it is empty"),
-    Fault("nested 100,000 deep", answer(200, "[" * 100_000 + "]" * 100_000), "sent a broken body"),
-    Fault("gzip that breaks", broken_gzip(), "sent a broken body"),
-    Fault("gzip that ends early", broken_gzip(truncated=True), "sent a broken body"),
+    Fault("nothing with 200", faults.answer(200, ""), "sent a broken body: it is empty"),
+    Fault("nested 100,000 deep", faults.answer(200, "[" * 100_000 + "]" * 100_000), "sent a broken body"),
+    Fault("gzip that breaks", faults.broken_gzip(), "sent a broken body"),
+    Fault("gzip that ends early", faults.broken_gzip(truncated=True), "sent a broken body"),
     Fault("an encoding not asked for", _raw("Content-Encoding: br", b"\x0b\x02"), "sent a broken body"),
     Fault("chunk without a size", _raw("Transfer-Encoding: chunked", b"zz\r\n{"), "sent a broken body"),
     Fault("chunks that end early", _raw("Transfer-Encoding: chunked", b"9\r\n{"), "sent a broken body"),
     Fault("no HTTP", lambda exchange, _: exchange.write(b"220 mail.example ESMTP\r\n"), "the connection"),
 )
 TRANSIENT_TOKENS = (
-    Fault("status 500", answer(500), "token endpoint answered 500", TOKEN),
-    Fault("reset", reset("before"), "token endpoint dropped the connection", TOKEN),
+    Fault("status 500", faults.answer(500), "token endpoint answered 500", TOKEN),
+    Fault("reset", faults.reset("before"), "token endpoint dropped the connection", TOKEN),
     Fault("login page with 200", LOGIN_PAGE, "token endpoint sent a broken body", TOKEN),
 )
 
 
-@_faults(*TRANSIENT, *TRANSIENT_TOKENS, Fault("503 with a short Retry-After", throttle(1, status=503)))
-def test_the_sync_is_whole_when_edx_fails_once(stage: Stage, patient: HostProcess, fault: Fault) -> None:
+@_faults(*TRANSIENT, *TRANSIENT_TOKENS, Fault("503 with a short Retry-After", faults.throttle(1, status=503)))
+def test_the_sync_is_complete_when_edx_fails_once(stage: Stage, patient: HostProcess, fault: Fault) -> None:
     shelf = stage.synced_shelf(patient)
     break_down(stage.edx, shelf, fault, times=1)
 
@@ -188,7 +172,7 @@ def test_the_sync_is_whole_when_edx_fails_once(stage: Stage, patient: HostProces
     assert_reached(answered, stage.stored, shelf)
 
 
-# Faults that fail the sync
+# Faults for which a retry does not help
 
 
 def _page_faults(says: str, actions: dict[str, Action]) -> tuple[Fault, ...]:
@@ -197,47 +181,54 @@ def _page_faults(says: str, actions: dict[str, Action]) -> tuple[Fault, ...]:
 
 FATAL = (
     *TRANSIENT_TOKENS,
-    Fault("503 with a long Retry-After", throttle(3600, status=503), "unavailable.* answered 503"),
-    Fault("404 after a page that came well", answer(404), "after earlier pages succeeded, .* answered 404"),
-    *(Fault(f"status {n}", answer(n, ""), f"edX answered {n} .* does not document") for n in (204, 304, 418)),
+    Fault("503 with a long Retry-After", faults.throttle(3600, status=503), "unavailable.* answered 503"),
+    Fault(
+        "404 after a successful page", faults.answer(404), "after earlier pages succeeded, .* answered 404"
+    ),
+    *(
+        Fault(f"status {n}", faults.answer(n, ""), f"edX answered {n} .* does not document")
+        for n in (204, 304, 418)
+    ),
     *_page_faults(
         "does not match its API",
         {
-            "a list": answer(200, []),
-            "null": answer(200, "null"),
-            "error object": answer(200, {"detail": "Internal error"}),
-            "results null": envelope(results=None),
+            "a list": faults.answer(200, []),
+            "null": faults.answer(200, "null"),
+            "error object": faults.answer(200, {"detail": "Internal error"}),
+            "results null": faults.envelope(results=None),
         },
     ),
     *_page_faults(
-        "more than 32 MiB", {"gzip bomb": huge(64), "body far too large": _raw("", b" " * 33 * MIB)}
+        "more than 32 MiB", {"gzip bomb": faults.huge(64), "body far too large": _raw("", b" " * 33 * MIB)}
     ),
     *_page_faults(
         "does not advance|usable cursor|no text",
         {
-            "stuck cursor": stuck(),
-            "next without a cursor": envelope(next="https://discovery.edx.org/api/v1/"),
-            "next a number": envelope(next=10),
-            "next with an endless number": envelope(next=f"?offset={'9' * 5000}"),
+            "stuck cursor": faults.stuck(),
+            "next without a cursor": faults.envelope(next="https://discovery.edx.org/api/v1/"),
+            "next a number": faults.envelope(next=10),
+            "next with an endless number": faults.envelope(next=f"?offset={'9' * 5000}"),
         },
     ),
-    Fault("no courses", no_results(), "edX returned no courses although 12 runs are stored", FIRST_PAGE),
-    Fault("no courses on any page", envelope(results=[]), "empty pages in a row", EVERY_PAGE),
-    Fault("status 401", answer(401), "refused our credentials.*EDX_CLIENT_ID", TOKEN),
+    Fault(
+        "no courses", faults.no_results(), "edX returned no courses although 12 runs are stored", FIRST_PAGE
+    ),
+    Fault("no courses on any page", faults.envelope(results=[]), "empty pages in a row", EVERY_PAGE),
+    Fault("status 401", faults.answer(401), "refused our credentials.*EDX_CLIENT_ID", TOKEN),
     Fault(
         "no access_token",
-        without("access_token"),
+        faults.without("access_token"),
         "answer to the token endpoint does not match its API",
         TOKEN,
     ),
-    Fault("status 404", answer(404), "answered 404", TOKEN),
-    Fault("gzip bomb", huge(33), "more than 32 MiB", TOKEN),
+    Fault("status 404", faults.answer(404), "answered 404", TOKEN),
+    Fault("gzip bomb", faults.huge(33), "more than 32 MiB", TOKEN),
 )
-"""One of each kind; which answers are of a kind is proved in tests/edx/test_answers.py and test_models.py."""
+"""One of each kind; tests/edx/test_answers.py and test_models.py have all answers of each kind."""
 
 
 class Broken(NamedTuple):
-    """A sync that a fault has hit: the catalog, what was stored and served before, and the answer."""
+    """A sync with a fault: its catalog, what was stored and served before, and the answer."""
 
     shelf: Catalog
     before: Runs
@@ -256,39 +247,39 @@ def _assert_promise(stage: Stage, patient: HostProcess, broken: Broken, says: st
     _assert_failed(stage, broken.shelf, broken.answered, says)
     assert_kept(broken.before, stage.stored, broken.shelf)
     assert _served(stage, patient, broken.shelf) == broken.served
-    _assert_heals(stage, patient, broken.shelf)
+    _assert_recovers(stage, patient, broken.shelf)
 
 
 @pytest.fixture(scope="module")
 def persisting(stage: Stage, patient: HostProcess) -> dict[Fault, Broken]:
-    """All faults of TRANSIENT that last, at one time: the backoff before an error takes seconds."""
+    """The faults of TRANSIENT at every try, in parallel, because the pauses between tries take seconds."""
     with ThreadPoolExecutor(len(TRANSIENT)) as threads:
         broken = threads.map(lambda fault: _break_a_sync(stage, patient, fault), TRANSIENT)
         return dict(zip(TRANSIENT, broken, strict=True))
 
 
 @_faults(*TRANSIENT)
-def test_nothing_is_lost_and_the_next_sync_is_whole_when_edx_fails_at_every_try(
+def test_nothing_is_lost_and_the_next_sync_is_complete_when_edx_fails_at_every_try(
     stage: Stage, patient: HostProcess, persisting: dict[Fault, Broken], fault: Fault
 ) -> None:
     _assert_promise(stage, patient, persisting[fault], fault.says)
 
 
 @_faults(*FATAL)
-def test_nothing_is_lost_and_the_next_sync_is_whole_when_edx_answers_what_no_try_heals(
+def test_nothing_is_lost_and_the_next_sync_is_complete_when_a_retry_would_not_help(
     stage: Stage, patient: HostProcess, fault: Fault
 ) -> None:
     _assert_promise(stage, patient, _break_a_sync(stage, patient, fault), fault.says)
 
 
 @pytest.mark.parametrize("where", [SECOND_PAGE, TOKEN])
-def test_a_caller_is_told_that_the_sync_goes_on_and_it_does_when_edx_is_slower_than_the_caller_waits(
+def test_the_caller_is_told_that_the_sync_continues_when_edx_is_slower_than_the_caller_waits(
     stage: Stage, patient: HostProcess, hurried: HostProcess, where: str
 ) -> None:
     shelf = stage.synced_shelf(patient)
     before, served = stage.stored.runs(shelf.id), _served(stage, patient, shelf)
-    _served(stage, hurried, shelf)  # whatever a first request costs is paid
-    break_down(stage.edx, shelf, Fault("slow", slow(3 * HURRIED_S), where=where), times=1)
+    _served(stage, hurried, shelf)  # the first request of a process is slower
+    break_down(stage.edx, shelf, Fault("slow", faults.slow(3 * HURRIED_S), where=where), times=1)
 
     began = time.monotonic()
     answered = stage.ask(hurried, shelf)
@@ -321,22 +312,22 @@ def test_the_catalog_is_not_found_and_keeps_its_runs_when_edx_hides_it(
 ) -> None:
     shelf = stage.synced_shelf(patient)
     before = stage.stored.runs(shelf.id)
-    break_down(stage.edx, shelf, Fault("hidden", answer(status), where=EVERY_PAGE))
+    break_down(stage.edx, shelf, Fault("hidden", faults.answer(status), where=EVERY_PAGE))
 
     answered = stage.ask(patient, shelf, "no-cache, stale-if-error=3600")
 
     assert assert_says(answered, 404) == "the catalog is not found"
     assert stage.last_report(shelf)["outcome"] == "failed"
     assert stage.stored.runs(shelf.id) == before
-    _assert_heals(stage, patient, shelf)
+    _assert_recovers(stage, patient, shelf)
 
 
-# Addresses that edX names
+# Addresses in edX's answers
 
 
 @pytest.fixture
 def elsewhere() -> Iterator[tuple[str, list[object]]]:
-    """A server that is not edX: its address, and whoever has connected to it."""
+    """A server that is not edX: its address, and the addresses of its callers."""
     callers: list[object] = []
 
     def listen() -> None:
@@ -356,20 +347,20 @@ def elsewhere() -> Iterator[tuple[str, list[object]]]:
 
 @pytest.mark.parametrize("where", [SECOND_PAGE, TOKEN])
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_nobody_else_is_called_when_edx_redirects(
+def test_no_other_server_is_called_when_edx_redirects(
     stage: Stage, patient: HostProcess, elsewhere: tuple[str, list[object]], status: int, where: str
 ) -> None:
     shelf = stage.synced_shelf(patient)
     before = stage.stored.runs(shelf.id)
     address, callers = elsewhere
     location = f"http://{address}/catalog/v1/catalogs/{shelf.id}/courses/?limit=5&offset=5"
-    break_down(stage.edx, shelf, Fault("redirect", redirect(location, status), where=where))
+    break_down(stage.edx, shelf, Fault("redirect", faults.redirect(location, status), where=where))
 
     answered = stage.ask(patient, shelf)
 
     _assert_failed(stage, shelf, answered, f"answered {status} .* does not document")
     assert_kept(before, stage.stored, shelf)
-    _assert_heals(stage, patient, shelf)
+    _assert_recovers(stage, patient, shelf)
     assert callers == []
 
 
@@ -387,13 +378,15 @@ def test_nobody_else_is_called_when_edx_redirects(
         "?limit=5&offset=5#@{elsewhere}",
     ],
 )
-def test_pages_come_from_our_own_address_when_next_names_another(
+def test_pages_are_requested_from_edx_api_url_when_next_names_another_host(
     stage: Stage, patient: HostProcess, elsewhere: tuple[str, list[object]], link: str
 ) -> None:
     shelf = stage.synced_shelf(patient)
     address, callers = elsewhere
     break_down(
-        stage.edx, shelf, Fault("next", envelope(next=link.format(elsewhere=address)), where=FIRST_PAGE)
+        stage.edx,
+        shelf,
+        Fault("next", faults.envelope(next=link.format(elsewhere=address)), where=FIRST_PAGE),
     )
 
     answered = stage.ask(patient, shelf)
@@ -403,11 +396,11 @@ def test_pages_come_from_our_own_address_when_next_names_another(
     assert callers == []
 
 
-# Tokens that run out
+# Tokens that expire
 
 
 def _expiring(edx: Sandbox) -> Action:
-    """Let all tokens expire the moment before the answer."""
+    """Make all tokens expire just before the answer."""
 
     def act(exchange: Exchange, _reply: Reply) -> Reply:
         edx.expire_tokens()
@@ -416,7 +409,9 @@ def _expiring(edx: Sandbox) -> Action:
     return act
 
 
-def test_the_sync_is_whole_when_the_token_expires_in_mid_pull(stage: Stage, patient: HostProcess) -> None:
+def test_the_sync_is_complete_when_the_token_expires_during_the_pull(
+    stage: Stage, patient: HostProcess
+) -> None:
     shelf = stage.synced_shelf(patient)
     break_down(stage.edx, shelf, Fault("expired", _expiring(stage.edx)), times=1)
 
@@ -425,7 +420,7 @@ def test_the_sync_is_whole_when_the_token_expires_in_mid_pull(stage: Stage, pati
     assert len(stage.edx.requests_to(TOKEN_PATH)) == 1
 
 
-def test_the_sync_fails_when_the_new_token_expires_at_once_too(stage: Stage, patient: HostProcess) -> None:
+def test_the_sync_fails_when_the_new_token_expires_at_once(stage: Stage, patient: HostProcess) -> None:
     shelf = stage.synced_shelf(patient)
     before = stage.stored.runs(shelf.id)
     break_down(stage.edx, shelf, Fault("expired", _expiring(stage.edx)), times=2)
@@ -433,13 +428,13 @@ def test_the_sync_fails_when_the_new_token_expires_at_once_too(stage: Stage, pat
     answered = stage.ask(patient, shelf)
 
     _assert_failed(stage, shelf, answered, "edX refused us: .* answered 401 to a valid token")
-    assert len(stage.edx.requests_to(TOKEN_PATH)) <= 2  # the last page may have met the second expiry too
+    assert len(stage.edx.requests_to(TOKEN_PATH)) <= 2  # the last page may also have had an expired token
     assert_kept(before, stage.stored, shelf)
-    _assert_heals(stage, patient, shelf)
+    _assert_recovers(stage, patient, shelf)
 
 
 @pytest.mark.parametrize("expires_in", [0, -1, 1, 2.5, 1e300, 10**400, "180", "soon", None, [], True])
-def test_the_sync_is_whole_when_the_token_has_an_odd_lifetime(
+def test_the_sync_is_complete_when_the_token_has_an_unusual_lifetime(
     stage: Stage, patient: HostProcess, expires_in: object
 ) -> None:
     stage.edx.expire_tokens()
@@ -449,7 +444,7 @@ def test_the_sync_is_whole_when_the_token_has_an_odd_lifetime(
     assert_reached(stage.ask(patient, shelf), stage.stored, shelf)
 
 
-# Odd answers that say all the same
+# Unusual answers that are valid
 
 
 HARMLESS = (
@@ -458,27 +453,27 @@ HARMLESS = (
     Fault("another content type", _rewritten(lambda body: body), where=EVERY_PAGE),
     Fault("chunked", _chunked),
     Fault("no length, the end closes", _raw("Connection: close")),
-    Fault("large but compressed", huge(20)),
+    Fault("large but compressed", faults.huge(20)),
     Fault("duplicate names", _rewritten(lambda body: b'{"results": null, "count": -1, ' + body[1:])),
-    Fault("103 before the answer", early_hints()),
+    Fault("103 before the answer", faults.early_hints()),
     Fault("not UTF-8", _rewritten(lambda body: b'{"aside": "\xe9", ' + body[1:])),
     Fault("number of 5,000 digits", _rewritten(lambda body: b'{"aside": ' + b"9" * 5000 + b", " + body[1:])),
-    Fault("next missing before the end", envelope(next=None), where=FIRST_PAGE),
+    Fault("next missing before the end", faults.envelope(next=None), where=FIRST_PAGE),
     Fault("last course of a page left out", _page(lambda _, courses: courses.pop())),
-    Fault("NaN", edit(lambda page: page.update(took=float("nan"), score=float("-inf")))),
+    Fault("NaN", faults.edit(lambda page: page.update(took=float("nan"), score=float("-inf")))),
     Fault("lone surrogate", _page(lambda _, courses: courses[0].update(full_description="\ud800 \udfff"))),
     Fault("NUL in a text", _page(lambda _, courses: courses[0].update(full_description="a\0b"))),
-    Fault("nested 300 deep", edit(lambda page: page.update(aside=json.loads("[" * 300 + "]" * 300)))),
+    Fault("nested 300 deep", faults.edit(lambda page: page.update(aside=json.loads("[" * 300 + "]" * 300)))),
     Fault("junk in unused fields", _page(lambda _, courses: courses[0].update(image=[], owners=7))),
-    Fault("next empty at the end", envelope(next=""), where=LAST_PAGE),
-    Fault("previous is nonsense", envelope(previous={"file": "///etc/passwd"}), where=EVERY_PAGE),
-    Fault("slow for a moment", slow(0.5), where=EVERY_PAGE),
-    Fault("token slow for a moment", slow(0.5), where=TOKEN),
+    Fault("next empty at the end", faults.envelope(next=""), where=LAST_PAGE),
+    Fault("previous is nonsense", faults.envelope(previous={"file": "///etc/passwd"}), where=EVERY_PAGE),
+    Fault("slow for a moment", faults.slow(0.5), where=EVERY_PAGE),
+    Fault("token slow for a moment", faults.slow(0.5), where=TOKEN),
 )
 
 
 @_faults(*HARMLESS)
-def test_the_sync_is_whole_when_an_answer_is_only_odd(
+def test_the_sync_is_complete_when_an_answer_is_unusual_but_valid(
     stage: Stage, patient: HostProcess, fault: Fault
 ) -> None:
     shelf = stage.synced_shelf(patient)
@@ -491,30 +486,34 @@ def test_the_sync_is_whole_when_an_answer_is_only_odd(
     assert stage.last_report(shelf)["outcome"] == "ok"
 
 
-# Pulls that are not whole
+# Incomplete pulls
 
 
 INCOMPLETE = (
-    Fault("count changes", _from(10, envelope(count=13)), "the count changed from 12 to 13", EVERY_PAGE),
-    Fault("count too high", envelope(count=13), "edX returned 12 courses but counts 13", EVERY_PAGE),
-    Fault("count too low", envelope(count=4), "edX returned 12 courses but counts 4", EVERY_PAGE),
-    Fault("count of a quintillion", envelope(count=10**18), "edX returned 12 courses", EVERY_PAGE),
-    Fault("count below 0", envelope(count=-12), "no count", EVERY_PAGE),
-    Fault("no count", without("count"), "no count", EVERY_PAGE),
-    Fault("repeated page", repeat(0), "the pages do not overlap between positions 4 and 5"),
+    Fault(
+        "count changes", _from(10, faults.envelope(count=13)), "the count changed from 12 to 13", EVERY_PAGE
+    ),
+    Fault("count too high", faults.envelope(count=13), "edX returned 12 courses but counts 13", EVERY_PAGE),
+    Fault("count too low", faults.envelope(count=4), "edX returned 12 courses but counts 4", EVERY_PAGE),
+    Fault("count of a quintillion", faults.envelope(count=10**18), "edX returned 12 courses", EVERY_PAGE),
+    Fault("count below 0", faults.envelope(count=-12), "no count", EVERY_PAGE),
+    Fault("no count", faults.without("count"), "no count", EVERY_PAGE),
+    Fault("repeated page", faults.repeat(0), "the pages do not overlap between positions 4 and 5"),
     Fault("one course twice", _page(lambda _, courses: courses.append(courses[0])), "do not overlap"),
-    Fault("empty page", envelope(results=[]), "the page at offset 5 was empty"),
-    Fault("empty first page", envelope(results=[]), "the page at offset 0 was empty", FIRST_PAGE),
-    Fault("broken search", no_results(), "edX returned 6 courses but counts 12"),
+    Fault("empty page", faults.envelope(results=[]), "the page at offset 5 was empty"),
+    Fault("empty first page", faults.envelope(results=[]), "the page at offset 0 was empty", FIRST_PAGE),
+    Fault("broken search", faults.no_results(), "edX returned 6 courses but counts 12"),
     Fault("first course left out", _page(lambda _, courses: courses.pop(0)), "do not overlap"),
-    Fault("a null too many", _page(lambda _, courses: courses.insert(0, None)), "do not overlap"),
-    Fault("course a text", _page(lambda _, courses: courses.__setitem__(1, "x")), "without a readable key"),
+    Fault("an additional null", _page(lambda _, courses: courses.insert(0, None)), "do not overlap"),
+    Fault(
+        "course is a text", _page(lambda _, courses: courses.__setitem__(1, "x")), "without a readable key"
+    ),
     Fault("no key", _page(lambda _, courses: courses[1]["course_runs"][0].pop("key")), "a readable key"),
 )
 
 
 @_faults(*INCOMPLETE)
-def test_what_came_is_stored_and_nothing_withdrawn_when_the_pull_is_not_whole(
+def test_received_runs_are_stored_and_nothing_is_withdrawn_when_the_pull_is_incomplete(
     stage: Stage, patient: HostProcess, fault: Fault
 ) -> None:
     shelf = stage.synced_shelf(patient)
@@ -531,9 +530,9 @@ def test_what_came_is_stored_and_nothing_withdrawn_when_the_pull_is_not_whole(
     report = stage.last_report(shelf)
     assert (report["outcome"], report["withdrawn"]) == ("incomplete", 0)
     assert re.search(fault.says, report["incomplete"]), report["incomplete"]
-    # Two pulls of three pages, one page more to believe a count, and those asked for ahead.
+    # Two pulls of three pages, one more page each to check the count, and pages requested in advance.
     assert len(stage.edx.requests_to("/courses/")) <= 2 * (3 + 1 + 2 * 4)
-    _assert_heals(stage, patient, shelf)
+    _assert_recovers(stage, patient, shelf)
 
 
 def test_all_other_courses_are_synced_and_the_position_is_named_when_edx_cannot_render_one(
@@ -555,14 +554,14 @@ def test_all_other_courses_are_synced_and_the_position_is_named_when_edx_cannot_
     assert_shows(answered, {identity: contract_of(run) for identity, run in stored.items()})
     assert len(stage.edx.requests_to("/courses/")) <= 3 + 3 + 20  # pages, further tries, halves
     shelf.unrenderable = ()
-    _assert_heals(stage, patient, shelf)
+    _assert_recovers(stage, patient, shelf)
 
 
-def test_no_course_that_stayed_loses_its_runs_when_others_leave_and_join_under_the_walk(
+def test_no_remaining_course_loses_its_runs_when_courses_leave_and_join_during_the_pull(
     stage: Stage, patient: HostProcess
 ) -> None:
     shelf = stage.synced_shelf(patient)
-    stage.assert_heals(patient, [shelf])
+    stage.assert_recovers(patient, [shelf])
     before = stage.stored.runs(shelf.id)
 
     def swap(_exchange: Exchange, reply: Reply) -> Reply:
@@ -582,10 +581,12 @@ def test_no_course_that_stayed_loses_its_runs_when_others_leave_and_join_under_t
     assert {identity: after[identity] for identity in before} == before
     kept = {identity: contract_of(run) for identity, run in after.items() if "withdrawnAt" not in run}
     assert_shows(answered, kept)
-    _assert_heals(stage, patient, shelf)
+    _assert_recovers(stage, patient, shelf)
 
 
-def test_the_price_goes_when_the_seat_can_no_longer_be_bought(stage: Stage, patient: HostProcess) -> None:
+def test_the_price_is_removed_when_the_seat_can_no_longer_be_bought(
+    stage: Stage, patient: HostProcess
+) -> None:
     shelf = stage.synced_shelf(patient)
     run_key = shelf.courses[0]["course_runs"][0]["key"]
     shelf.expire_seats(run_key)
@@ -602,26 +603,28 @@ def test_the_price_goes_when_the_seat_can_no_longer_be_bought(stage: Stage, pati
     [{"start": "next spring"}, {"marketing_url": "https://www.edx.org/" + "x" * 40_000}],
     ids=lambda fields: next(iter(fields)),
 )
-def test_one_run_is_rejected_and_kept_when_edx_spoils_it(
+def test_a_rejected_run_keeps_its_stored_value_when_it_cannot_be_mapped(
     stage: Stage, patient: HostProcess, fields: dict[str, object]
 ) -> None:
     shelf = stage.synced_shelf(patient)
-    spoilt = shelf.courses[5]["course_runs"][0]["key"]
-    before = stage.stored.runs(shelf.id)[run_id(spoilt)]
-    shelf.alter_run(spoilt, weeks_to_complete=30, **fields)
+    rejected = shelf.courses[5]["course_runs"][0]["key"]
+    before = stage.stored.runs(shelf.id)[run_id(rejected)]
+    shelf.alter_run(rejected, weeks_to_complete=30, **fields)
 
     answered = stage.ask(patient, shelf)
 
     report = stage.last_report(shelf)
     assert (report["outcome"], report["rejected"], report["withdrawn"]) == ("ok", 1, 1)
-    assert spoilt in report["rejections"]
-    assert stage.stored.runs(shelf.id)[run_id(spoilt)] == before
-    assert_shows(answered, runs_of(shelf) | {run_id(spoilt): contract_of(before)})
-    shelf.alter_run(spoilt, **(plain_course(shelf.id, 6)["course_runs"][0]))
-    _assert_heals(stage, patient, shelf)
+    assert rejected in report["rejections"]
+    assert stage.stored.runs(shelf.id)[run_id(rejected)] == before
+    assert_shows(answered, runs_of(shelf) | {run_id(rejected): contract_of(before)})
+    shelf.alter_run(rejected, **(plain_course(shelf.id, 6)["course_runs"][0]))
+    _assert_recovers(stage, patient, shelf)
 
 
-def test_an_empty_catalog_is_an_empty_array_when_it_always_was(stage: Stage, patient: HostProcess) -> None:
+def test_the_answer_is_an_empty_array_when_a_catalog_has_never_had_courses(
+    stage: Stage, patient: HostProcess
+) -> None:
     shelf = stage.new_shelf(courses=0)
 
     assert stage.ask(patient, shelf).json() == []
@@ -636,12 +639,16 @@ def test_an_empty_catalog_is_an_empty_array_when_it_always_was(stage: Stage, pat
     ("fault", "status", "says"),
     [
         (
-            throttle(600, status=503),
+            faults.throttle(600, status=503),
             500,
             "Catalog 12 could not be synced: .* answered 503.* is intact",
         ),
-        (answer(200, []), 500, "Catalog 12 could not be synced: .* does not match its API.* is intact"),
-        (answer(404), 404, "^the catalog is not found: 12$"),
+        (
+            faults.answer(200, []),
+            500,
+            "Catalog 12 could not be synced: .* does not match its API.* is intact",
+        ),
+        (faults.answer(404), 404, "^the catalog is not found: 12$"),
     ],
 )
 def test_the_other_catalogs_are_synced_when_one_of_three_fails(  # noqa: PLR0917 - fixtures
@@ -683,13 +690,13 @@ def test_the_other_catalogs_are_synced_when_one_of_three_fails(  # noqa: PLR0917
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (answer(403), "edX refused us"),
-        (throttle(600, status=503), "unavailable"),
-        (answer(200, "<html>"), "sent a broken body: incomplete or invalid JSON"),
-        (gateway(403), "answered 403 in a form that is not edX's"),
-        (no_results(), r"left out 2 of the 2 that it listed before \(11, 12\); the known list stays"),
-        (envelope(count=3), "2 usable catalogs of the 3"),
-        (stuck(), "does not advance"),
+        (faults.answer(403), "edX refused us"),
+        (faults.throttle(600, status=503), "unavailable"),
+        (faults.answer(200, "<html>"), "sent a broken body: incomplete or invalid JSON"),
+        (faults.gateway(403), "answered 403 in a form that is not edX's"),
+        (faults.no_results(), r"left out 2 of the 2 that it listed before \(11, 12\); the known list stays"),
+        (faults.envelope(count=3), "2 usable catalogs of the 3"),
+        (faults.stuck(), "does not advance"),
     ],
 )
 def test_no_catalog_leaves_the_answer_when_the_list_of_catalogs_fails(  # noqa: PLR0917 - fixtures
@@ -716,7 +723,7 @@ def test_no_catalog_leaves_the_answer_when_the_list_of_catalogs_fails(  # noqa: 
 
     change(shelves[0])
     with pytest.raises(ConnectorError, match=says):
-        host_here.fire("sync_course_runs")  # syncs the known catalogs, and fails then
+        host_here.fire("sync_course_runs")  # syncs the known catalogs, then fails
     assert_reached(ask(host_here.url, admin, 11, "only-if-cached"), stored, shelves[0])
     assert stored.runs(12) == before[12]
 
@@ -725,7 +732,7 @@ def test_no_catalog_leaves_the_answer_when_the_list_of_catalogs_fails(  # noqa: 
     assert_discreet([caplog.text])
 
 
-def test_a_catalog_leaves_the_answer_and_keeps_its_runs_when_edx_lists_it_no_longer(
+def test_a_catalog_leaves_the_answer_and_keeps_its_runs_when_edx_no_longer_lists_it(
     sandbox: Sandbox, host_here: Host, admin: requests.Session, stored: Stored
 ) -> None:
     shelves = [make_shelf(11, 3), make_shelf(12, 3)]
@@ -747,7 +754,7 @@ def _served(stage: Stage, host: HostProcess, shelf: Catalog) -> Any:
 
 
 def _assert_failed(stage: Stage, shelf: Catalog, answered: requests.Response, says: str) -> None:
-    """Assert that answer, report and log say what failed."""
+    """Assert that the answer, the report and the log say what failed."""
     assert_says(answered, 500, f"Catalog {shelf.id} could not be synced", says, "stored before is intact")
     report = stage.last_report(shelf)
     assert report["outcome"] == "failed"
@@ -756,7 +763,7 @@ def _assert_failed(stage: Stage, shelf: Catalog, answered: requests.Response, sa
     assert re.search(says, stage.log_line(report["sync_id"]))
 
 
-def _assert_heals(stage: Stage, patient: HostProcess, shelf: Catalog) -> None:
-    """Assert that without the fault the next sync reaches exactly what edX shows."""
+def _assert_recovers(stage: Stage, patient: HostProcess, shelf: Catalog) -> None:
+    """Assert that the next sync without the fault stores and returns exactly what edX shows."""
     stage.edx.rules.clear()
-    stage.assert_heals(patient, [shelf])
+    stage.assert_recovers(patient, [shelf])

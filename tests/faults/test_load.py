@@ -1,4 +1,4 @@
-"""Load: many clients call at once while edX changes and syncs run. Correctness is asserted, speed shown."""
+"""Many clients call at once while edX changes and syncs run: answers are asserted, times only printed."""
 
 import hashlib
 import json
@@ -33,13 +33,13 @@ PAGE = 100
 CLIENTS = 50
 LOAD_S = 8.0
 PATIENCE_S = 60.0
-"""How much longer the load goes on, at most, on a machine that is busy with other tests, too."""
+"""How much longer the load lasts at most on a busy machine."""
 WAYS = ("no-cache", "max-age=1", "max-age=0", "only-if-cached", "only-if-cached", "")
-"""What clients send as Cache-Control, in turn; nothing means fresh for a quarter of an hour."""
+"""The Cache-Control headers that clients send; without one, data of the last 15 minutes is fresh."""
 
 
 class Call(NamedTuple):
-    """A call of a client's: what it sent, what came back, and how long that took.
+    """A call of a client: its request, the answer and the time it took.
 
     `state_before` and `state_after` are the states that edX showed when it began and when it ended.
     """
@@ -47,7 +47,7 @@ class Call(NamedTuple):
     way: str
     status: int
     tag: str
-    sha: str  # of the body; empty of a 304
+    sha: str  # of the body; empty for a 304
     seconds: float
     state_before: int
     state_after: int
@@ -61,13 +61,13 @@ def course(number: int, weeks: int) -> StoredCourse:
 
 
 def shelf_at(state: int) -> Catalog:
-    """Return the catalog in a state: a course gone, one new and 20 altered since the state before."""
+    """Return the catalog in a state; after the state before, a course left, one joined and 20 changed."""
     numbers = range(state, state + RUNS)
     return Catalog(1, "Load", [course(number, 4 + (0 if number % 250 else state)) for number in numbers])
 
 
 class Changing:
-    """An edX that shows the next state from the first page of each pull on, so that no pull mixes two."""
+    """An edX that changes at the first page of each pull, so that no pull mixes two states."""
 
     def __init__(self, edx: Sandbox) -> None:
         self.state = 0
@@ -84,7 +84,7 @@ class Changing:
 
 @pytest.fixture
 def hosts(sandbox: Sandbox, settings: dict[str, str]) -> Iterator[tuple[HostProcess, HostProcess]]:
-    """Two processes on one storage, as the platform runs them."""
+    """Two processes with one storage, as on the platform."""
     sandbox.catalogs = {1: shelf_at(0)}
     settings |= {"EDX_CATALOG_IDS": "1", "EDX_PAGE_SIZE": str(PAGE)}
     with HostProcess(settings) as one, HostProcess(settings) as other:
@@ -92,7 +92,7 @@ def hosts(sandbox: Sandbox, settings: dict[str, str]) -> Iterator[tuple[HostProc
 
 
 class Client:
-    """One of many callers; `bodies` takes the first body that any of them saw of each tag."""
+    """One of many callers; `bodies` collects the first body of each ETag that any of them received."""
 
     def __init__(
         self, number: int, url: str, admin: requests.Session, changing: Changing, bodies: dict[str, bytes]
@@ -106,7 +106,7 @@ class Client:
         self._session.headers.update(admin.headers)
 
     def run(self, until: float) -> list[Call]:
-        """Call again and again until a moment of the monotonic clock, later where edX has hardly changed."""
+        """Keep calling until a time on the monotonic clock, or longer until edX has changed twice."""
         calls: list[Call] = []
         with self._session:
             while time.monotonic() < until + (0 if self._changing.state > 1 else PATIENCE_S):
@@ -137,7 +137,7 @@ class Client:
 
 
 def states_by_tag(bodies: dict[str, bytes], states: int) -> dict[str, int]:
-    """Tell which state each body shows, and assert that it shows exactly that one."""
+    """Return the state of each ETag, and assert that its body shows exactly that state."""
     by_tag = {}
     for tag, body in bodies.items():
         shown = json.loads(body)
@@ -168,7 +168,7 @@ def show(calls: list[Call], took_s: float, pulls: int) -> None:
 
 
 def assert_no_pull_twice(sandbox: Sandbox, pulls: int) -> None:
-    """Assert that pulls came one after the other, and asked for each page once."""
+    """Assert that pulls did not overlap, and that each requested each page once."""
     offsets = [request.offset for request in sandbox.requests_to("/courses/")]
     assert len(offsets) == pulls * RUNS // PAGE
     for start in range(0, len(offsets), RUNS // PAGE):
@@ -193,7 +193,7 @@ def test_no_answer_is_wrong_or_mixed_when_50_clients_call_while_syncs_run(
     assert Counter(call.status for call in calls).keys() == {200, 304}, [
         call for call in calls if call.status not in {200, 304}
     ][:3]
-    # Two bodies under one tag, or one body under two, would be two pairs.
+    # Two bodies with one ETag, or one body with two ETags, would be two pairs.
     pairs = {(call.tag, call.sha) for call in calls if call.sha}
     assert len(pairs) == len(bodies) == len({sha for _, sha in pairs})
     shown = states_by_tag(bodies, changing.state)

@@ -1,4 +1,4 @@
-"""Faults of Table Storage, over HTTP: each hits a sync of a changed catalog, and the promise is checked."""
+"""Faults of Table Storage, over HTTP, during the sync of a changed catalog: nothing is lost."""
 
 import asyncio
 import random
@@ -57,7 +57,7 @@ _REPOSITORY = Path(__file__).parents[2]
 
 
 def instead(head: bytes, body: bytes) -> Fault:
-    """Answer what Table Storage never would, after it has done what it was asked for."""
+    """Let the request take effect, and send an answer that is not from Table Storage."""
 
     def act(exchange: Exchange) -> None:
         exchange.forward()
@@ -78,7 +78,7 @@ FAULTS: dict[str, Fault] = {
     "500": answer(500, "InternalError"),
     "502 with HTML": instead(b"502 Bad Gateway\r\nContent-Type: text/html", b"<h1>Oops</h1>"),
     "503 with Retry-After": answer(503, retry_after=1),
-    "503 with an odd Retry-After": answer(503, retry_after="soon"),
+    "503 with an invalid Retry-After": answer(503, retry_after="soon"),
     "504": answer(504, "OperationTimedOut"),
 }
 FIRST_TO_FAIL = (0, 1)
@@ -87,7 +87,7 @@ LASTING: dict[str, tuple[Fault, str]] = {
     "answers lost": (lose_answer, "Table Storage at "),
     "busy": (answer(503), r"Table Storage at \S+ failed \(HTTP 503, ServerBusy\)"),
     "forbidden": (answer(403, "AuthorizationPermissionMismatch"), "refused our credentials.*role assignment"),
-    "another answers": (
+    "another server answers": (
         instead(b"200 OK\r\nContent-Type: text/html", b"<h1>Hi</h1>"),
         "sent an answer that cannot be read",
     ),
@@ -107,11 +107,11 @@ KINDS = (
     ".* reports?",
 )
 SUCCEEDS_WITHOUT = ("let go of lease", ".* reports?")
-"""What a sync that goes well can do without: it lets go in the batch that writes the head."""
+"""A sync succeeds without these requests: the batch that writes the head also releases the lease."""
 
 
-class Suffering(NamedTuple):
-    """A sync that a fault has hit: its catalog, the rule, the answer, what was stored before and after."""
+class Outcome(NamedTuple):
+    """A sync during a fault: its catalog, the rule, the answer, and what was stored before and after."""
 
     shelf: Catalog
     rule: Rule
@@ -121,7 +121,7 @@ class Suffering(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """Which requests suffer."""
+    """A fault and the storage requests that it applies to."""
 
     fault: Fault
     kind: str | None = None
@@ -129,10 +129,10 @@ class Scenario(NamedTuple):
     after: int = 0
 
 
-def suffer(
+def sync_with_faults(
     stage: Stage, proxy: TableProxy, hosts: tuple[HostProcess, HostProcess], scenarios: Iterable[Scenario]
-) -> list[Suffering]:
-    """Run a sync of a changed catalog for each scenario, all at one time: pauses add up."""
+) -> list[Outcome]:
+    """Sync a changed catalog for each scenario, in parallel, because pauses between tries take seconds."""
     healthy, host = hosts
     begun = []
     for fault, kind, every, after in scenarios:
@@ -142,7 +142,7 @@ def suffer(
         begun.append((shelf, rule, stage.begin_to_ask(host, shelf), before))
     with stage.watched(healthy, [shelf for shelf, *_ in begun]):
         return [
-            Suffering(shelf, rule, call.result(), before, stage.stored.runs(shelf.id))
+            Outcome(shelf, rule, call.result(), before, stage.stored.runs(shelf.id))
             for shelf, rule, call, before in begun
         ]
 
@@ -155,52 +155,54 @@ def hosts(healthy: HostProcess, proxied: HostProcess) -> tuple[HostProcess, Host
 @pytest.fixture(scope="module")
 def passing(
     stage: Stage, proxy: TableProxy, hosts: tuple[HostProcess, HostProcess]
-) -> dict[tuple[str, int], Suffering]:
+) -> dict[tuple[str, int], Outcome]:
     cases = [(name, first) for name in FAULTS for first in FIRST_TO_FAIL]
     scenarios = [Scenario(FAULTS[name], every=2, after=first) for name, first in cases]
-    return dict(zip(cases, suffer(stage, proxy, hosts, scenarios), strict=True))
+    return dict(zip(cases, sync_with_faults(stage, proxy, hosts, scenarios), strict=True))
 
 
 @pytest.mark.parametrize("first", FIRST_TO_FAIL)
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_sync_is_whole_when_storage_fails_every_other_time(
-    passing: dict[tuple[str, int], Suffering], stage: Stage, name: str, first: int
+def test_the_sync_is_complete_when_storage_fails_every_other_time(
+    passing: dict[tuple[str, int], Outcome], stage: Stage, name: str, first: int
 ) -> None:
-    suffering = passing[name, first]
-    assert suffering.rule.fired >= 6
-    assert_reached(suffering.answered, stage.stored, suffering.shelf)
-    assert len(stage.stored.reports(suffering.shelf.id)) == 2
+    outcome = passing[name, first]
+    assert outcome.rule.fired >= 6
+    assert_reached(outcome.answered, stage.stored, outcome.shelf)
+    assert len(stage.stored.reports(outcome.shelf.id)) == 2
 
 
 @pytest.fixture(scope="module")
 def lasting(
     stage: Stage, proxy: TableProxy, hosts: tuple[HostProcess, HostProcess]
-) -> Iterator[dict[tuple[str, str], Suffering]]:
-    """Faults that last, and at the end, all at once because of leases that were not let go, the healing."""
+) -> Iterator[dict[tuple[str, str], Outcome]]:
+    """Faults at every try; at the end the next syncs, in parallel, because they wait for leases to expire."""
     cases = [(name, kind) for name in LASTING for kind in KINDS]
-    suffered = suffer(stage, proxy, hosts, [Scenario(LASTING[name][0], kind) for name, kind in cases])
-    yield dict(zip(cases, suffered, strict=True))
+    outcomes = sync_with_faults(
+        stage, proxy, hosts, [Scenario(LASTING[name][0], kind) for name, kind in cases]
+    )
+    yield dict(zip(cases, outcomes, strict=True))
     proxy.rules.clear()
-    for suffering in suffered:
-        stage.change(suffering.shelf)
-    stage.assert_heals(hosts[0], [suffering.shelf for suffering in suffered])
+    for outcome in outcomes:
+        stage.change(outcome.shelf)
+    stage.assert_recovers(hosts[0], [outcome.shelf for outcome in outcomes])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", LASTING)
-def test_nothing_is_lost_and_the_error_is_named_when_storage_goes_on_failing(
-    lasting: dict[tuple[str, str], Suffering], name: str, kind: str
+def test_nothing_is_lost_and_the_error_is_named_when_storage_fails_at_every_try(
+    lasting: dict[tuple[str, str], Outcome], name: str, kind: str
 ) -> None:
-    suffering = lasting[name, kind]
-    assert bool(suffering.rule.fired) is (kind != "let go of lease")
+    outcome = lasting[name, kind]
+    assert bool(outcome.rule.fired) is (kind != "let go of lease")
     if kind in SUCCEEDS_WITHOUT:
-        assert_shows(suffering.answered, runs_of(suffering.shelf))
+        assert_shows(outcome.answered, runs_of(outcome.shelf))
     else:
-        assert_says(suffering.answered, 500, LASTING[name][1], "What was stored before is intact")
-    assert_nothing_lost(suffering.before, suffering.after, suffering.shelf)
+        assert_says(outcome.answered, 500, LASTING[name][1], "What was stored before is intact")
+    assert_nothing_lost(outcome.before, outcome.after, outcome.shelf)
 
 
-def test_answers_are_whole_and_nothing_is_lost_when_storage_fails_at_random(
+def test_answers_are_complete_and_nothing_is_lost_when_storage_fails_at_random(
     stage: Stage, proxy: TableProxy, hosts: tuple[HostProcess, HostProcess]
 ) -> None:
     def at_random(exchange: Exchange) -> None:
@@ -208,27 +210,27 @@ def test_answers_are_whole_and_nothing_is_lost_when_storage_fails_at_random(
         # Three of four requests pass.
         chosen(exchange) if random.random() < 0.25 else exchange.send(*exchange.forward())  # noqa: S311
 
-    for suffering in suffer(stage, proxy, hosts, [Scenario(at_random)] * 12):
-        if suffering.answered.status_code == 200:
-            assert_reached(suffering.answered, stage.stored, suffering.shelf)
+    for outcome in sync_with_faults(stage, proxy, hosts, [Scenario(at_random)] * 12):
+        if outcome.answered.status_code == 200:
+            assert_reached(outcome.answered, stage.stored, outcome.shelf)
         else:
-            assert_says(suffering.answered, 500, "Table Storage", "What was stored before is intact")
-            assert_nothing_lost(suffering.before, suffering.after, suffering.shelf)
-        suffering.rule.times = suffering.rule.fired
-        stage.assert_heals(hosts[1], [suffering.shelf])
+            assert_says(outcome.answered, 500, "Table Storage", "What was stored before is intact")
+            assert_nothing_lost(outcome.before, outcome.after, outcome.shelf)
+        outcome.rule.times = outcome.rule.fired
+        stage.assert_recovers(hosts[1], [outcome.shelf])
 
 
-# Nonsense without end
+# Invalid answers without end
 
 
 def find_nothing_and_write_nothing(exchange: Exchange) -> None:
-    """Find nothing, and refuse every write because the table is being deleted."""
+    """Answer reads with 404, and every write as if the table were being deleted."""
     is_read = exchange.request.method == "GET"
     (answer(404, "ResourceNotFound") if is_read else answer(409, "TableBeingDeleted"))(exchange)
 
 
 def refuse_every_batch(exchange: Exchange) -> None:
-    """Refuse every batch as if an entity had been changed meanwhile."""
+    """Refuse every batch as if another process had changed an entity."""
     if exchange.request.is_batch:
         refuse_in_batch(0, "UpdateConditionNotSatisfied", 412)(exchange)
     else:
@@ -236,7 +238,7 @@ def refuse_every_batch(exchange: Exchange) -> None:
 
 
 def repeat_the_continuation(exchange: Exchange) -> None:
-    """Say to each query that it goes on, always at the same place."""
+    """Answer each query with the same continuation token."""
     head, body = exchange.forward()
     if exchange.request.is_query:
         more = b"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: 1\r\n"
@@ -244,7 +246,7 @@ def repeat_the_continuation(exchange: Exchange) -> None:
     exchange.send(head, body)
 
 
-NONSENSE: dict[str, tuple[Fault, str]] = {
+INVALID: dict[str, tuple[Fault, str]] = {
     "404 to reads, 409 to writes": (find_nothing_and_write_nothing, r"failed \(HTTP 409"),
     "412 to every batch": (refuse_every_batch, "did not let this sync take its lease"),
     "the same continuation token": (repeat_the_continuation, "the same page again and again"),
@@ -253,8 +255,8 @@ WAIT_S = 4
 REQUESTS_AT_MOST = 60
 
 
-class Nonsense(NamedTuple):
-    """A call while storage answers nonsense: what it came to, how long it took, and all requests of it."""
+class Called(NamedTuple):
+    """A call while storage sends invalid answers: the error, the time it took, and its storage requests."""
 
     shelf: Catalog
     error: ConnectorError
@@ -263,7 +265,7 @@ class Nonsense(NamedTuple):
 
 
 class EndOfSync(Outbox):
-    """Tells when a sync has ended: it says its line then."""
+    """Notices the end of a sync, which writes a line then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -275,7 +277,7 @@ class EndOfSync(Outbox):
             self.has_come.set()
 
 
-def ask_while_storage_answers_nonsense(stage: Stage, shelf: Catalog, fault: Fault) -> Nonsense:
+def ask_while_answers_are_invalid(stage: Stage, shelf: Catalog, fault: Fault) -> Called:
     outbox = EndOfSync()
     question = Question(None, None, parse_freshness("no-cache"))
     with TableProxy(stage.settings["TABLES_CONNECTION_STRING"]) as proxy:
@@ -292,33 +294,33 @@ def ask_while_storage_answers_nonsense(stage: Stage, shelf: Catalog, fault: Faul
             asyncio.run(answering.answer(question, Reader(), Origin("http"), Deadline.after(60)))
         took_s = time.monotonic() - began
         assert outbox.has_come.wait(60)
-        return Nonsense(shelf, failed.value, took_s, [request.kind for request in proxy.requests])
+        return Called(shelf, failed.value, took_s, [request.kind for request in proxy.requests])
 
 
 @pytest.fixture(scope="module")
-def nonsense(stage: Stage, healthy: HostProcess) -> Iterator[dict[str, Nonsense]]:
-    """All kinds of nonsense at one time, and the healing at the end."""
-    shelves = [stage.synced_shelf(healthy) for _ in NONSENSE]
-    with ThreadPoolExecutor(len(NONSENSE)) as threads:
-        faults = [fault for fault, _ in NONSENSE.values()]
-        called = threads.map(ask_while_storage_answers_nonsense, [stage] * len(faults), shelves, faults)
-        yield dict(zip(NONSENSE, called, strict=True))
-    stage.assert_heals(healthy, shelves)
+def invalid(stage: Stage, healthy: HostProcess) -> Iterator[dict[str, Called]]:
+    """A call for each kind of invalid answer, in parallel; at the end the next syncs recover."""
+    shelves = [stage.synced_shelf(healthy) for _ in INVALID]
+    with ThreadPoolExecutor(len(INVALID)) as threads:
+        faults = [fault for fault, _ in INVALID.values()]
+        called = threads.map(ask_while_answers_are_invalid, [stage] * len(faults), shelves, faults)
+        yield dict(zip(INVALID, called, strict=True))
+    stage.assert_recovers(healthy, shelves)
 
 
-@pytest.mark.parametrize("name", NONSENSE)
-def test_the_caller_gets_one_sentence_in_time_and_storage_few_requests_when_it_answers_nonsense_for_ever(
-    nonsense: dict[str, Nonsense], name: str
+@pytest.mark.parametrize("name", INVALID)
+def test_a_call_ends_in_time_after_few_requests_when_storage_keeps_sending_invalid_answers(
+    invalid: dict[str, Called], name: str
 ) -> None:
-    called = nonsense[name]
+    called = invalid[name]
     assert called.took_s < WAIT_S + 5
     assert len(called.requests) <= REQUESTS_AT_MOST, called.requests
     still_running = f"did not end within {WAIT_S} s and continues"
-    assert re.search(f"(Table Storage at .* {NONSENSE[name][1]}|{still_running})", called.error.message)
+    assert re.search(f"(Table Storage at .* {INVALID[name][1]}|{still_running})", called.error.message)
     assert "What was stored before is intact" in called.error.message
 
 
-# Rows of another hand
+# Rows that another program has changed
 
 
 @pytest.fixture
@@ -336,7 +338,7 @@ def properties_of(table: TableClient, row_key: str) -> dict[str, object]:
 def test_no_answer_is_wrong_when_the_head_lacks_a_property(
     shelf_here: Catalog, host_here: Host, admin: requests.Session, azurite: Azurite, tables_prefix: str
 ) -> None:
-    whole = ask(host_here.url, admin)
+    complete = ask(host_here.url, admin)
     table = TableClient.from_connection_string(azurite.connection_string, f"{tables_prefix}CourseRuns")
     head = properties_of(table, "published")
     for name in head.keys() - {"PartitionKey", "RowKey"}:
@@ -344,16 +346,18 @@ def test_no_answer_is_wrong_when_the_head_lacks_a_property(
         with Host(_REPOSITORY) as new:  # the body is not in the memory of a new process
             cached = ask(new.url, admin, cache_control="only-if-cached")
         if cached.status_code == 200:
-            assert (cached.content, cached.headers["ETag"]) == (whole.content, whole.headers["ETag"]), name
+            assert (cached.content, cached.headers["ETag"]) == (complete.content, complete.headers["ETag"]), (
+                name
+            )
         else:
             assert_says(cached, 500, "No sync of catalog 1 has finished yet|catalog 1 is")
         assert_shows(ask(host_here.url, admin), runs_of(shelf_here))
-        assert ask(host_here.url, admin).headers["ETag"] == whole.headers["ETag"]
+        assert ask(host_here.url, admin).headers["ETag"] == complete.headers["ETag"]
     table.close()
 
 
 @pytest.mark.parametrize("ids", [None, "all", "9" * 5000])
-def test_no_catalog_is_missing_from_the_answer_when_the_list_of_catalogs_is_odd(  # noqa: PLR0917 - fixtures
+def test_no_catalog_is_missing_from_the_answer_when_the_stored_list_of_catalogs_is_invalid(  # noqa: PLR0917 - fixtures
     shelf_here: Catalog,
     host_here: Host,
     admin: requests.Session,

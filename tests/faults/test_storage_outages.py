@@ -1,6 +1,6 @@
-"""Table Storage gone for a while, and back: before a sync, in the midst of its requests, and with losses.
+"""Table Storage stops and starts again: before a sync, during its requests, and with lost writes.
 
-Azurite keeps its data on disk here, and is stopped the clean way: killed, it would lose what Azure keeps.
+Azurite keeps its data on disk here. It is stopped cleanly, because a killed one loses data that Azure keeps.
 """
 
 import time
@@ -29,13 +29,13 @@ KINDS = (
 
 @pytest.fixture(scope="module")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    """The storage of the stage: one that can be stopped."""
+    """The storage of the stage, which these tests stop."""
     with Azurite(location=tmp_path_factory.mktemp("azurite")) as azurite:
         yield azurite
 
 
 def before(_exchange: Exchange) -> None:
-    """Let storage go before it has done what it was asked for."""
+    """Do not let the request take effect."""
 
 
 def during(exchange: Exchange) -> None:
@@ -52,7 +52,7 @@ def after(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("kind", ["write runs", "write head"])
 @pytest.mark.parametrize("moment", [before, during, after])
-def test_the_sync_is_whole_when_storage_is_away_for_a_moment(  # noqa: PLR0917 - fixtures
+def test_the_sync_is_complete_when_storage_restarts_during_a_write(  # noqa: PLR0917 - fixtures
     azurite: Azurite, stage: Stage, proxy: TableProxy, proxied: HostProcess, moment: Fault, kind: str
 ) -> None:
     shelf = stage.synced_shelf(proxied)
@@ -67,7 +67,7 @@ def test_the_sync_is_whole_when_storage_is_away_for_a_moment(  # noqa: PLR0917 -
     assert rule.fired == 1
 
 
-def test_nothing_is_lost_and_the_next_sync_is_whole_when_storage_goes_away_at_any_write(
+def test_nothing_is_lost_and_the_next_sync_is_complete_when_storage_stops_at_any_write(
     azurite: Azurite, stage: Stage, proxy: TableProxy, proxied: HostProcess
 ) -> None:
     held = []
@@ -88,25 +88,25 @@ def test_nothing_is_lost_and_the_next_sync_is_whole_when_storage_goes_away_at_an
     for shelf, *_ in held:
         assert stage.ask(proxied, shelf, "only-if-cached").json() == stage.states[shelf.id][0]
     began = time.monotonic()
-    stage.assert_heals(proxied, [shelf for shelf, *_ in held])
+    stage.assert_recovers(proxied, [shelf for shelf, *_ in held])
     assert time.monotonic() - began < 60
 
 
-def test_the_next_sync_is_whole_when_storage_comes_back_without_its_last_writes(
+def test_the_next_sync_is_complete_when_storage_has_lost_its_last_writes(
     azurite: Azurite, stage: Stage, proxied: HostProcess
 ) -> None:
     shelf = stage.synced_shelf(proxied)
-    stage.assert_heals(proxied, [shelf])
+    stage.assert_recovers(proxied, [shelf])
     azurite.kill()
     azurite.start()
-    stage.assert_heals(proxied, [shelf])
+    stage.assert_recovers(proxied, [shelf])
 
 
-def test_answers_are_the_same_when_storage_was_away_between_syncs(
+def test_answers_are_the_same_when_storage_restarts_between_syncs(
     azurite: Azurite, stage: Stage, proxied: HostProcess
 ) -> None:
     shelf = stage.synced_shelf(proxied)
-    stage.assert_heals(proxied, [shelf])
+    stage.assert_recovers(proxied, [shelf])
     before = stage.ask(proxied, shelf, "only-if-cached")
     azurite.restart()
     after = stage.ask(proxied, shelf, "only-if-cached")

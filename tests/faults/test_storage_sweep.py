@@ -1,13 +1,14 @@
-"""Faults of storage at every single request of a sync, and what another hand may leave in the tables.
+"""Faults of storage at each request of a sync, and tables that another program has changed.
 
-The pauses between tries, and the silence after which a dead sync is succeeded, are shortened here: a sweep
-waits hundreds of times. All else is as in production.
+The syncing host skips the pauses between tries and the wait for a dead lease, because these tests would
+otherwise wait hundreds of times. Everything else is as in production.
 """
 
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -46,27 +47,23 @@ from tests.table_proxy import (
 )
 
 REQUESTS_AT_LEAST = 15
-"""Of one call that syncs a changed catalog; fewer would mean that a sweep passes something over."""
+"""Storage requests of one call that syncs a changed catalog; with fewer, a test would leave some out."""
 
 
 @pytest.fixture
-def settings(stage: Stage, proxy: TableProxy, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.setattr("shared.storage.table.BACKOFF_S", 0.01)
-    monkeypatch.setattr("shared.storage.table.BACKOFF_MAX_S", 0.02)  # of a Retry-After, too
-    monkeypatch.setattr("shared.storage.lease.LEASE_S", 0.3)
-    monkeypatch.setattr("shared.storage.lease.POLL_S", 0.05)
+def settings(stage: Stage, proxy: TableProxy) -> dict[str, str]:
     return {**stage.settings, "TABLES_CONNECTION_STRING": proxy.connection_string}
 
 
 @pytest.fixture
 def table(stage: Stage) -> TableClient:
-    """The table of course runs, for another hand."""
+    """The table of course runs, for changes that another program makes."""
     service = TableServiceClient.from_connection_string(stage.settings["TABLES_CONNECTION_STRING"])
     return service.get_table_client(f"{stage.settings['TABLES_PREFIX']}CourseRuns")
 
 
 class Scene:
-    """A catalog that is synced over and over, through the proxy, and read by a process beside it."""
+    """A catalog that one host syncs many times through the proxy, and that another process reads."""
 
     def __init__(self, stage: Stage, host: Host, proxy: TableProxy, reader: HostProcess) -> None:
         self.stage = stage
@@ -74,7 +71,7 @@ class Scene:
         self.shelf = stage.new_shelf()
         self._host = host
         self._reader = reader
-        self.assert_heals()
+        self.assert_recovers()
 
     def sync(self) -> requests.Response:
         return ask(self._host.url, self.stage.admin, self.shelf.id)
@@ -83,26 +80,26 @@ class Scene:
         return ask(self._reader.url, self.stage.admin, self.shelf.id, "only-if-cached")
 
     def requests_of_a_sync(self) -> int:
-        """Count the storage requests of a call that syncs the changed catalog, once there are old parts."""
+        """Count the storage requests of a call that syncs the changed catalog when old parts are stored."""
         for _ in range(2):
             self.stage.change(self.shelf)
             self.proxy.requests.clear()
-            self.assert_heals()
+            self.assert_recovers()
         assert len(self.proxy.requests) >= REQUESTS_AT_LEAST
         return len(self.proxy.requests)
 
-    def assert_heals(self) -> None:
-        """Assert that the next sync reaches what edX shows, and that every process shows it then."""
+    def assert_recovers(self) -> None:
+        """Assert that the next sync stores what edX shows, and that both processes then return it."""
         self.proxy.rules.clear()
         assert_reached(self.sync(), self.stage.stored, self.shelf)
         assert_shows(self.read(), runs_of(self.shelf))
 
-    def assert_read_whole(self) -> None:
-        """Assert that a reader sees what edX shows or what it showed before, and no mixture of them."""
+    def assert_one_state_is_read(self) -> None:
+        """Assert that a reader gets what edX shows or what it showed before, and no mixture."""
         assert self.read().json() in self.stage.states[self.shelf.id][-2:]
 
     def watched(self, fault: Fault) -> Fault:
-        """Let a reader look before a fault, and once it has had its effect."""
+        """Return a fault that reads the catalog before and after the given fault."""
 
         def act(exchange: Exchange) -> None:
             looks.append(self.read().json())
@@ -116,12 +113,12 @@ class Scene:
 
 
 @pytest.fixture
-def scene(stage: Stage, host_here: Host, proxy: TableProxy, healthy: HostProcess) -> Scene:
-    return Scene(stage, host_here, proxy, healthy)
+def scene(stage: Stage, host_without_pauses: Host, proxy: TableProxy, healthy: HostProcess) -> Scene:
+    return Scene(stage, host_without_pauses, proxy, healthy)
 
 
 def in_batches(fault: Fault) -> Fault:
-    """Let a fault befall batches alone."""
+    """Apply a fault to batches only."""
 
     def act(exchange: Exchange) -> None:
         if exchange.request.is_batch:
@@ -137,7 +134,7 @@ def in_batches(fault: Fault) -> Fault:
     [lose_answer, in_batches(refuse_in_batch(0, "ServerBusy", 503))],
     ids=["lost answer", "busy in the batch"],
 )
-def test_sync_notices_nothing_when_any_one_request_fails_once(scene: Scene, fault: Fault) -> None:
+def test_the_sync_succeeds_when_any_one_request_fails_once(scene: Scene, fault: Fault) -> None:
     for position in range(scene.requests_of_a_sync()):
         scene.stage.change(scene.shelf)
         rule = scene.proxy.on(scene.watched(fault), after=position, times=1)
@@ -147,7 +144,7 @@ def test_sync_notices_nothing_when_any_one_request_fails_once(scene: Scene, faul
         scene.proxy.rules.clear()
 
 
-def test_next_sync_heals_when_answers_are_lost_for_good_from_any_request_on(scene: Scene) -> None:
+def test_the_next_sync_recovers_when_all_answers_are_lost_from_any_request_on(scene: Scene) -> None:
     failures = 0
     for position in range(scene.requests_of_a_sync()):
         before = scene.stage.stored.runs(scene.shelf.id)
@@ -160,30 +157,22 @@ def test_next_sync_heals_when_answers_are_lost_for_good_from_any_request_on(scen
             failures += 1
             assert_says(answered, 500, "Table Storage at ")
             assert_nothing_lost(before, scene.stage.stored.runs(scene.shelf.id), scene.shelf)
-            scene.assert_read_whole()
-        scene.assert_heals()
+            scene.assert_one_state_is_read()
+        scene.assert_recovers()
     assert failures >= REQUESTS_AT_LEAST - 2
 
 
-def test_request_that_takes_effect_late_changes_nothing(
-    stage: Stage, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    monkeypatch.setattr("shared.storage.table.READ_TIMEOUT_S", 0.3)  # instead of ten seconds
-    assert settings
-    scene: Scene = request.getfixturevalue("scene")
+def test_the_sync_succeeds_when_any_request_takes_effect_after_it_was_repeated(scene: Scene) -> None:
+    def take_effect_late(exchange: Exchange) -> None:
+        Timer(0.2, exchange.forward).start()  # the connection is cut at once
 
-    def late(exchange: Exchange) -> None:
-        time.sleep(0.4)  # given up by then, and tried again
-        exchange.forward()
-
-    scene.requests_of_a_sync()
-    for position in range(0, len(scene.proxy.requests), 2):
-        stage.change(scene.shelf)
-        rule = scene.proxy.on(late, after=position, times=1)
-        assert_reached(scene.sync(), stage.stored, scene.shelf)
+    for position in range(0, scene.requests_of_a_sync(), 2):
+        scene.stage.change(scene.shelf)
+        rule = scene.proxy.on(take_effect_late, after=position, times=1)
+        assert_reached(scene.sync(), scene.stage.stored, scene.shelf)
         assert rule.fired
     time.sleep(0.4)
-    scene.assert_heals()
+    scene.assert_recovers()
 
 
 Harm = Callable[[TableClient, Catalog], None]
@@ -198,7 +187,7 @@ def delete_lease(table: TableClient, shelf: Catalog) -> None:
 
 
 @pytest.mark.parametrize("harm", [delete_table, delete_lease])
-def test_next_sync_heals_when_something_is_deleted_before_any_request(
+def test_the_next_sync_recovers_when_the_table_or_the_lease_is_deleted_before_any_request(
     scene: Scene, table: TableClient, harm: Harm
 ) -> None:
     failures = 0
@@ -216,11 +205,11 @@ def test_next_sync_heals_when_something_is_deleted_before_any_request(
         else:
             failures += 1
             assert_says(answered, 500, "Catalog .*\\.|has finished yet")
-        scene.assert_heals()
+        scene.assert_recovers()
     assert failures
 
 
-# Another hand
+# Changes by another program
 
 
 def row(shelf: Catalog, row_key: str, **properties: object) -> dict[str, Any]:
@@ -265,7 +254,7 @@ def delete_parts(kind: str) -> Harm:
 
 
 def swap_parts(table: TableClient, shelf: Catalog) -> None:
-    """Put digests where a body belongs, and the other way about."""
+    """Swap the data of the body and of the digests."""
     for body, digests in zip(parts(table, shelf, "body"), parts(table, shelf, "digests"), strict=True):
         table.upsert_entity(body | {"data00": digests["data00"]}, mode=UpdateMode.REPLACE)
         table.upsert_entity(digests | {"data00": body["data00"]}, mode=UpdateMode.REPLACE)
@@ -306,7 +295,7 @@ HARMS: dict[str, Harm] = {
 
 
 @pytest.mark.parametrize("group", sorted({name.split(":")[0] for name in HARMS}))
-def test_next_sync_heals_when_another_hand_was_in_the_tables(
+def test_the_next_sync_recovers_when_another_program_has_changed_the_tables(
     scene: Scene, table: TableClient, group: str
 ) -> None:
     for name, harm in HARMS.items():
@@ -323,10 +312,10 @@ def test_next_sync_heals_when_another_hand_was_in_the_tables(
             assert_kept(before, scene.stage.stored, scene.shelf)
             if changed:
                 scene.stage.change(scene.shelf)
-            scene.assert_heals()
+            scene.assert_recovers()
 
 
-ODD: list[dict[str, object]] = [
+CHANGED: list[dict[str, object]] = [
     {"listed": None},
     {"listed": "true"},
     {"listed": 1},
@@ -340,16 +329,16 @@ ODD: list[dict[str, object]] = [
     {"withdrawnAt": False},
     {"withdrawnAt": datetime(2020, 1, 6, tzinfo=UTC)},
 ]
-"""What the runs of a shelf are left with, one each; None for a property that is absent."""
+"""Properties that another program changed, one per run; None for one that it removed."""
 
 
 @pytest.mark.parametrize("noticed", [True, False], ids=["with damaged digests", "by a rebuild"])
-def test_odd_course_runs_are_healed_when_the_published_state_is_not_trusted(
+def test_changed_course_runs_are_written_again_when_the_digests_are_not_used(
     scene: Scene, table: TableClient, *, noticed: bool
 ) -> None:
     shelf = scene.shelf
-    for run_id, odd in zip(runs_of(shelf), ODD, strict=True):
-        entity = {**table.get_entity(str(shelf.id), run_id), **odd}
+    for run_id, changed in zip(runs_of(shelf), CHANGED, strict=True):
+        entity = {**table.get_entity(str(shelf.id), run_id), **changed}
         kept = {name: value for name, value in entity.items() if value is not None}
         table.upsert_entity(kept, mode=UpdateMode.REPLACE)
     if noticed:
@@ -359,13 +348,13 @@ def test_odd_course_runs_are_healed_when_the_published_state_is_not_trusted(
         assert_shows(scene.sync(), runs_of(shelf))
         connector = connect(Outbox(), scene.stage.settings)
         connector.syncer.sync(shelf.id, Origin("operator"), rebuild=True)
-    scene.assert_heals()
+    scene.assert_recovers()
 
 
 # Refusals
 
 
-def test_others_are_written_when_storage_refuses_one_course_run(scene: Scene) -> None:
+def test_the_other_runs_are_written_when_storage_refuses_one(scene: Scene) -> None:
     before = scene.stage.stored.runs(scene.shelf.id)
     scene.stage.change(scene.shelf)
     scene.proxy.on(refuse_in_batch(1), kind="write runs", times=1)
@@ -376,14 +365,14 @@ def test_others_are_written_when_storage_refuses_one_course_run(scene: Scene) ->
     report = scene.stage.stored.reports(scene.shelf.id)[0]
     assert (report["outcome"], report["rejected"]) == ("ok", 1)
     assert "PropertyValueTooLarge" in report["rejections"]
-    scene.assert_heals()
+    scene.assert_recovers()
 
 
 @pytest.mark.parametrize(
     "code", ["AuthenticationFailed", "AuthorizationFailure", "InvalidAuthenticationInfo"]
 )
 @pytest.mark.parametrize("position", [0, 2, 7])
-def test_sentence_names_the_setting_when_storage_refuses_our_credentials(
+def test_the_error_names_the_setting_when_storage_refuses_our_credentials(
     scene: Scene, caplog: pytest.LogCaptureFixture, code: str, position: int
 ) -> None:
     scene.stage.change(scene.shelf)
@@ -392,26 +381,26 @@ def test_sentence_names_the_setting_when_storage_refuses_our_credentials(
     assert_says(scene.sync(), 500, "refused our credentials", "TABLES_CONNECTION_STRING")
     assert_kept(before, scene.stage.stored, scene.shelf)
     assert_discreet(caplog.messages)
-    scene.assert_heals()
+    scene.assert_recovers()
 
 
 # Table Storage stopped and started again
 
 
-def test_sync_heals_when_table_storage_is_stopped_and_started_again(
+def test_the_next_sync_recovers_when_table_storage_is_stopped_and_started_again(
     stage: Stage, settings: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     with Azurite(location=tmp_path) as azurite:
         settings["TABLES_CONNECTION_STRING"] = azurite.connection_string
         stored = Stored(azurite.connection_string, settings["TABLES_PREFIX"])
-        host: Host = request.getfixturevalue("host_here")
+        host: Host = request.getfixturevalue("host_without_pauses")
         shelf = stage.new_shelf()
         page = f"/catalogs/{shelf.id}/courses/"
         assert_reached(ask(host.url, stage.admin, shelf.id), stored, shelf)
         before = stored.runs(shelf.id)
         stage.change(shelf)
 
-        azurite.stop()  # before a sync, and for long
+        azurite.stop()  # before a sync, for longer than its tries
         assert_says(ask(host.url, stage.admin, shelf.id), 500, "Table Storage at ")
         assert_says(ask(host.url, stage.admin, shelf.id, "only-if-cached"), 500, "Table Storage at ")
         azurite.start()
@@ -422,7 +411,7 @@ def test_sync_heals_when_table_storage_is_stopped_and_started_again(
             azurite.stop()
             return reply
 
-        stage.change(shelf)  # in mid-pull, and for long
+        stage.change(shelf)  # during the pull, for longer than its tries
         before = stored.runs(shelf.id)
         stage.edx.on(page, stop, offset=5, times=1)
         assert_says(ask(host.url, stage.admin, shelf.id), 500, "Table Storage at ")

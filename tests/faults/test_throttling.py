@@ -1,4 +1,4 @@
-"""edX's rate limit: once it is known to be used up, no process calls edX before the time is up."""
+"""edX's rate limit: when it is used up, no process calls edX until the time that edX named."""
 
 import json
 import time
@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
-from local.host import Host
 from local.host.process import FunctionFailed, HostProcess
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
@@ -17,18 +16,8 @@ from local.sandbox.http import Exchange, Reply
 from shared.serving.outbox import Outbox
 from shared.wiring import connect
 from tests.command_line import run_command_line
-from tests.faults.promise import (
-    Stored,
-    ask,
-    assert_discreet,
-    assert_kept,
-    assert_reached,
-    assert_says,
-    assert_shows,
-    change,
-    make_shelf,
-    runs_of,
-)
+from tests.faults import promise
+from tests.faults.conftest import AskHere
 
 _PAGES = "/courses/$"
 _UNTIL = r"rate limit.* is used up until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
@@ -37,7 +26,7 @@ _UNTIL = r"rate limit.* is used up until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 @pytest.fixture
 def shelves(sandbox: Sandbox) -> list[Catalog]:
     """Two catalogs, the only ones at edX."""
-    shelves = [make_shelf(11), make_shelf(12)]
+    shelves = [promise.make_shelf(11), promise.make_shelf(12)]
     sandbox.catalogs = {shelf.id: shelf for shelf in shelves}
     return shelves
 
@@ -53,7 +42,7 @@ def _ahead_s(moment: str) -> float:
 
 
 def _assert_throttled(answer: requests.Response, for_s: float) -> None:
-    assert_says(answer, 500, _UNTIL, "stored before is intact")
+    promise.assert_says(answer, 500, _UNTIL, "stored before is intact")
     assert for_s - 20 < int(answer.headers["Retry-After"]) <= for_s
 
 
@@ -62,16 +51,16 @@ def test_no_process_calls_edx_and_stored_data_is_served_when_edx_has_throttled_o
     settings: dict[str, str],
     shelves: list[Catalog],
     admin: requests.Session,
-    stored: Stored,
+    stored: promise.Stored,
 ) -> None:
     with HostProcess(settings) as other, HostProcess(settings) as host:
-        assert_shows(ask(host.url, admin), runs_of(*shelves))
-        before, served = [stored.runs(shelf.id) for shelf in shelves], runs_of(*shelves)
+        promise.assert_shows(promise.ask(host.url, admin), promise.runs_of(*shelves))
+        before, served = [stored.runs(shelf.id) for shelf in shelves], promise.runs_of(*shelves)
         for shelf in shelves:
-            change(shelf)
+            promise.change(shelf)
         sandbox.on(_PAGES, throttle(3600))
 
-        _assert_throttled(ask(host.url, admin, 11), 3600)
+        _assert_throttled(promise.ask(host.url, admin, 11), 3600)
         report = stored.reports(11)[0]
         assert report["outcome"] == "failed"
         assert 3580 < _ahead_s(report["throttled_until"]) <= 3600
@@ -80,20 +69,20 @@ def test_no_process_calls_edx_and_stored_data_is_served_when_edx_has_throttled_o
         sandbox.forget_requests()
         with HostProcess(settings) as restarted:
             for each in (host, other, restarted):
-                _assert_throttled(ask(each.url, admin, 11), 3600)
-                _assert_throttled(ask(each.url, admin, 12), 3600)
-                _assert_throttled(ask(each.url, admin), 3600)
+                _assert_throttled(promise.ask(each.url, admin, 11), 3600)
+                _assert_throttled(promise.ask(each.url, admin, 12), 3600)
+                _assert_throttled(promise.ask(each.url, admin), 3600)
                 for allowed in ("only-if-cached", "max-age=600", "no-cache, stale-if-error=600"):
-                    assert_shows(ask(each.url, admin, cache_control=allowed), served)
+                    promise.assert_shows(promise.ask(each.url, admin, cache_control=allowed), served)
             with pytest.raises(FunctionFailed, match=_UNTIL):
                 restarted.fire("sync_course_runs")
-            assert_discreet([other.log, host.log, restarted.log])
+            promise.assert_discreet([other.log, host.log, restarted.log])
         operator = run_command_line(settings, "sync", "--catalog", "12", "--json")
         assert operator.returncode == 1
         assert "used up until" in json.loads(operator.stdout)[0]["error"]
         assert 3500 < _ahead_s(stored.reports(12)[0]["throttled_until"]) <= 3600
         for shelf, runs in zip(shelves, before, strict=True):
-            assert_kept(runs, stored, shelf)
+            promise.assert_kept(runs, stored, shelf)
         assert [request.path for request in sandbox.requests if request.path != "/jwks"] == []
 
 
@@ -108,63 +97,65 @@ def test_no_process_calls_edx_and_stored_data_is_served_when_edx_has_throttled_o
         pytest.param(throttle(864_000), 86_400, id="ten days"),
     ],
 )
-def test_the_wait_is_what_edx_asks_for_within_bounds_when_it_throttles(  # noqa: PLR0917 - fixtures
+def test_the_wait_is_what_edx_asks_for_within_limits_when_it_throttles(
     sandbox: Sandbox,
-    host_here: Host,
-    admin: requests.Session,
-    stored: Stored,
+    ask_here: AskHere,
+    stored: promise.Stored,
     announced: Action,
     for_s: int,
 ) -> None:
     sandbox.on(_PAGES, announced)
 
-    _assert_throttled(ask(host_here.url, admin, 11), for_s)
+    _assert_throttled(ask_here(11), for_s)
 
     assert for_s - 20 < _ahead_s(stored.reports(11)[0]["throttled_until"]) <= for_s
     sandbox.forget_requests()
-    _assert_throttled(ask(host_here.url, admin, 12), for_s)
+    _assert_throttled(ask_here(12), for_s)
     assert sandbox.requests_to("^/catalog/|^/oauth2/") == []
 
 
-def test_the_list_of_catalogs_is_throttled_like_any_call_when_edx_throttles(
+def test_edx_is_not_called_again_when_it_has_throttled_the_list_of_catalogs(
     sandbox: Sandbox, settings: dict[str, str], shelves: list[Catalog], admin: requests.Session
 ) -> None:
     with HostProcess({**settings, "EDX_CATALOG_IDS": ""}) as host:
-        assert_shows(ask(host.url, admin), runs_of(*shelves))
+        promise.assert_shows(promise.ask(host.url, admin), promise.runs_of(*shelves))
         sandbox.on("/catalogs/$", throttle(3600))
-        _assert_throttled(ask(host.url, admin), 3600)
+        _assert_throttled(promise.ask(host.url, admin), 3600)
         sandbox.forget_requests()
 
-        _assert_throttled(ask(host.url, admin), 3600)
-        _assert_throttled(ask(host.url, admin, 12), 3600)
-        assert_shows(ask(host.url, admin, cache_control="no-cache, stale-if-error=60"), runs_of(*shelves))
+        _assert_throttled(promise.ask(host.url, admin), 3600)
+        _assert_throttled(promise.ask(host.url, admin, 12), 3600)
+        promise.assert_shows(
+            promise.ask(host.url, admin, cache_control="no-cache, stale-if-error=60"),
+            promise.runs_of(*shelves),
+        )
 
         assert sandbox.requests_to("^/catalog/|^/oauth2/") == []
 
 
-def test_a_short_throttling_is_waited_for_when_it_ends_within_a_minute(
-    sandbox: Sandbox, host_here: Host, shelves: list[Catalog], admin: requests.Session, stored: Stored
+def test_the_sync_waits_and_continues_when_the_throttling_ends_within_a_minute(
+    sandbox: Sandbox, ask_here: AskHere, shelves: list[Catalog], stored: promise.Stored
 ) -> None:
     sandbox.on(_PAGES, throttle(1), offset=5, times=1)
 
-    answered = ask(host_here.url, admin, 11)
+    answered = ask_here(11)
 
-    assert_reached(answered, stored, shelves[0])
+    promise.assert_reached(answered, stored, shelves[0])
     refused_at = next(request.ended for request in sandbox.requests if request.status == 429)
     assert refused_at
-    # A request may have been on its way when the refusal came; then nobody begins one for a second.
+    # Requests that were already sent may end later, but none starts for one second.
     assert not [each for each in sandbox.requests if refused_at + 0.2 < each.started < refused_at + 0.95]
 
 
-def test_no_page_is_asked_for_after_a_429_when_pages_are_pulled_side_by_side(
-    sandbox: Sandbox, host_here: Host, admin: requests.Session, stored: Stored
+def test_no_page_is_requested_after_a_429_when_pages_are_requested_in_parallel(
+    sandbox: Sandbox, ask_here: AskHere, stored: promise.Stored
 ) -> None:
-    large = make_shelf(11, 100)
+    large = promise.make_shelf(11, 100)
     sandbox.catalogs[11] = large
     sandbox.latency_s = 0.1
     sandbox.on(_PAGES, throttle(3600), offset=5)
 
-    _assert_throttled(ask(host_here.url, admin, 11), 3600)
+    _assert_throttled(ask_here(11), 3600)
 
     refused = [request for request in sandbox.requests if request.status == 429]
     refused_at = min(request.ended or 0 for request in refused)
@@ -175,7 +166,7 @@ def test_no_page_is_asked_for_after_a_429_when_pages_are_pulled_side_by_side(
 
 
 def _throttle_later(seconds: float) -> Action:
-    """Refuse for so many seconds, after a moment."""
+    """Throttle for this number of seconds, with an answer that takes a moment."""
 
     def act(exchange: Exchange, reply: Reply) -> Reply | None:
         exchange.wait(0.4)
@@ -184,50 +175,50 @@ def _throttle_later(seconds: float) -> Action:
     return act
 
 
-def test_the_longest_throttling_counts_when_pages_side_by_side_are_told_different_ones(
+def test_the_longest_throttling_is_kept_when_parallel_pages_get_different_ones(
     sandbox: Sandbox, settings: dict[str, str], admin: requests.Session
 ) -> None:
     sandbox.on(_PAGES, _throttle_later(600), offset=5)
     sandbox.on(_PAGES, throttle(3600), offset=10)
     with HostProcess(settings) as host:
-        assert_says(ask(host.url, admin, 11), 500, _UNTIL)
+        promise.assert_says(promise.ask(host.url, admin, 11), 500, _UNTIL)
     with HostProcess(settings) as restarted:
-        _assert_throttled(ask(restarted.url, admin, 11), 3600)
+        _assert_throttled(promise.ask(restarted.url, admin, 11), 3600)
 
 
-def test_the_longest_throttling_counts_when_processes_are_told_different_ones(
+def test_the_longest_throttling_is_kept_when_two_processes_get_different_ones(
     sandbox: Sandbox, settings: dict[str, str], admin: requests.Session
 ) -> None:
     sandbox.on("/catalogs/11/", throttle(3600))
     sandbox.on("/catalogs/12/", _throttle_later(600))
     with HostProcess(settings) as host, HostProcess(settings) as other, ThreadPoolExecutor() as threads:
-        later = threads.submit(ask, other.url, admin, 12)
+        later = threads.submit(promise.ask, other.url, admin, 12)
         while not sandbox.requests_to("/catalogs/12/"):
             time.sleep(0.01)
-        _assert_throttled(ask(host.url, admin, 11), 3600)
-        assert_says(later.result(), 500, _UNTIL)
+        _assert_throttled(promise.ask(host.url, admin, 11), 3600)
+        promise.assert_says(later.result(), 500, _UNTIL)
     with HostProcess(settings) as restarted:
-        _assert_throttled(ask(restarted.url, admin, 12), 3600)
+        _assert_throttled(promise.ask(restarted.url, admin, 12), 3600)
 
 
-def test_a_503_is_not_remembered_when_it_says_when_to_come_back(
-    sandbox: Sandbox, host_here: Host, shelves: list[Catalog], admin: requests.Session, stored: Stored
+def test_a_503_is_not_remembered_when_it_has_a_retry_after(
+    sandbox: Sandbox, ask_here: AskHere, shelves: list[Catalog], stored: promise.Stored
 ) -> None:
     sandbox.on(_PAGES, throttle(3600, status=503))
 
-    answered = ask(host_here.url, admin, 11)
+    answered = ask_here(11)
 
-    assert_says(answered, 500, "edX is unavailable: .* answered 503")
+    promise.assert_says(answered, 500, "edX is unavailable: .* answered 503")
     assert 3580 < int(answered.headers["Retry-After"]) <= 3600
     assert "throttled_until" not in stored.reports(11)[0]
     sandbox.rules.clear()
-    assert_reached(ask(host_here.url, admin, 11), stored, shelves[0])
+    promise.assert_reached(ask_here(11), stored, shelves[0])
 
 
-def test_nobody_waits_for_more_than_a_day_when_what_is_remembered_says_so(
-    host_here: Host, admin: requests.Session, settings: dict[str, str]
+def test_the_wait_is_a_day_at_most_when_a_longer_throttling_is_stored(
+    ask_here: AskHere, settings: dict[str, str]
 ) -> None:
     month = datetime.now(UTC) + timedelta(days=30)
     connect(Outbox(), settings).tables.account.remember_throttled(month)
 
-    _assert_throttled(ask(host_here.url, admin, 11), 86_400)
+    _assert_throttled(ask_here(11), 86_400)

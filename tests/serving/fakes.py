@@ -1,10 +1,11 @@
 """State-based fakes of storage, syncs and the list of catalogs for `serving`."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.domain.attempts import Attempts, FinishedSync
 from shared.domain.catalog_list import CatalogList
@@ -18,6 +19,8 @@ from shared.storage.history import Published
 from shared.storage.lease import LeaseState
 from shared.storage.store import StateDamaged
 from shared.sync.run import Origin
+
+T = TypeVar("T")
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SOON_S = 10.0
@@ -141,18 +144,38 @@ class History:
     """A History in memory; `read` counts the entries that were read."""
 
     def __init__(self) -> None:
+        self.failure: ConnectorError | None = None
         self.published: dict[int, list[Published]] = {}
         self.read = 0
 
     def pages(
         self, catalog_id: int, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[Published]:
+        if self.failure:
+            raise self.failure
         for each in sorted(
             self.published.get(catalog_id, []), key=lambda each: (-each.at.timestamp(), each.generation)
         ):
             if (since is None or each.at >= since) and (until is None or each.at <= until):
                 self.read += 1
                 yield each
+
+
+class CountedFlights(Flights):
+    """Flights whose work takes `work_lasts_s` longer, so that callers share it; `started` lists its keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[Hashable] = []
+        self.work_lasts_s = 0.0
+
+    def join(self, key: Hashable, work: Callable[[], T]) -> Future[T]:
+        def counted() -> T:
+            self.started.append(key)
+            time.sleep(self.work_lasts_s)
+            return work()
+
+        return super().join(key, counted)
 
 
 class Clock:
@@ -179,7 +202,7 @@ class House:
         self.clock = Clock()
         self.outbox = Outbox()
         self.pool = ThreadPoolExecutor(4)
-        self.flights = Flights()
+        self.flights = CountedFlights()
         parts: Any = (self.syncer, self.catalogs, self.store)  # they have the methods, not the types
         self.syncs = SharedSyncs(*parts, flights=self.flights, pool=self.pool, outbox=self.outbox)
         self.editions = Editions(parts[2], flights=self.flights, now=self.clock.now)

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from shared.deadline import Deadline
-from shared.domain import published
 from shared.domain.published import render, unpack
 from shared.errors import StorageError, SyncUnfinished
-from shared.serving import editions as editions_module
 from shared.serving.editions import Edition
 from shared.storage.store import StateDamaged
 from tests.mapped_runs import make_served
@@ -37,47 +35,34 @@ def edition(house: House) -> Edition:
     return asyncio.run(house.editions.of(1, house.store.heads.get(1), soon()))
 
 
-class Counted:
-    """A slow function that counts its calls, so that concurrent callers share one call."""
-
-    def __init__(self, function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls = 0
-        self._function = function
-        monkeypatch.setattr(editions_module, function.__name__, self)
-
-    def __call__(self, *arguments: object) -> Any:
-        self.calls += 1
-        Event().wait(0.2)
-        return self._function(*arguments)
-
-
-def test_concurrent_callers_share_one_reading_and_one_rendering_when_a_run_begins(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_concurrent_callers_share_one_reading_and_one_rendering_when_a_run_begins() -> None:
     house = House()
+    house.flights.work_lasts_s = 0.2
     house.store.publish(1, [make_served("a", start_date=BEGINS)])
-    rendered = Counted(published.render_again, monkeypatch)
     first = crowd(lambda: house.editions.of(1, house.store.heads[1], soon()))
     assert {each.body.tag for each in first} == {house.store.heads[1].tag}
     assert house.store.reads == ["body 1"]
     house.clock.pass_s(10)
     later = crowd(lambda: house.editions.of(1, house.store.heads[1], soon()))
-    assert rendered.calls == 1
-    assert [json.loads(unpack(each.body.packed))[0]["availability"] for each in later] == ["Current"] * 20
+    assert house.flights.started == [("edition", 1, "one")] * 2
+    assert all(each.body is later[0].body for each in later)  # rendered once
+    assert json.loads(unpack(later[0].body.packed))[0]["availability"] == "Current"
     assert house.store.reads == ["body 1"]  # rendered from what is in memory
 
 
-def test_concurrent_callers_share_one_merge_and_one_unpacking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_callers_share_one_merge_and_one_unpacking() -> None:
     house = House([1, 2])
-    merged, unpacked = Counted(published.merge, monkeypatch), Counted(published.unpack, monkeypatch)
+    house.flights.work_lasts_s = 0.2
     both = [Edition(at, "one", NOW, render([make_served("a"), make_served(f"b{at}")], NOW)) for at in (1, 2)]
     bodies = crowd(lambda: house.editions.merged(both, soon()))
     texts = crowd(lambda: house.editions.unpacked(bodies[0], soon()))
-    assert (merged.calls, unpacked.calls) == (1, 1)
+    merged, unpacked = ("merged", tuple(each.body.tag for each in both)), ("unpacked", bodies[0].tag)
+    assert house.flights.started == [merged, unpacked]
     assert [run["courserunKey"] for run in json.loads(texts[0])] == ["a", "b1", "b2"]
+    assert all(body is bodies[0] for body in bodies)
     assert all(text is texts[0] for text in texts)  # the same bytes in memory, not twenty copies
-    asyncio.run(house.editions.merged(both, soon()))
-    assert merged.calls == 1
+    assert asyncio.run(house.editions.merged(both, soon())) is bodies[0]
+    assert house.flights.started == [merged, unpacked]
 
 
 def test_body_is_read_again_when_the_generation_has_changed() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,8 +14,7 @@ from shared.deadline import Deadline
 from shared.domain.changes import Entry
 from shared.domain.query import ChangesQuestion
 from shared.errors import BadRequest, NotFound, StorageError
-from shared.serving import history as history_module
-from shared.serving.history import ChangesReader, Page
+from shared.serving.history import READING_S, ChangesReader, Page
 from shared.storage.history import Published
 from tests.serving.fakes import NOW, House
 
@@ -36,10 +36,10 @@ def house_of(histories: dict[int, list[Published]]) -> House:
     return house
 
 
-def read(house: House, **question: Any) -> Page:
+def read(house: House, *, deadline: Deadline | None = None, **question: Any) -> Page:
     history: Any = house.history
     reader = ChangesReader(history, house.parts[1], pool=house.pool)
-    return asyncio.run(reader.read(ChangesQuestion(**question), Deadline.after(10)))
+    return asyncio.run(reader.read(ChangesQuestion(**question), deadline or Deadline.after(10)))
 
 
 def keys(page: Page) -> list[str]:
@@ -164,12 +164,10 @@ def test_only_as_many_entries_are_read_as_a_page_needs() -> None:
     assert house.history.read == 4
 
 
-def test_page_ends_early_and_the_next_continues_when_reading_takes_too_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(history_module, "READING_S", 0.0)
+def test_page_ends_early_and_the_next_continues_when_reading_takes_too_long() -> None:
+    times_s = count(step=READING_S)
     house = house_of({1: [published(1, "a"), published(2, "b"), published(3, "wanted")]})
-    page = read(house, courserun_key="wanted")
+    page = read(house, deadline=Deadline(10 * READING_S, lambda: next(times_s)), courserun_key="wanted")
     assert page.entries == []
     assert page.cursor
     assert [key for each in pages(house, courserun_key="wanted") for key in each] == ["wanted"]
@@ -186,12 +184,8 @@ def test_cursor_is_refused_when_it_is_malformed(cursor: str) -> None:
         read(house_of({1: []}), cursor=cursor)
 
 
-def test_storage_is_named_when_the_history_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storage_is_named_when_the_history_cannot_be_read() -> None:
     house = house_of({1: []})
-
-    def fail(*_: object) -> None:
-        raise StorageError("Table Storage failed (503)")
-
-    monkeypatch.setattr(house.history, "pages", fail)
+    house.history.failure = StorageError("Table Storage failed (503)")
     with pytest.raises(StorageError, match="503"):
         read(house)

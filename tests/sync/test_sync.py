@@ -117,6 +117,13 @@ def run_key(number: object) -> str:
     return f"course-v1:NUSx+{number}x+2T2026"
 
 
+def take_out(catalog: Catalog, key: str) -> dict[str, Any]:
+    """Remove a course from the catalog and return it."""
+    (course,) = [each for each in catalog.courses if each["key"] == key]
+    catalog.remove(key)
+    return course
+
+
 def run_ids(proxy: TableProxy) -> list[str]:
     """Return the course runs that were read or written one by one."""
     return [key for key in proxy.entities() if re.fullmatch("[0-9a-f]{8}-[0-9a-f-]{27}", key)]
@@ -209,10 +216,9 @@ def test_withdrawn_run_stays_in_storage_and_keeps_its_id_when_it_returns(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     sync(syncer)
-    (course,) = [course for course in catalog.courses if course["key"] == "NUSx+2x"]
     before = tables.catalogs.run(1, course_run_id(run_key(2)))
     assert before
-    catalog.remove("NUSx+2x")
+    course = take_out(catalog, "NUSx+2x")
     sync(syncer)
     assert tables.catalogs.run(1, course_run_id(run_key(2))) == before._replace(
         withdrawn_at=clock.now().isoformat()
@@ -871,8 +877,7 @@ def test_history_has_the_changes_that_callers_see(
     assert len(changes(tables, clock)) == 1
     clock.pass_s(60)
     catalog.alter_run(run_key(1), max_effort=20)
-    (gone,) = [course for course in catalog.courses if course["key"] == "NUSx+2x"]
-    catalog.remove("NUSx+2x")
+    gone = take_out(catalog, "NUSx+2x")
     catalog.alter_run(run_key(3), status="unpublished")
     catalog.add(make_course(key="NUSx+5x"))
     sync(syncer)
@@ -933,11 +938,10 @@ def test_history_says_restored_when_a_killed_sync_had_already_written_the_return
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     sync(syncer)
-    (course,) = [each for each in catalog.courses if each["key"] == "NUSx+2x"]
     stored = tables.catalogs.run(1, course_run_id(run_key(2)))
     assert stored
     assert stored.mapped
-    catalog.remove("NUSx+2x")
+    course = take_out(catalog, "NUSx+2x")
     sync(syncer)
     catalog.add(course)
     writer = begin(tables, "killed")

@@ -47,7 +47,8 @@ def test_the_host_says_why_when_it_cannot_start(tmp_path: Path) -> None:
 def test_the_host_ends_when_a_signal_reaches_another_of_its_threads(app_directory: Path) -> None:
     with HostProcess({"SCHEDULE": NEVER}, app_directory) as host:
         pid = int(Path(f"/proc/{host.child.pid}/task/{host.child.pid}/children").read_text())
-        thread_id = next(each for each in map(int, os.listdir(f"/proc/{pid}/task")) if each != pid)
+        thread_ids = [int(each.name) for each in Path(f"/proc/{pid}/task").iterdir()]
+        thread_id = next(each for each in thread_ids if each != pid)
         ctypes.CDLL(None).tgkill(pid, thread_id, signal.SIGTERM)
         assert host.child.wait(10) == 0
 

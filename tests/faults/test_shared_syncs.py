@@ -1,0 +1,101 @@
+"""Callers, processes and timers that sync a catalog at the same time, each with its own deadline."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from local.host.process import HostProcess
+from local.sandbox.faults import trickle
+from shared.deadline import Deadline
+from shared.errors import CatalogsFailed
+from shared.serving.outbox import Outbox
+from shared.sync.run import Origin
+from shared.wiring import connect
+from tests.faults.promise import assert_reached, assert_says
+from tests.faults.stage import Stage
+
+
+@pytest.fixture
+def hurried(stage: Stage) -> Iterator[HostProcess]:
+    """A process whose callers wait for one second."""
+    with stage.host(SYNC_TIME_BUDGET_SECONDS="1") as host:
+        yield host
+
+
+def test_other_callers_get_their_answer_when_the_one_that_started_the_sync_has_a_short_deadline(
+    stage: Stage, healthy: HostProcess, hurried: HostProcess
+) -> None:
+    shelf = stage.synced_shelf(healthy)
+    first = stage.begin_slow_sync(hurried, shelf, page_s=4)
+    patient = [stage.begin_to_ask(host, shelf) for host in (healthy, healthy)]
+    assert_says(first.result(), 500, f"Catalog {shelf.id}", "did not end within 1 s and continues")
+    for call in patient:
+        assert_reached(call.result(), stage.stored, shelf)
+    assert stage.pulls_of(shelf) == 1
+    assert [report["outcome"] for report in stage.stored.reports(shelf.id)] == ["ok", "ok"]
+
+
+def test_all_other_catalogs_are_synced_in_four_timer_runs_when_one_catalog_never_ends(
+    stage: Stage, healthy: HostProcess
+) -> None:
+    trickling, *others = [stage.synced_shelf(healthy) for _ in range(3)]
+    stage.edx.on(f"/catalogs/{trickling.id}/courses/", trickle("body", 0.2))
+    ids = ",".join(str(shelf.id) for shelf in (trickling, *others))
+    rounds = connect(Outbox(), {**stage.settings, "EDX_CATALOG_IDS": ids}).rounds
+    for _ in range(4):
+        stage.change_all(others)
+        with pytest.raises(CatalogsFailed, match=f"Catalog {trickling.id} .* continues") as failed:
+            asyncio.run(rounds.sync_all(Origin("timer"), Deadline.after(6), lambda _line: None))
+        assert failed.value.failures.keys() == {trickling.id}
+        for shelf in others:
+            assert_reached(stage.ask(healthy, shelf, "only-if-cached"), stage.stored, shelf)
+    assert stage.ask(healthy, trickling, "only-if-cached").json() == stage.states[trickling.id][0]
+
+
+def test_the_caller_is_told_to_ask_again_when_its_time_runs_out_while_another_process_syncs(
+    stage: Stage, healthy: HostProcess, hurried: HostProcess
+) -> None:
+    shelf = stage.synced_shelf(healthy)
+    running = stage.begin_slow_sync(healthy, shelf, page_s=4)
+    answered = stage.ask(hurried, shelf)
+    assert not running.done()
+    assert_says(answered, 500, f"Catalog {shelf.id}", "did not end within 1 s", "is intact")
+    assert_reached(running.result(), stage.stored, shelf)
+    assert stage.pulls_of(shelf) == 1
+
+
+def test_one_pull_serves_both_when_two_processes_are_asked_at_once(
+    stage: Stage, healthy: HostProcess
+) -> None:
+    with stage.host() as other:
+        shelf = stage.synced_shelf(healthy)
+        calls = [stage.begin_to_ask(host, shelf) for host in (healthy, other, healthy, other)]
+        answers = [call.result() for call in calls]
+    for answered in answers:
+        assert_reached(answered, stage.stored, shelf)
+    assert len({answered.headers["ETag"] for answered in answers}) == 1
+    assert stage.pulls_of(shelf) == 1
+    assert len(stage.stored.reports(shelf.id)) == 2
+
+
+def test_no_two_pulls_of_a_catalog_overlap_when_the_timer_fires_twice_at_once_and_past_due(
+    stage: Stage, healthy: HostProcess
+) -> None:
+    shelves = [stage.synced_shelf(healthy) for _ in range(2)]
+    catalogs = {"EDX_CATALOG_IDS": ",".join(str(shelf.id) for shelf in shelves)}
+    with stage.host(**catalogs) as one, stage.host(**catalogs) as other, ThreadPoolExecutor() as threads:
+        stage.edx.forget_requests()
+        fired = [
+            threads.submit(host.fire, "sync_course_runs", past_due=past_due)
+            for host, past_due in ((one, False), (one, True), (other, True))
+        ]
+        for each in fired:
+            each.result()
+        assert "The timer is past due" in one.log
+        answers = stage.ask_all(one, shelves)
+    for shelf, answered in zip(shelves, answers, strict=True):
+        assert_reached(answered, stage.stored, shelf)
+        # A call that comes too late to share a sync may start the next one, after the first has ended.
+        assert stage.pulls_of(shelf) == len(stage.stored.reports(shelf.id)) - 1
