@@ -161,7 +161,8 @@ def test_no_page_is_requested_after_a_429_when_pages_are_requested_in_parallel(
     refused_at = min(request.ended or 0 for request in refused)
     assert not [request for request in sandbox.requests if request.started > refused_at + 0.05]
     assert sandbox.max_in_flight <= 4
-    assert len(sandbox.requests_to(_PAGES)) <= 6
+    # The first page, four in parallel, and three more if the other three end just before the 429.
+    assert len(sandbox.requests_to(_PAGES)) <= 1 + 4 + 3
     assert stored.reports(11)[0]["outcome"] == "failed"
 
 
