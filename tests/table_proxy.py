@@ -62,7 +62,7 @@ class Passed(NamedTuple):
             return "create lease" if '"RowKey": "lease"' in self.body else "create table"
         method, row_key = operations[0]
         if row_key == "lease" and method == "PUT":
-            return "let go of lease" if '"owner": ""' in self.body else "take or renew lease"
+            return "release lease" if '"owner": ""' in self.body else "take or renew lease"
         if row_key.startswith("published-"):
             entity = row_key.split("-")[2]
         else:

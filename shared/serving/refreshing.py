@@ -100,14 +100,15 @@ class Refresher:
         reading: Deadline,
     ) -> Head | None:
         """Rebuild a damaged published state from the stored runs, or by a sync; return its new head."""
-        catalog_id = damaged.catalog_id
+        catalog_id, may_sync = damaged.catalog_id, not question.freshness.only_if_cached
         try:
-            if not await self._syncs.republish(catalog_id, deadline):
-                if question.freshness.only_if_cached:
-                    raise damaged
+            is_rebuilt = await self._syncs.republish(catalog_id, deadline)
+            if not is_rebuilt and may_sync:
                 await self._syncs.sync(catalog_id, origin, deadline, is_eager=True)
         except ConnectorError as error:
             raise combined({catalog_id: error}, question.catalog_id) from None
+        if not is_rebuilt and not may_sync:
+            raise damaged
         return await in_pool(self._pool, reading, self._store.head, catalog_id)
 
     async def _ours(

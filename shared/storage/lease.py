@@ -221,7 +221,7 @@ class Leases:
                 return lease
             patience = patience or self._table.patience()
             if not patience.pause():
-                raise self._table.failed("did not let this sync take its lease: every write conflicted")
+                raise self._table.failed("refused every write of the lease because of an outdated etag")
 
     def _is_dead(self, stored: TableEntity) -> bool:
         """Tell whether a lease was not renewed for `LEASE_S`."""

@@ -437,7 +437,7 @@ def test_attempts_are_written_together_with_the_lease(
     ended = first.attempts.ended(clock.now(), FAILED.error())
     first.commit([], FinishedSync("first", FAILED, ended))
     assert [request.kind for request in proxy.requests] == [
-        "read lease", "create lease", "let go of lease",
+        "read lease", "create lease", "release lease",
     ]  # fmt: skip
     second = take(proxied_table, clock, "second")
     assert second.before.attempts == Attempts(
@@ -558,7 +558,7 @@ def test_taking_fails_when_storage_finds_no_lease_but_says_that_it_exists(
 @pytest.mark.parametrize(
     ("refused", "problem"),
     [
-        ("take or renew lease", "did not let this sync take its lease"),
+        ("take or renew lease", "refused every write of the lease"),
         ("write runs", "refused every write because of an outdated etag"),
     ],
 )
