@@ -22,8 +22,8 @@ never contains a secret, a token or a stack trace. Programs use the attributes a
         ├── Forbidden             a genuine login without the admin role
         └── NotFound              a catalog or course run that does not exist for us
 
-Storage defines two more that only syncs meet (storage/lease.py, storage/store.py). function_app.py assigns
-the HTTP statuses.
+Narrower ones are defined beside the code that raises them (storage/failures.py, storage/lease.py,
+storage/store.py, sync/sync.py). function_app.py assigns the HTTP statuses.
 """
 
 from __future__ import annotations

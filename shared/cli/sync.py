@@ -35,7 +35,8 @@ def sync(
         bool,
         typer.Option(
             "--rebuild",
-            help="Rebuild the published state from the stored course runs, such as after manual edits.",
+            help="Compare edX with the stored course runs instead of the published state, and publish the "
+            "result: such as after manual edits.",
         ),
     ] = False,
     as_json: AsJson = False,
