@@ -187,6 +187,12 @@ def test_second_sync_writes_no_course_run_when_nothing_changed(
     assert after.synced_at == clock.now()
 
 
+def test_preview_reads_no_course_run_when_all_are_new(syncer: Syncer, proxy: TableProxy) -> None:
+    preview = syncer.preview(1)
+    assert [change.kind for _, change in preview.changes] == ["created"] * 5
+    assert run_ids(proxy) == []
+
+
 def test_only_changed_runs_are_written_and_a_preview_shows_them_before(
     syncer: Syncer, tables: Tables, catalog: Catalog, proxy: TableProxy
 ) -> None:
@@ -198,6 +204,7 @@ def test_only_changed_runs_are_written_and_a_preview_shows_them_before(
     proxy.requests.clear()
     preview = syncer.preview(1)
     assert {request.method for request in proxy.requests} == {"GET"}
+    assert set(run_ids(proxy)) == {course_run_id(run_key(number)) for number in (1, 2)}
     assert [(change.kind, stored is None) for stored, change in preview.changes] == [
         ("changed", False), ("created", True),
     ]  # fmt: skip
