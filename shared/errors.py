@@ -166,7 +166,7 @@ class Failure(NamedTuple):
         """Describe an error; the text of errors other than ours is left out, as it may contain a secret."""
         if isinstance(error, ConnectorError):
             return cls(type(error).__name__, error.message, error.retry_at)
-        return cls(type(error).__name__, f"the sync was stopped by {type(error).__name__}")
+        return cls(type(error).__name__, f"the sync stopped unexpectedly ({type(error).__name__})")
 
     def error(self) -> ConnectorError:
         """Return the error; an unknown kind becomes a SyncError."""

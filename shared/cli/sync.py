@@ -29,7 +29,7 @@ def sync(
     ] = False,
     allow_withdrawals: Annotated[
         bool,
-        typer.Option("--allow-withdrawals", help="Allow withdrawals above the limit for this run."),
+        typer.Option("--allow-withdrawals", help="Allow withdrawals above the limit for this one sync."),
     ] = False,
     rebuild: Annotated[
         bool,

@@ -76,8 +76,8 @@ class Body(NamedTuple):
     """The answer for a catalog.
 
     `packed` is a gzipped JSON array with one run on each line, sorted by `courserunKey`. `tag` is a hash of
-    the JSON: equal tags mean equal JSON. The body is valid from the time that it was rendered for until
-    `holds_until` (RFC 3339, exclusive), when a run begins or ends.
+    the JSON: equal tags mean equal JSON. The body is valid from its rendering time until `holds_until`
+    (RFC 3339, exclusive), when a run begins or ends.
     """
 
     packed: bytes

@@ -111,9 +111,9 @@ class Requester:
         if self._is_throttled:
             raise self._gate.throttled()
         if self._ended.is_set():
-            raise EdxUnavailable("the exchange with edX was ended")
+            raise EdxUnavailable("the requests to edX were cancelled")
         if self._deadline.has_passed:
-            raise EdxUnavailable("the time for the exchange with edX ran out")
+            raise EdxUnavailable("edX did not answer everything within the time limit")
 
     def left_s(self) -> float:
         """Return the seconds until the session's time is up."""

@@ -146,7 +146,7 @@ class SharedSyncs:
 
     async def _share(self, key: str, begin: Callable[..., Any], deadline: Deadline, *, is_eager: bool) -> Any:
         if deadline.has_passed:
-            raise SyncUnfinished("there was no time left to sync it; ask again later")
+            raise SyncUnfinished("no time was left to start a sync of it; ask again later")
         while True:
             running = self._flights.join(key, partial(begin, is_eager=is_eager))
             try:

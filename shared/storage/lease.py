@@ -37,7 +37,7 @@ POLL_S = 0.5
 POLL_MAX_S = 2.0  # storage charges per request
 ROW_KEY = "lease"
 _SEQUENCE_MAX = 2**30  # far below the int32 limit of a number property
-_LOST = "another process has taken over this sync, and this one stopped writing"
+_LOST = "another process now syncs this catalog, and this one stopped writing"
 
 
 class LeaseLost(StorageError):

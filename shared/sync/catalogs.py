@@ -91,7 +91,7 @@ class OurCatalogs:
             raise
         except Exception as error:  # noqa: BLE001 - every error is reported
             self._say(logging.ERROR, unexpected(error))
-            stopped = SyncError(f"listing the catalogs was stopped by {type(error).__name__}")
+            stopped = SyncError(f"listing the catalogs stopped unexpectedly ({type(error).__name__})")
             self._note_failure(run, attempts, stopped)
             raise stopped from None
         known = self._account.catalog_list()

@@ -56,7 +56,7 @@ def decide(
         progress: the result of the pull.
         moment: now (RFC 3339, UTC).
         percent: the highest allowed loss, as a percentage of the served runs.
-        allow: allow losses above the limit for this run.
+        allow: allow losses above the limit for this sync.
     """
     comparison = progress.comparison
     missing = [] if progress.incomplete else comparison.missing()

@@ -24,7 +24,7 @@ def holding(run: Run, writer: CatalogWriter, now: Callable[[], datetime], say: S
             yield
     except BaseException as failure:
         if run.has_lost_lease:
-            raise LeaseLost("another process has taken over this sync, and this one stopped") from failure
+            raise LeaseLost("another process now syncs this catalog, and this one stopped") from failure
         finished = run.finished(writer.attempts, now(), failure)
         quietly(lambda: writer.release(finished), "release the lease", say)
         raise

@@ -42,7 +42,7 @@ def previewed(  # noqa: PLR0917 - collaborators and values
     decision: Decision,
     at: datetime,
 ) -> Preview:
-    """Return the preview, reading the stored version of each run that would change or leave, but not of new ones."""
+    """Return the preview; it reads the stored version of each run that would change or leave."""
     comparison = run.begun_progress.comparison
     kept_back = comparison.release(state.kept if decision.leaving else (), decision.staying)
     changes |= {change.run_id: change for change in kept_back}

@@ -226,7 +226,7 @@ class Syncer:
         except Exception as error:  # noqa: BLE001 - every error is reported
             self._say(logging.ERROR, unexpected(error))
             self._report(run, error)
-            raise SyncError(f"the sync was stopped by {type(error).__name__}") from None
+            raise SyncError(f"the sync stopped unexpectedly ({type(error).__name__})") from None
         except BaseException as error:  # Ctrl-C at the operator's command line
             self._report(run, error)
             raise

@@ -45,7 +45,7 @@ def test_message_has_the_numbers_the_reason_and_the_command_to_allow_it() -> Non
     assert error
     assert error.message == (
         "callers would lose 60 of 60, no longer published; SYNC_MAX_WITHDRAW_PERCENT allows 20 %. "
-        "The sync stopped, and nothing was taken away. If edX is right, allow it for one run: "
+        "The sync stopped, and nothing was taken away. If edX is right, allow it for one sync: "
         "python -m shared sync --catalog 7 --allow-withdrawals"
     )
 

@@ -186,5 +186,5 @@ def test_the_next_thread_renews_the_token_when_the_session_of_the_first_ends() -
 
 
 def refuse(edx: EdxSession) -> None:
-    with pytest.raises(EdxUnavailable, match="was ended"):
+    with pytest.raises(EdxUnavailable, match="were cancelled"):
         edx.catalog(7)

@@ -66,7 +66,7 @@ def test_no_sync_begins_when_no_time_is_left() -> None:
     house = House()
     unfinished = asyncio.run(sync(house, 0))
     assert isinstance(unfinished, SyncUnfinished)
-    assert unfinished.message == "there was no time left to sync it; ask again later"
+    assert unfinished.message == "no time was left to start a sync of it; ask again later"
     assert house.syncer.begun == []
 
 

@@ -183,7 +183,7 @@ def test_no_history_entry_is_left_when_the_writer_has_lost_its_lease(
 ) -> None:
     writer = begin(store)
     take(table, clock, "heir")
-    with pytest.raises(Exception, match="taken over"):
+    with pytest.raises(Exception, match="another process now syncs"):
         writer.publish(
             None, ONE_RUN, {}, at=NOW, synced_at=NOW, unidentified=0, is_success=True, changes=[CHANGED]
         )

@@ -514,7 +514,7 @@ def test_lease_is_released_and_the_report_written_when_a_sync_is_stopped(
         sync(syncer, on_progress=stop)
     assert ("secret" in str(stopped.value)) == (expected is error)
     (report,) = tables.reports.newest()
-    assert (report.outcome, report.error) == ("failed", f"the sync was stopped by {error.__name__}")
+    assert (report.outcome, report.error) == ("failed", f"the sync stopped unexpectedly ({error.__name__})")
     assert sync(make_syncer(lifetime_s=10)).outcome == "ok"  # too short to take over a lease that is held
 
 
@@ -776,9 +776,9 @@ def test_operator_gets_a_new_sync_after_the_running_one_when_an_option_requires_
 @pytest.mark.parametrize(
     "failure",
     [
-        Failure("LeaseLost", "another process has taken over this sync, and this one stopped"),
-        Failure("KeyboardInterrupt", "the sync was stopped by KeyboardInterrupt"),
-        Failure("SyncError", "the sync was stopped by ValueError"),
+        Failure("LeaseLost", "another process now syncs this catalog, and this one stopped"),
+        Failure("KeyboardInterrupt", "the sync stopped unexpectedly (KeyboardInterrupt)"),
+        Failure("SyncError", "the sync stopped unexpectedly (ValueError)"),
     ],
 )
 def test_sync_is_tried_when_the_other_sync_lost_its_lease_or_was_stopped(
