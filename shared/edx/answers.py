@@ -124,7 +124,7 @@ def throttling_of(answer: Answer, now: datetime) -> Throttled | None:
     return Throttled(wait_s or THROTTLED_FOR_S)
 
 
-def meaning(question: Question[_Model], answer: Answer, now: datetime) -> _Model:
+def interpret(question: Question[_Model], answer: Answer, now: datetime) -> _Model:
     """Return the record in an answer.
 
     Raises:

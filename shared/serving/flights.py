@@ -45,13 +45,13 @@ class Flights:
         try:
             result = work()
         except BaseException as error:  # noqa: BLE001 - passed to the callers that wait
-            self._land(key)
+            self._forget(key)
             future.set_exception(error)
         else:
-            self._land(key)
+            self._forget(key)
             future.set_result(result)
 
-    def _land(self, key: Hashable) -> None:
+    def _forget(self, key: Hashable) -> None:
         # Before the result is set: a caller that has seen the result and asks again starts new work.
         with self._lock:
             del self._running[key]

@@ -71,7 +71,7 @@ class Refresher:
         self._pool = pool
         self._now = now
 
-    async def bring(
+    async def refresh(
         self, question: Question, origin: Origin, deadline: Deadline, reading: Deadline
     ) -> UpToDate:
         """Sync the catalogs that are too old for a request.
@@ -88,10 +88,10 @@ class Refresher:
         state = UpToDate(Limits.of(question.freshness, self._settings))
         ids = await self._ours(question, origin, state, deadline, reading)
         state.heads = await in_pool(self._pool, reading, self._heads, ids)
-        await self._refresh(question, origin, state, deadline, reading)
+        await self._sync_stale(question, origin, state, deadline, reading)
         return state
 
-    async def mend(
+    async def repair(
         self,
         question: Question,
         damaged: StateDamaged,
@@ -143,7 +143,7 @@ class Refresher:
     ) -> CatalogList:
         try:
             return await self._syncs.list_catalogs(
-                origin, deadline, is_eager=not question.freshness.is_unspoken
+                origin, deadline, is_eager=not question.freshness.has_no_directive
             )
         except ConnectorError as error:
             # A catalog that the known list lacks may have been added at edX since.
@@ -161,7 +161,7 @@ class Refresher:
                 error.retry_at,
             ) from error
 
-    async def _refresh(
+    async def _sync_stale(
         self,
         question: Question,
         origin: Origin,
@@ -178,7 +178,7 @@ class Refresher:
         if not stale:
             return
         failures = await self._syncs.sync_in_turn(
-            stale, origin, deadline, is_eager=not question.freshness.is_unspoken, waits_to_the_end=True
+            stale, origin, deadline, is_eager=not question.freshness.has_no_directive, waits_to_the_end=True
         )
         state.heads |= await in_pool(self._pool, reading, self._heads, stale)
         state.forwards = [limits.forward(before[each], now) for each in stale if each not in failures]

@@ -17,7 +17,7 @@ from shared.edx.answers import (
     Throttled,
     TokenRejected,
     courses_of,
-    meaning,
+    interpret,
     one_catalog,
 )
 from shared.edx.models import CoursesPage, EdxCatalog, EdxCourse
@@ -37,16 +37,16 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
 
 def error_of(question: Question[Any], given_answer: Answer) -> Exception:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - each test checks the error itself
-        meaning(question, given_answer, NOW)
+        interpret(question, given_answer, NOW)
     assert caught.value.__context__ is None  # the error contains no part of the body
     return caught.value
 
 
 def test_a_200_returns_the_requested_record() -> None:
-    assert meaning(one_catalog(7), answer(200, b'{"id": 7, "name": "NUS"}'), NOW) == EdxCatalog(
+    assert interpret(one_catalog(7), answer(200, b'{"id": 7, "name": "NUS"}'), NOW) == EdxCatalog(
         id=7, name="NUS"
     )
-    page = meaning(courses_of(7), answer(200, b'{"count": 1, "next": "", "results": [{"key": "a"}]}'), NOW)
+    page = interpret(courses_of(7), answer(200, b'{"count": 1, "next": "", "results": [{"key": "a"}]}'), NOW)
     assert page == CoursesPage(count=1, next="", results=[EdxCourse(key="a")])
 
 
@@ -251,7 +251,7 @@ def test_every_answer_is_a_record_or_a_known_error(
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     known = (EdxProtocolError, EdxRefused, NotFound, NoUsableAnswer, Throttled, TokenRejected)
     try:
-        record = meaning(question, Answer(status, headers, body), NOW)
+        record = interpret(question, Answer(status, headers, body), NOW)
     except known:
         return
     assert isinstance(record, question.model)
