@@ -8,12 +8,14 @@ from datetime import datetime
 
 from shared.storage.lease import LeaseLost
 from shared.storage.writer import CatalogWriter
-from shared.sync.run import Run, Say
+from shared.sync.run import Say, SyncInProgress
 from shared.sync.sessions import quietly
 
 
 @contextmanager
-def holding(run: Run, writer: CatalogWriter, now: Callable[[], datetime], say: Say) -> Iterator[None]:
+def holding(
+    run: SyncInProgress, writer: CatalogWriter, now: Callable[[], datetime], say: Say
+) -> Iterator[None]:
     """Renew the lease while the block runs, and release it when the block fails.
 
     Raises:

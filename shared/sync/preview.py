@@ -12,7 +12,7 @@ from shared.domain.sync_report import SyncReport
 from shared.errors import MassLoss
 from shared.storage.store import CatalogStore
 from shared.sync.decision import Decision
-from shared.sync.run import Run
+from shared.sync.run import SyncInProgress
 from shared.sync.state import StoredState
 
 
@@ -36,7 +36,7 @@ class Preview(NamedTuple):
 
 def previewed(  # noqa: PLR0917 - collaborators and values
     store: CatalogStore,
-    run: Run,
+    run: SyncInProgress,
     state: StoredState,
     changes: dict[str, Change],
     decision: Decision,

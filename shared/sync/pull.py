@@ -16,7 +16,7 @@ from shared.errors import EdxProtocolError
 from shared.settings import ConnectorSettings, MappingSettings
 from shared.storage.credits import Credits
 from shared.sync.decision import Decision, decide
-from shared.sync.run import Progress, Run
+from shared.sync.run import Progress, SyncInProgress
 from shared.sync.sessions import Sessions
 from shared.sync.state import StoredState
 
@@ -96,7 +96,7 @@ class Puller:
 
     def pull(
         self,
-        run: Run,
+        run: SyncInProgress,
         state: StoredState,
         deadline: Deadline,
         write: Callable[[Change], None],

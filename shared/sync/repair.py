@@ -10,12 +10,12 @@ from shared.domain.attempts import FinishedSync
 from shared.domain.published import render
 from shared.storage.store import CatalogStore
 from shared.sync.holding import holding
-from shared.sync.run import Run, Say
+from shared.sync.run import Say, SyncInProgress
 from shared.sync.state import read_runs
 
 
 def republish(
-    store: CatalogStore, run: Run, deadline: Deadline, now: Callable[[], datetime], say: Say
+    store: CatalogStore, run: SyncInProgress, deadline: Deadline, now: Callable[[], datetime], say: Say
 ) -> bool:
     """Rebuild the published state of a catalog from its course runs, without asking edX.
 

@@ -68,7 +68,7 @@ class Progress:
 
 
 @dataclass
-class Run:
+class SyncInProgress:
     """A sync in progress.
 
     Attributes:
