@@ -54,7 +54,7 @@ def test_catalog_is_synced_at_once_when_the_body_cannot_be_rebuilt_from_stored_r
     house.syncer.rebuilds = False
     house.syncer.syncs[1] = [lambda: publish_again(house)]
     assert ask(house) == ["a", "b"]
-    assert house.syncer.begun == [(1, True)]
+    assert house.syncer.begun == [(1, False)]  # requests without a directive respect the back-off
 
 
 def test_edx_is_not_called_when_the_request_says_only_if_cached_and_the_body_cannot_be_rebuilt(
