@@ -32,6 +32,7 @@ import logging
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from inspect import getattr_static
 from typing import NamedTuple, Self
 
 
@@ -173,10 +174,13 @@ class Failure(NamedTuple):
         kind = next((kind for kind in _kinds(ConnectorError) if kind.__name__ == self.kind), SyncError)
         if kind is EdxThrottled and self.retry_at is None:
             kind = EdxUnavailable
-        try:
-            return kind(self.message, self.retry_at)
-        except TypeError:  # the class needs arguments that are not stored
-            return SyncError(self.message, self.retry_at)
+        # A class that needs other arguments is replaced by its base class.
+        storable = next(each for each in kind.__mro__ if getattr_static(each, "__init__") in _STORABLE)
+        error: ConnectorError = storable(self.message, self.retry_at)
+        return error
+
+
+_STORABLE = {getattr_static(each, "__init__") for each in (ConnectorError, EdxUnavailable, EdxThrottled)}
 
 
 def _kinds(kind: type[ConnectorError]) -> Iterator[type[ConnectorError]]:

@@ -99,10 +99,11 @@ class SigningKeys:
                 return self._fetching, False
             if self._clock() - self._tried_at < COOLDOWN_S:
                 return None, False
-            self._fetching = Future()
-            self._fetching.set_running_or_notify_cancel()
-            threading.Thread(target=self._renew, args=(self._fetching,), name="jwks", daemon=True).start()
-            return self._fetching, True
+            fetching: Future[None] = Future()
+            fetching.set_running_or_notify_cancel()
+            threading.Thread(target=self._renew, args=(fetching,), name="jwks", daemon=True).start()
+            self._fetching = fetching  # only now: the thread may fail to start, and waits for our lock
+            return fetching, True
 
     def _renew(self, fetching: Future[None]) -> None:
         keys: Keys = {}

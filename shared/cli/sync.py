@@ -100,8 +100,8 @@ def sync_catalogs(
             say(f"Catalog {catalog_id} failed: {error.message}", "red", is_error=True)
         except KeyboardInterrupt:
             say(
-                f"Interrupted in catalog {catalog_id}. Callers get what they got before, and no run was "
-                "withdrawn. Run the command again: runs that were already written are not written again.",
+                f"Interrupted in catalog {catalog_id}. Callers get the state of the last finished sync. "
+                "Run the command again: runs that were already written are not written again.",
                 is_error=True,
             )
             raise typer.Exit(INTERRUPTED) from None

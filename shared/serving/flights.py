@@ -35,10 +35,10 @@ class Flights:
             if future is None:
                 future = Future()
                 future.set_running_or_notify_cancel()
-                self._running[key] = future
                 threading.Thread(
                     target=self._run, args=(key, work, future), name=f"{key}", daemon=True
                 ).start()
+                self._running[key] = future  # only now: the thread may fail to start, and waits for our lock
             return future
 
     def _run(self, key: Hashable, work: Callable[[], Any], future: Future[Any]) -> None:

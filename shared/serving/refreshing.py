@@ -104,7 +104,9 @@ class Refresher:
         try:
             is_rebuilt = await self._syncs.republish(catalog_id, deadline)
             if not is_rebuilt and may_sync:
-                await self._syncs.sync(catalog_id, origin, deadline, is_eager=True)
+                await self._syncs.sync(
+                    catalog_id, origin, deadline, is_eager=not question.freshness.has_no_directive
+                )
         except ConnectorError as error:
             raise combined({catalog_id: error}, question.catalog_id) from None
         if not is_rebuilt and not may_sync:

@@ -87,7 +87,8 @@ class OurCatalogs:
         try:
             listed = self._listed(run)
         except ConnectorError as error:
-            self._note_failure(run, attempts, error)
+            if run.needs_report(error):
+                self._note_failure(run, attempts, error)
             raise
         except Exception as error:  # noqa: BLE001 - every error is reported
             self._say(logging.ERROR, unexpected(error))

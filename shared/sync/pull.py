@@ -112,6 +112,8 @@ class Puller:
         progress = run.progress = Progress(Comparison(state.digests, rfc3339(now)))
         with self._sessions.open(deadline) as edx:
             run.end_exchange = edx.end
+            if run.has_lost_lease:  # before the exchange could be cancelled
+                edx.end()
             try:
                 walk = _walk(
                     edx,

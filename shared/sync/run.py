@@ -15,7 +15,7 @@ from uuid import uuid4
 from shared.domain.attempts import Attempts, FinishedSync
 from shared.domain.comparison import Comparison
 from shared.domain.sync_report import SyncReport
-from shared.errors import EdxThrottled, Failure
+from shared.errors import ConnectorError, EdxThrottled, Failure
 
 ALL_CATALOGS = 0
 """The catalog id in reports about the list of catalogs."""
@@ -25,6 +25,10 @@ UNKNOWN_TRACKS_KEPT = 20
 
 Say = Callable[[int, str], None]
 """Called with a `logging` level and a log line; see serving/outbox.py."""
+
+
+class StillThrottled(EdxThrottled):
+    """A sync was not started, because the end of a known rate limit is too far ahead."""
 
 
 class Origin(NamedTuple):
@@ -96,6 +100,15 @@ class SyncInProgress:
         if self.progress is None:
             raise RuntimeError("the sync has not begun")
         return self.progress
+
+    def needs_report(self, error: ConnectorError) -> bool:
+        """Tell whether a failure is reported.
+
+        A request that meets a known rate limit has no report: requests may come often, and the sync that got
+        the 429 has one.
+        """
+        is_known_limit = isinstance(error, StillThrottled) and self.origin.trigger == "http"
+        return not (self.is_anothers or is_known_limit)
 
     def lose_lease(self) -> None:
         """Cancel all requests to edX because another process has taken over the catalog."""

@@ -45,7 +45,8 @@ from shared.sync.state import StoredState
 logger = logging.getLogger(__name__)
 
 LIFETIME_S = 540.0
-"""The time limit of every sync; shorter than the functionTimeout of host.json, ten minutes."""
+"""The time limit of a sync, and of its wait for another one; shorter than functionTimeout, ten minutes. What
+remains to be published at its end is a few storage steps, each with its own limit."""
 
 
 class BackingOff(SyncError):
@@ -148,6 +149,7 @@ class Syncer:
                         raise writer.failure.error()
                     return None
             self._begin(run, writer)
+            writer.deadline = deadline = Deadline.after(self._lifetime_s, self._clock)
             with holding(run, writer, self._now, self._say):
                 self._sync(
                     run,
@@ -163,7 +165,9 @@ class Syncer:
         """Rebuild a damaged published state without asking edX; see `repair.republish`."""
         run = SyncInProgress(catalog_id, Origin("repair"), self._now())
         deadline = Deadline.after(self._lifetime_s, self._clock)
-        return republish(self._tables.catalogs, run, deadline, self._now, self._say)
+        return republish(
+            self._tables.catalogs, run, deadline, begin=self._begin, now=self._now, say=self._say
+        )
 
     def preview(self, catalog_id: int, *, on_progress: OnProgress = lambda _done, _total: None) -> Preview:
         """Pull a catalog and return the changes that a sync would make; write nothing to the catalog."""
@@ -220,7 +224,7 @@ class Syncer:
         except (BackingOff, SyncUnfinished):
             raise  # no sync was started
         except ConnectorError as error:
-            if not run.is_anothers:
+            if run.needs_report(error):
                 self._report(run, error)
             raise
         except Exception as error:  # noqa: BLE001 - every error is reported

@@ -88,3 +88,10 @@ def test_import_restores_approvals_from_the_csv_of_list(cli: Cli, tmp_path: obje
     assert cli("credits", "import", file, "--by", "bob").stdout.splitlines()[0] == "2 approvals stored."
     assert printed(cli("credits", "list", "--json")) == before
     assert [each["by"] for each in before if each["key"] == OTHER] == ["ann"]
+
+
+def test_note_is_refused_when_it_has_bytes_that_are_not_utf8(cli: Cli) -> None:
+    refused = cli("credits", "set", OTHER, "2", "--note", "caf\udce9", "--by", "ann")
+    assert refused.returncode != 0
+    assert "UTF-8" in refused.stderr
+    assert cli("credits", "list", "--json").stdout.strip() == "[]"

@@ -172,8 +172,8 @@ def test_message_says_what_is_intact_when_the_operator_interrupts(
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
     assert err == (
-        "Interrupted in catalog 7. Callers get what they got before, and no run was withdrawn. Run the "
-        "command again: runs that were already written are not written again.\n"
+        "Interrupted in catalog 7. Callers get the state of the last finished sync. Run the command again: "
+        "runs that were already written are not written again.\n"
     )
     assert len(printed(cli("runs", "--json", "--catalog", "7"))) == 4
 

@@ -5,7 +5,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.domain.attempts import Attempts
-from shared.errors import EdxProtocolError, EdxThrottled, EdxUnavailable, Failure, NotFound, StorageError
+from shared.errors import (
+    ConnectorError,
+    EdxProtocolError,
+    EdxThrottled,
+    EdxUnavailable,
+    Failure,
+    NotFound,
+    StorageError,
+    SyncError,
+)
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -15,6 +24,17 @@ def after_failures(count: int, error: Exception | None = None) -> Attempts:
     for _ in range(count):
         attempts = attempts.begun(NOW).ended(NOW, error or StorageError("Table Storage failed"))
     return attempts
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("StateDamaged", StorageError), ("CatalogsFailed", SyncError), ("Unheard", SyncError)],
+)
+def test_stored_failure_is_raised_as_its_base_class_when_its_own_needs_more(
+    kind: str, expected: type[ConnectorError]
+) -> None:
+    error = Failure(kind, "no luck", NOW).error()
+    assert (type(error), error.message, error.retry_at) == (expected, "no luck", NOW)
 
 
 @pytest.mark.parametrize(

@@ -451,6 +451,16 @@ def test_known_catalogs_are_used_when_their_list_cannot_be_fetched_and_the_reque
     assert ask(connector, "stale-if-error=1000").tag == before.tag
 
 
+def test_known_catalogs_are_returned_stale_when_their_list_takes_all_the_time_of_the_request(
+    connected: Connect, sandbox: Sandbox, clock: Clock
+) -> None:
+    before = ask(connected(""))
+    clock.pass_s(1000)
+    sandbox.on("/catalogs/$", slow(3))
+    stale = ask(connected("", SYNC_TIME_BUDGET_SECONDS="1"), "stale-if-error=2000")
+    assert (stale.tag, stale.age_s) == (before.tag, 1000)
+
+
 def test_storage_is_named_when_it_cannot_keep_the_list_of_catalogs(
     connected: Connect, proxy: TableProxy
 ) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.deadline import Deadline
+from shared.domain.catalog_list import CatalogList
 from shared.domain.changes import Entry
 from shared.domain.query import ChangesQuestion
 from shared.errors import BadRequest, NotFound, StorageError
@@ -134,6 +135,13 @@ def test_next_page_begins_where_the_last_one_ended_when_a_sync_has_published_bet
     page = read(house, limit=2)
     house.history.published[1].append(published(0, "new"))
     assert keys(read(house, limit=2, cursor=page.cursor)) == ["c"]
+
+
+def test_no_entry_is_lost_when_two_catalogs_have_published_in_the_same_millisecond() -> None:
+    house = house_of({1: [Published(NOW, "g", (entry("a"),))]})
+    house.history.published[2] = [Published(NOW + timedelta(microseconds=5), "g", (entry("b"),))]
+    house.catalogs.list = CatalogList((1, 2), NOW)
+    assert pages(house, limit=1) == [["a"], ["b"]]
 
 
 def test_page_has_no_next_when_only_other_runs_follow() -> None:

@@ -44,6 +44,17 @@ def publish_again(house: House) -> None:
     house.store.publish(1, [make_served("a"), make_served("b")], generation="two")
 
 
+def test_every_catalog_is_repaired_when_several_are_damaged() -> None:
+    house = House([1, 2])
+    states = {1: [make_served("a")], 2: [make_served("b")]}
+    for catalog_id, runs in states.items():
+        house.store.publish(catalog_id, runs)
+    house.store.bodies.clear()
+    repairs = iter(states.items())
+    house.syncer.rebuild = lambda: house.store.publish(*next(repairs), generation="two")  # type: ignore[assignment]
+    assert ask(house) == ["a", "b"]
+
+
 def test_no_sync_starts_when_the_body_can_be_rebuilt_from_stored_runs(house: House) -> None:
     house.syncer.rebuild = lambda: publish_again(house)
     assert ask(house) == ["a", "b"]
@@ -54,7 +65,7 @@ def test_catalog_is_synced_at_once_when_the_body_cannot_be_rebuilt_from_stored_r
     house.syncer.rebuilds = False
     house.syncer.syncs[1] = [lambda: publish_again(house)]
     assert ask(house) == ["a", "b"]
-    assert house.syncer.begun == [(1, True)]
+    assert house.syncer.begun == [(1, False)]  # requests without a directive respect the back-off
 
 
 def test_edx_is_not_called_when_the_request_says_only_if_cached_and_the_body_cannot_be_rebuilt(

@@ -1,6 +1,7 @@
 """The history on Azurite: changes become visible together with the published state, or never."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -45,6 +46,12 @@ def row_keys(client: TableClient) -> list[str]:
 
 def moments(pages: Iterator[Published]) -> list[datetime]:
     return [published.at for published in pages]
+
+
+def test_note_that_is_not_unicode_does_not_stop_the_sync(store: CatalogStore, history: History) -> None:
+    publish(store, at=NOW, changes=[replace(CHANGED, note="caf\udce9")])
+    (published,) = history.pages(1)
+    assert published.entries[0].note == "caf?"
 
 
 def test_entries_are_read_as_they_were_published(store: CatalogStore, history: History) -> None:

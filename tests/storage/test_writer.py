@@ -3,6 +3,7 @@
 import pytest
 from azure.data.tables import TableClient, UpdateMode
 
+from shared.deadline import Deadline
 from shared.domain.attempts import FinishedSync
 from shared.domain.course_run import MappedRun, StoredRun, course_run_id
 from shared.domain.published import render
@@ -27,6 +28,18 @@ def refuse_unnamed(*guilty: MappedRun) -> object:
             exchange.send(*exchange.forward())
 
     return act
+
+
+def test_no_more_runs_are_written_when_the_time_of_the_sync_has_run_out(
+    store: CatalogStore, clock: Clock
+) -> None:
+    writer = begin(store)
+    writer.deadline = Deadline.after(10, clock.monotonic)
+    put(writer, make_mapped("NUSx/1/1"))
+    clock.pass_s(10)
+    with pytest.raises(StorageError, match=r"^Table Storage was too slow: the sync's time ran out"):
+        put(writer, make_mapped("NUSx/2/1"))
+    assert [stored.mapped for stored in store.runs(1)] == [make_mapped("NUSx/1/1")]
 
 
 # Refusals

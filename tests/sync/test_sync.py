@@ -38,7 +38,8 @@ from shared.storage.lease import LeaseLost, Leases, LeaseState
 from shared.storage.table import Table
 from shared.storage.tables import Tables, open_tables
 from shared.storage.writer import CatalogWriter
-from shared.sync.run import Origin
+from shared.sync.run import Origin, SyncInProgress
+from shared.sync.state import StoredState
 from shared.sync.sync import BackingOff, Syncer
 from tests.builders import make_course, make_run
 from tests.clock import Clock
@@ -537,6 +538,34 @@ def test_sync_stops_and_publishes_nothing_when_its_lease_is_taken_over(
     assert {stored.withdrawn_at for stored in tables.catalogs.runs(1)} == {None}
 
 
+def test_no_page_is_requested_when_the_lease_is_lost_before_the_pull(
+    syncer: Syncer, tables: Tables, sandbox: Sandbox, clock: Clock
+) -> None:
+    run = SyncInProgress(1, Origin("http"), clock.now())
+    run.lose_lease()
+    state = StoredState(tables.catalogs, 1, rebuild=False)
+    with pytest.raises(EdxUnavailable):
+        syncer._puller.pull(
+            run, state, Deadline.after(60), lambda _: None, lambda *_: None, allow_withdrawals=False
+        )
+    assert sandbox.requests_to(COURSES) == []
+
+
+def test_sync_has_its_whole_time_when_it_has_waited_for_another(
+    storage: StorageSettings, settings: dict[str, str], clock: Clock
+) -> None:
+    tables = open_tables(storage, CLIENT_ID, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
+    ours = connector_settings(settings)
+    edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep)
+    syncer = Syncer(tables, edx, ours, now=clock.now, clock=clock.monotonic, sleep=clock.sleep, lifetime_s=40)
+    begin(tables, "dead")
+
+    def pass_time(_done: int, _total: int | None) -> None:
+        clock.pass_s(20)  # with the wait of 30 s, more than the time of one sync
+
+    assert sync(syncer, on_progress=pass_time).outcome == "ok"
+
+
 def test_progress_has_the_count_of_edx_as_the_total(syncer: Syncer) -> None:
     seen: list[tuple[int, int | None]] = []
     sync(syncer, on_progress=lambda done, total: seen.append((done, total)))
@@ -809,6 +838,18 @@ def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
     assert "stopped before the sync ended" in (dead.error or "")
 
 
+def test_sync_whose_process_stopped_is_reported_when_a_repair_takes_over_its_lease(
+    storage: StorageSettings, settings: dict[str, str], clock: Clock
+) -> None:
+    tables = open_tables(storage, CLIENT_ID, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
+    ours = connector_settings(settings)
+    edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep)
+    syncer = Syncer(tables, edx, ours, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
+    begin(tables, "dead")
+    assert not syncer.republish(1)
+    assert [each.sync_id for each in tables.reports.newest()] == ["dead"]
+
+
 # Remembered attempts
 
 
@@ -849,9 +890,13 @@ def test_edx_is_not_called_when_its_rate_limit_has_not_ended(
     sandbox.forget_requests()
     for catalog_id in (1, 12):
         with pytest.raises(EdxThrottled, match="2026-03-01T12:59:52Z") as throttled:
-            sync(make_syncer(), catalog_id)  # another process: it reads the rate limit from storage
+            make_syncer().sync(catalog_id, Origin("http"))  # as another process
         assert throttled.value.retry_at == until
     assert sandbox.requests == []
+    assert len(tables.reports.newest()) == 1  # requests may come often, and the first sync has a report
+    with pytest.raises(EdxThrottled):
+        make_syncer().sync(1, Origin("timer"))
+    assert [report.trigger for report in tables.reports.newest()] == ["timer", "operator"]
     clock.pass_s(3592)
     assert counts(sync(make_syncer())) == {"created": 5}
 
