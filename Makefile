@@ -15,7 +15,7 @@ AZURITE := node_modules/.installed-lock.json
 LINT := .venv-lint
 BENCH := .venv-bench
 TESTS ?=
-# Tests wait for processes and deadlines more than they compute: three at a time are quicker on two cores, too.
+# Tests wait more than they compute, so that three at a time are faster even on two cores.
 PYTEST := $(RUN) -m pytest --quiet --numprocesses 3 --dist loadfile
 OPTIONS ?=
 
@@ -40,7 +40,7 @@ check: $(STAMP) $(AZURITE) ## Check format, lint and types, then run every test
 	@$(RUN) -m mypy
 	@$(PYTEST)
 
-bench: $(BENCH)/.installed ## Measure the connector beside other ways to do it; OPTIONS=--sizes shows how cost grows
+bench: $(BENCH)/.installed ## Measure the connector and compare it with other ways to do the same; OPTIONS=--sizes shows how cost grows
 	@$(BENCH)/bin/python -m bench $(OPTIONS)
 
 lint-infra: $(LINT)/.installed ## Lint infra/, its queries, the docs' queries and the workflows
@@ -56,17 +56,18 @@ lock: $(STAMP) ## Update the pinned requirements
 	@$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade \
 		bench/requirements.in -o bench/requirements.txt
 
-clean: ## Remove all that was installed or stored here
+clean: ## Remove everything that was installed or stored here
 	rm -rf .venv* node_modules infra/lint/node_modules .azurite .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): requirements-dev.txt
 	@test -n "$(PYTHON)" || { \
-		echo "No Python was found that can make a virtual environment. Looked for: $(PYTHONS)." >&2; exit 1; }
+		echo "No Python was found that can create a virtual environment. Looked for: $(PYTHONS)." \
+		"Install one of these, or run make PYTHON=/path/to/python." >&2; exit 1; }
 	@test -x $(RUN) || "$(PYTHON)" -m venv $(VENV)
 	@$(RUN) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
-		echo "$(VENV) has a Python that is not 3.11, 3.12 or 3.13: remove it with 'make clean', and call make" \
-		"without PYTHON= or with one of these." >&2; exit 1; }
+		echo "$(VENV) has a Python that is not 3.11, 3.12 or 3.13: remove it with 'make clean', and run make" \
+		"again without PYTHON=, or with one of these versions." >&2; exit 1; }
 	@echo "Installing the pinned requirements into $(VENV) ..."
 	@# -qq: errors only; pip warns about each place that its own configuration tells it to ignore.
 	@$(RUN) -m pip install -qq --no-input --disable-pip-version-check -r requirements-dev.txt

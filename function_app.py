@@ -163,7 +163,11 @@ async def _answered(answer: Callable[[], Awaitable[func.HttpResponse]]) -> func.
         return _failed(error)
     except Exception as error:  # noqa: BLE001 - callers get no stack trace and no unknown text
         log_unexpected(logger, error)
-        return _failed(ConnectorError("The connector failed unexpectedly. What was stored before is intact."))
+        return _failed(
+            ConnectorError(
+                "The connector failed unexpectedly; its log has the cause. What was stored before is intact."
+            )
+        )
     finally:
         process.outbox.flush()
 

@@ -1,6 +1,6 @@
 """`python -m bench`, or `make bench`: compares the connector with its floors and its rivals, as a table.
 
-Everything is measured in turn, several rounds, each piece in a process of its own (bench/pieces.py) against
+Each piece is measured in turn, for several rounds, in its own process (bench/pieces.py), against
 one edX sandbox and one Azurite; what counts is the ratio of medians within one run.
 """
 
@@ -219,9 +219,11 @@ def _python(settings: dict[str, str], module: str, argument: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the connector.")
-    parser.add_argument("--courses", type=int, default=4_000, help="three runs in every two of them")
     parser.add_argument(
-        "--latency-ms", type=float, default=80, help="that each request to edX takes at least"
+        "--courses", type=int, default=4_000, help="number of courses; every two courses have three runs"
+    )
+    parser.add_argument(
+        "--latency-ms", type=float, default=80, help="minimum milliseconds of each request to edX"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-rivals", action="store_true", help="the connector and its floors only")

@@ -1,4 +1,4 @@
-"""Measures how long a new process takes to import a package and, for the app, to give its first answer.
+"""Measures how long a new process needs to import a package and, for the app, to give its first answer.
 
 Only the standard library is imported before the measurement starts.
 """

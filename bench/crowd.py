@@ -1,6 +1,6 @@
-"""Twenty callers at the time when a run begins, so that bodies are rendered again; no host, edX or storage.
+"""Measures twenty callers when a run begins, so that bodies are rendered again; no host, edX or storage.
 
-python -m bench.crowd 100000          one catalog of so many runs
+python -m bench.crowd 100000          one catalog with this many runs
 python -m bench.crowd 20000 20000     two that have half of their runs in common
 """
 
@@ -115,7 +115,7 @@ def measure(sizes: Sequence[int]) -> None:
         )
         return await asyncio.gather(*asked)
 
-    print(f"{sizes} runs, {CALLERS} callers; before anybody asked: {peak_mb():.0f} MB at most")
+    print(f"{sizes} runs, {CALLERS} callers; before the first request: {peak_mb():.0f} MB at most")
     for what, number, takes_gzip in [
         ("first caller", 1, True),
         ("crowd at the boundary", CALLERS, True),

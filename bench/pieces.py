@@ -54,7 +54,7 @@ def sync() -> dict[str, Took]:
 
 
 def answers() -> dict[str, Took]:
-    """Ask a warm instance, and read the published state directly; medians of several calls in turn."""
+    """Call a warm instance, and read the published state directly; medians of several calls in turn."""
     app = App()
     table = _table("CourseRuns")
     tag = app.ask().headers["ETag"]

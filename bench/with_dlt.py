@@ -1,4 +1,4 @@
-"""dlt as its documentation has it: a resource that yields pages, a destination that takes batches."""
+"""dlt used as in its documentation: a resource that yields pages, a destination that takes batches."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-// E-mails when something needs a person; docs/operations.md says what to do about each.
+// E-mail alerts for problems that need a person; docs/operations.md says what to do for each.
 
 @description('Region of the rules.')
 param location string
@@ -65,7 +65,7 @@ var rules = [
   {
     name: 'catalog-left-edx'
     displayName: 'edX no longer lists a catalog'
-    description: 'edX no longer lists one of our catalogs. Perhaps we lost the permission for it.'
+    description: 'edX no longer lists one of our catalogs. Ask edX: we may have lost the permission for it.'
     severity: 3
     query: loadTextContent('queries/left-catalogs.kql')
     evaluationFrequency: 'PT1H'
@@ -181,7 +181,7 @@ resource availabilityTest 'Microsoft.Insights/webtests@2022-06-15' = {
     Name: 'edX connector /health'
     Enabled: true
     Kind: 'standard'
-    // Each run costs and wakes an instance: three places every ten minutes.
+    // Each test has a cost and starts an instance, so there are only three places and a test every ten minutes.
     Frequency: 600
     Timeout: 60
     RetryEnabled: true

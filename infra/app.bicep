@@ -1,4 +1,4 @@
-// The function app and what it reaches by its identity: storage, Key Vault, Application Insights.
+// The function app and the resources that it uses with its identity: storage, Key Vault, Application Insights.
 
 @description('Region of the resources, with availability zones.')
 param location string
@@ -39,7 +39,7 @@ param syncSchedule string
 @description('For how many seconds after a sync a request is answered from storage.')
 param syncFreshForSeconds int
 
-@description('A sync that would withdraw more than this share of a catalog withdraws nothing and fails.')
+@description('Largest percentage of a catalog\'s answer that a sync may remove. Above it, the sync removes nothing and fails.')
 param syncMaxWithdrawPercent int
 
 @description('How many seconds a caller waits for a sync.')
@@ -65,7 +65,7 @@ param adminRole string
 
 var deploymentContainerName = 'app-package'
 
-// Callers who wait for a running sync hold no thread, so one instance can take many of them.
+// Callers who wait for a running sync use no thread, so one instance can serve many of them.
 var httpConcurrency = 16
 
 // Ids of Azure's built-in roles, the same in every tenant.
@@ -77,7 +77,7 @@ var roles = {
   storageTableDataContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 }
 
-// The app's own identity is made before the app, so that its roles are there when the app first starts.
+// The app's identity is created before the app, so that its roles exist when the app first starts.
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
   name: 'id-${resourceToken}'
   location: location
@@ -86,8 +86,8 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' 
 
 resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' = {
   // checkov:skip=CKV_AZURE_35: The app is in no virtual network and has no fixed addresses that could be allowed.
-  // checkov:skip=CKV_AZURE_59: The same. Shared keys are off, so a role is what lets anyone in.
-  // checkov:skip=CKV_AZURE_206: Three zones; docs/backup.md tells how to keep a copy of what edX cannot give again.
+  // checkov:skip=CKV_AZURE_59: The same. Shared keys are disabled, so access needs a role.
+  // checkov:skip=CKV_AZURE_206: Three zones; docs/backup.md describes how to copy the data that edX does not have.
   // checkov:skip=CKV_AZURE_43: The check cannot see that the token is 13 lower-case letters and digits.
   name: 'st${resourceToken}'
   location: location
@@ -135,7 +135,7 @@ resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' = {
 
 resource keyVault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   // checkov:skip=CKV_AZURE_109: The app is in no virtual network and has no fixed addresses that could be allowed.
-  // checkov:skip=CKV_AZURE_189: The same. A role is what lets anyone read a secret.
+  // checkov:skip=CKV_AZURE_189: The same. Reading a secret needs a role.
   name: 'kv-${resourceToken}'
   location: location
   tags: tags
@@ -157,7 +157,7 @@ resource keyVault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   }
 
   resource edxClientSecretInVault 'secrets' = {
-    // checkov:skip=CKV_AZURE_41: edX says no date; an early one of ours would only stop the syncs.
+    // checkov:skip=CKV_AZURE_41: edX gives no expiry date; a date of ours that is too early would stop the syncs.
     name: 'edx-client-secret'
     properties: {
       value: edxClientSecret
@@ -166,7 +166,7 @@ resource keyVault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   }
 }
 
-// Written by infra/hooks/postprovision.sh: the keys are API Management's, and change without a deployment.
+// Written by infra/hooks/postprovision.sh: API Management creates the keys, and they change without a deployment.
 var subscriptionKeysSecretName = 'apim-subscription-keys'
 
 resource applicationInsights 'Microsoft.Insights/components@2020-02-02' existing = {
@@ -234,7 +234,7 @@ resource operatorTableRole 'Microsoft.Authorization/roleAssignments@2022-04-01' 
 }
 
 resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
-  // checkov:skip=CKV_AZURE_225: Zone redundancy keeps instances running all day; a timer can wait for another zone.
+  // checkov:skip=CKV_AZURE_225: Zone redundancy would keep instances running all day; a timer can wait until another zone takes over.
   name: 'plan-${resourceToken}'
   location: location
   tags: tags
@@ -249,11 +249,11 @@ resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
 }
 
 resource functionApp 'Microsoft.Web/sites@2024-11-01' = {
-  // checkov:skip=CKV_AZURE_222: API Management has no fixed address to allow; the function's key keeps others out.
-  // checkov:skip=CKV_AZURE_17: API Management shows the function's key instead of a certificate.
+  // checkov:skip=CKV_AZURE_222: API Management has no fixed address that could be allowed; calls need the function key.
+  // checkov:skip=CKV_AZURE_17: API Management sends the function key instead of a certificate.
   // checkov:skip=CKV_AZURE_212: Flex Consumption scales from zero; there is no number of workers to set.
   // checkov:skip=CKV_AZURE_213: Flex Consumption has no health check path.
-  // checkov:skip=CKV_AZURE_78: Flex Consumption has no FTP and wants no ftpsState; FTP passwords are off below.
+  // checkov:skip=CKV_AZURE_78: Flex Consumption has no FTP and accepts no ftpsState; FTP passwords are disabled below.
   name: 'func-${resourceToken}'
   location: location
   tags: union(tags, { 'azd-service-name': 'connector' })
@@ -383,7 +383,7 @@ resource vaultLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = 
   }
 }
 
-// Who wrote or deleted entities. Reads are left out: they are many, and would be most of the cost of the logs.
+// Who wrote or deleted entities. Reads are not logged: they would be most of the cost of the logs.
 resource tableLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'to-log-analytics'
   scope: storage::tables

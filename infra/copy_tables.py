@@ -4,7 +4,7 @@
     .venv/bin/python infra/copy_tables.py restore FILE [--replace]
 
 It works on the storage that the environment names (infra/operator-env.sh). The file is gzip, one entity of
-JSON a line; a value that JSON has no type for is an object with its type and its text.
+JSON a line; a value without a JSON type is an object with the type and the text of the value.
 """
 
 import argparse
@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("command", choices=("save", "restore"))
     parser.add_argument("file", type=Path)
     parser.add_argument(
-        "--replace", action="store_true", help="restore over tables that hold entities, and delete the others"
+        "--replace",
+        action="store_true",
+        help="also restore to tables with entities, and delete entities that are not in the file",
     )
     arguments = parser.parse_args()
     try:
@@ -90,7 +92,7 @@ def save(service: TableServiceClient, prefix: str, file: Path) -> dict[str, int]
 
 
 def restore(service: TableServiceClient, prefix: str, file: Path, *, replace: bool) -> dict[str, int]:
-    """Write the entities of a whole file to our tables, and return how many by table.
+    """Write the entities of a complete file to our tables, and return how many by table.
 
     Nothing is written when the file is truncated or, without `replace`, when a table has entities. With
     `replace`, entities that are not in the file are deleted.
@@ -98,7 +100,9 @@ def restore(service: TableServiceClient, prefix: str, file: Path, *, replace: bo
     saved = _read(file)
     clients = {table: service.get_table_client(prefix + table) for table in TABLES}
     if not replace and (full := [name for name, client in clients.items() if _keys(client)]):
-        raise CopyFailed(f"{', '.join(prefix + name for name in full)} hold entities: use --replace")
+        raise CopyFailed(
+            f"{', '.join(prefix + name for name in full)} contain entities: use --replace to replace them"
+        )
     for table, client in clients.items():
         with suppress(ResourceExistsError):
             client.create_table()

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the app registration for administrators' logins in the tenant that az is logged in to, or finishes one of the
+# Creates the app registration for administrators' logins in the tenant that az is logged in to, or completes one of the
 # same name, and prints the azd commands to set its values. You need the role Application Developer.
 #     infra/entra-app.sh "edX connector for LumiNUS" [OBJECT-ID...]
 # Each object id (of a user, a group or a program's service principal) gets the role LumiNUS.Admin; that needs
@@ -14,15 +14,15 @@ name=$1
 shift
 case $name in
     *[\'\"\\]*)
-        echo "The name must hold no quotes and no backslashes." >&2
+        echo "The name must not contain quotes or backslashes. Choose another name." >&2
         exit 2
         ;;
 esac
 
-# Ours, the same in every tenant, so that a second run finds them.
+# Our own ids, the same in every tenant, so that a second run finds them.
 role_id=6f0a1a4e-2f0b-4c57-9d6e-0c7c5f3f1d21
 scope_id=b1d0c6de-54a8-4e37-8f5e-6a1f0b7a9c42
-# The Azure CLI's, published by Microsoft: https://learn.microsoft.com/troubleshoot/entra/entra-id/governance/verify-first-party-apps-sign-in
+# The id of the Azure CLI, published by Microsoft: https://learn.microsoft.com/troubleshoot/entra/entra-id/governance/verify-first-party-apps-sign-in
 azure_cli=04b07795-8ddb-461a-bbee-02f9e1bf7b46
 
 graph() {
@@ -44,7 +44,7 @@ found=$(az ad app list --filter "displayName eq '$name'" --query "[].appId" --ou
 # shellcheck disable=SC2086 # one id a line
 app_id=$(first $found)
 if [ -z "$app_id" ]; then
-    echo "Making it ..."
+    echo "Creating it ..."
     app_id=$(az ad app create --display-name "$name" --sign-in-audience AzureADMyOrg \
         --requested-access-token-version 2 --query appId --output tsv --app-roles "[{
             \"id\": \"$role_id\", \"value\": \"LumiNUS.Admin\", \"isEnabled\": true,
@@ -58,7 +58,7 @@ scopes="\"requestedAccessTokenVersion\": 2, \"oauth2PermissionScopes\": [{
     \"adminConsentDisplayName\": \"Read the catalogue of edX course runs\",
     \"adminConsentDescription\": \"Read the catalogue of edX course runs as the user who is logged in\"}]"
 graph PATCH "applications(appId='$app_id')" --body "{\"identifierUris\": [\"api://$app_id\"], \"api\": {$scopes}}"
-# A separate call, because it refers to the scope. It lets `az account get-access-token` have a token without asking for consent.
+# A separate call, because it refers to the scope. With it, `az account get-access-token` gets a token without asking for consent.
 graph PATCH "applications(appId='$app_id')" --body "{\"api\": {$scopes,
     \"preAuthorizedApplications\": [{\"appId\": \"$azure_cli\", \"delegatedPermissionIds\": [\"$scope_id\"]}]}}"
 
@@ -81,7 +81,7 @@ done
 
 login=https://login.microsoftonline.com/$tenant
 cat <<EOF
-Done. Tell azd:
+Done. Now run these commands:
 
 azd env set ADMIN_JWT_ISSUER $login/v2.0
 azd env set ADMIN_JWT_AUDIENCE $app_id

@@ -1,4 +1,4 @@
-// API Management: the one way in. docs/api-management.md explains the policy.
+// API Management: the only public way to call the function. docs/api-management.md explains the policy.
 
 @description('Region of the service.')
 param location string
@@ -64,7 +64,7 @@ var roles = {
   monitoringMetricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb'
 }
 
-// What the policy calls {{name}}; function-key is apart, because it comes from the vault.
+// The named values that the policy uses as {{name}}; function-key is separate, because it comes from the vault.
 var namedValues = [
   {
     name: 'admin-jwt-issuer'
@@ -79,7 +79,7 @@ var namedValues = [
     value: adminOpenIdConfigUrl
   }
   {
-    // Percent-encoded, like the next: the policy decodes them, and no character of theirs can break its XML.
+    // This and the next value are percent-encoded, so that no character in them can break the policy's XML.
     name: 'admin-role-claim'
     value: uriComponent(adminRoleClaim)
   }
@@ -123,10 +123,10 @@ resource keyVault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
 
 // The vault has the current function key, so that any machine can deploy at any time:
 // infra/hooks/postdeploy.sh writes the key, and a deployment creates the placeholder only when there is no secret.
-// The named value below cannot be created before the secret exists, nor the policy before the named value.
+// The named value below cannot be created before the secret exists, and the policy cannot be created before the named value.
 @onlyIfNotExists()
 resource functionKeyInVault 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
-  // checkov:skip=CKV_AZURE_41: A date would stop every call on that day; docs/operations.md tells how to rotate it.
+  // checkov:skip=CKV_AZURE_41: An expiry date would stop every call on that day; docs/operations.md describes how to rotate the key.
   parent: keyVault
   name: 'function-key'
   properties: {
@@ -135,7 +135,7 @@ resource functionKeyInVault 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
   }
 }
 
-// Created before the service, which takes minutes: by then its roles are effective.
+// Created before the service, which takes minutes to create, so that the roles are effective when the service starts.
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
   name: 'id-apim-${resourceToken}'
   location: location
@@ -167,8 +167,8 @@ resource telemetryRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 }
 
 resource service 'Microsoft.ApiManagement/service@2024-05-01' = {
-  // checkov:skip=CKV_AZURE_107: The backend is reached over the internet and admits only who has its key.
-  // checkov:skip=CKV_AZURE_174: It is the public way in; the private one needs a tier with private endpoints.
+  // checkov:skip=CKV_AZURE_107: The backend is called over the internet and accepts only calls with its key.
+  // checkov:skip=CKV_AZURE_174: The gateway is public on purpose; a private one needs a tier with private endpoints.
   name: 'apim-${resourceToken}'
   location: location
   tags: tags
@@ -221,7 +221,7 @@ resource api 'Microsoft.ApiManagement/service/apis@2024-05-01' = {
   name: 'edx-contents'
   properties: {
     displayName: 'edX Contents API'
-    // The operations' paths are the documented ones already: an API path would come before them.
+    // No API path, because it would come before the operations' paths, which are the documented ones.
     path: ''
     protocols: [
       'https'
@@ -311,7 +311,7 @@ resource diagnostic 'Microsoft.ApiManagement/service/diagnostics@2024-05-01' = {
   }
 }
 
-// The log of requests in the workspace: what the function answered beside what the caller got.
+// The log of requests in the workspace: both the function's answer and the gateway's answer to the caller.
 resource azureMonitor 'Microsoft.ApiManagement/service/loggers@2024-05-01' = {
   parent: service
   name: 'azuremonitor'

@@ -51,7 +51,7 @@ param syncStaleIfErrorSeconds int = 86400
 @maxValue(220)
 param syncTimeBudgetSeconds int = 200
 
-@description('A sync that would withdraw more than this share of a catalog withdraws nothing and fails.')
+@description('Largest percentage of a catalog\'s answer that a sync may remove. Above it, the sync removes nothing and fails.')
 @minValue(0)
 @maxValue(100)
 param syncMaxWithdrawPercent int = 20
@@ -117,7 +117,7 @@ param alertEmail string
 ])
 param alertHoursWithoutSync int = 4
 
-@description('Logs that the workspace takes a day, in GB. Above that nothing is logged, and alerts see nothing.')
+@description('Logs that the workspace takes a day, in GB. Above that nothing is logged, and alerts do not work.')
 @minValue(1)
 param logDailyCapGb int = 1
 

@@ -22,7 +22,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
     sku: {
       name: 'PerGB2018'
     }
-    // As long as the reports of past syncs are kept in Table Storage.
+    // The same retention as that of the sync reports in Table Storage.
     retentionInDays: 90
     workspaceCapping: {
       dailyQuotaGb: logDailyCapGb

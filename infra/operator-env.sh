@@ -6,7 +6,7 @@
 # no later command uses the sandbox or settings of an earlier `eval` in the same shell.
 set -eu
 
-# All settings of shared/settings.py, and those that an app cannot do without.
+# All settings of shared/settings.py, and the required ones.
 names="EDX_API_URL EDX_TOKEN_URL EDX_CLIENT_ID EDX_CLIENT_SECRET EDX_CATALOG_IDS EDX_PAGE_SIZE EDX_CONCURRENCY
 EDX_ENROLLMENT_URL MODULAR_CREDIT_HOURS SYNC_SCHEDULE SYNC_FRESH_FOR_SECONDS SYNC_STALE_IF_ERROR_SECONDS
 SYNC_MAX_WITHDRAW_PERCENT SYNC_TIME_BUDGET_SECONDS TABLES_CONNECTION_STRING TABLES_ENDPOINT TABLES_PREFIX
@@ -70,7 +70,7 @@ for name in $names; do
             ;;
     esac
     case " $(echo "$required" | tr '\n' ' ') " in
-        *" $name "*) [ -n "$value" ] || fail "the app has no value for $name" ;;
+        *" $name "*) [ -n "$value" ] || fail "the app has no value for $name. Set it as in docs/deploying.md and run: azd provision" ;;
     esac
     quoted=$(printf '%s' "$value" | sed "s/'/'\\\\''/g")
     collected="${collected}export $name='$quoted'

@@ -8,7 +8,7 @@ here=$(dirname "$0")
 
 from_azd AZURE_SUBSCRIPTION_ID AZURE_RESOURCE_GROUP AZURE_FUNCTION_APP_NAME AZURE_KEY_VAULT_NAME \
     AZURE_API_MANAGEMENT_NAME || {
-    echo "The azd environment is not deployed or not refreshed: azd env refresh" >&2
+    echo "The azd environment is not deployed or not refreshed. Run: azd env refresh" >&2
     exit 1
 }
 read_vault_key
@@ -22,15 +22,15 @@ case $in_vault in
         ;;
 esac
 
-echo "Making the key $new ..."
+echo "Creating the key $new ..."
 make_app_key "$new"
 read_app_keys
 if [ "$new" = gateway1 ]; then key=$gateway1; else key=$gateway2; fi
 [ -n "$key" ]
 write_vault_key "$key"
 refresh_gateway
-echo "Waiting five minutes, until every part of the gateway uses it ..."
+echo "Waiting five minutes until every part of the gateway uses the new key ..."
 sleep 300
-echo "Ending the key $old ..."
+echo "Deleting the key $old ..."
 function_keys delete --key-type functionKeys --key-name "$old" --output none
 echo "Done."

@@ -21,19 +21,19 @@ var charts = [
     visualization: 'table'
   }
   {
-    title: 'Requests to edX an hour, beside its limit of 200'
+    title: 'Requests to edX per hour, compared with the limit of 200'
     query: loadTextContent('queries/edx-requests.kql')
     milliseconds: oneWeek
     visualization: 'timechart'
   }
   {
-    title: 'Course runs changed a day'
+    title: 'Changed course runs per day'
     query: loadTextContent('queries/changed-runs.kql')
     milliseconds: thirtyDays
     visualization: 'timechart'
   }
   {
-    title: 'Answers of the gateway, the last day'
+    title: 'Answers of the gateway in the last day'
     query: loadTextContent('queries/gateway-answers.kql')
     milliseconds: oneDay
     visualization: 'table'

@@ -124,17 +124,17 @@ class Azurite:
         self._child.wait_until_ready("Table service (is )?successfully", _START_TIMEOUT_S)
 
     def stop(self) -> None:
-        """Stop it with SIGINT, the only signal on which it writes everything to disk."""
+        """Stop Azurite with SIGINT, the only signal on which it writes everything to disk."""
         if self._child:
             self._child.stop(signal.SIGINT)
 
     def kill(self) -> None:
-        """Kill it; data that is not on disk yet is lost (it writes every five seconds)."""
+        """Kill Azurite; data that is not on disk yet is lost (it writes every five seconds)."""
         if self._child:
             self._child.kill()
 
     def restart(self) -> None:
-        """Stop it cleanly and start it again on the same ports; data survives only on disk."""
+        """Stop Azurite cleanly and start it again on the same ports; data survives only on disk."""
         self.stop()
         self.start()
 
@@ -149,7 +149,7 @@ class Azurite:
 
 
 def main() -> None:
-    """Install it."""
+    """Install Azurite."""
     try:
         ensure_installed()
     except InstallFailed as error:

@@ -68,7 +68,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id of the child's session, to which the command and its own children belong."""
+        """The id of the child's process group, which contains the command and its children."""
         return self._process.pid
 
     def echo(self, line_to: Callable[[str], None]) -> None:
@@ -94,9 +94,9 @@ class Child:
                 position = len(self.lines)
                 remaining_s = deadline - time.monotonic()
                 if self._finished or remaining_s <= 0:
-                    how = "ended" if self._finished else f"was silent for {timeout_s:g} s"
-                    last_words = "\n".join(self.lines[-20:])
-                    raise ChildFailed(f"The process {how} before it said {pattern!r}\n{last_words}")
+                    limit = "before it ended" if self._finished else f"within {timeout_s:g} s"
+                    last_lines = "\n".join(self.lines[-20:])
+                    raise ChildFailed(f"The process did not print {pattern!r} {limit}\n{last_lines}")
                 self._changed.wait(remaining_s)
 
     def wait_until_ready(self, pattern: str, timeout_s: float) -> re.Match[str]:
@@ -126,7 +126,7 @@ class Child:
         self._close()
 
     def kill(self) -> None:
-        """End the child at once, as a crash would."""
+        """Kill the child, to simulate a crash."""
         self.send_signal(signal.SIGKILL)
         self._close()
 

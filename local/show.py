@@ -68,7 +68,7 @@ def show_reports(reports: Sequence[SyncReport]) -> None:
     for report in reports:
         catalog = f"Catalog {report.catalog_id}"
         if report.restored:
-            console.print(f"{catalog}: {report.restored} runs that had been withdrawn came back")
+            console.print(f"{catalog}: {report.restored} withdrawn runs returned")
         if tracks := ", ".join(f"{runs} {track!r}" for track, runs in report.unknown_tracks.items()):
             console.print(f"{catalog}: runs of tracks for which the contract has no type: {escape(tracks)}")
         for remark in (report.incomplete, report.error):

@@ -62,7 +62,7 @@ def main() -> None:
         "--settings",
         type=Path,
         default=_REPOSITORY / "local.settings.json",
-        help="gives what the environment does not set",
+        help="file with the settings that the environment does not set",
     )
     parser.add_argument(
         "--data", type=Path, default=_REPOSITORY / ".azurite", help="where Azurite keeps its data"
@@ -86,7 +86,7 @@ def main() -> None:
         console.print(f"[bold red]Failed:[/] {escape(str(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
-        console.print("Interrupted. All that was started has been stopped.")
+        console.print("Interrupted. Everything that was started has been stopped.")
         sys.exit(128 + signal.SIGINT)
 
 
@@ -115,7 +115,7 @@ def sync_real(settings: Mapping[str, str]) -> None:
 
 def sync_sandbox(settings: Mapping[str, str], data: Path) -> None:
     """Sync the sandbox edX by the timer, then request the catalogue as an administrator."""
-    console.print("[bold]Sandbox run:[/] a made-up edX and Azurite, both on this machine.")
+    console.print("[bold]Sandbox run:[/] a simulated edX and Azurite, both on this machine.")
     began = datetime.now(UTC)
     ensure_installed()
     with ExitStack() as stack:
@@ -141,7 +141,7 @@ def start(settings: Mapping[str, str], data: Path, cors: Sequence[str]) -> None:
         data: the folder for Azurite, when no other process uses it.
         cors: options of `func start` and `python -m local.host` for cross-origin requests.
     """
-    console.print("[bold]Sandbox run:[/] a made-up edX and Azurite, both on this machine.")
+    console.print("[bold]Sandbox run:[/] a simulated edX and Azurite, both on this machine.")
     core_tools = shutil.which("func")
     port = first_free_port(7071)
     ensure_installed()
@@ -154,7 +154,7 @@ def start(settings: Mapping[str, str], data: Path, cors: Sequence[str]) -> None:
         with step("Start the edX sandbox"):
             sandbox = stack.enter_context(made_up_edx(first_free_port(8400)))
         settings = on_sandbox(settings, sandbox, azurite)
-        with step(f"Start the functions with {core_tools or 'the host stand-in'}"):
+        with step(f"Start the functions with {core_tools or 'the replacement host'}"):
             if core_tools:
                 host = _core_tools(core_tools, port, settings, azurite, cors)
             else:
@@ -165,11 +165,11 @@ def start(settings: Mapping[str, str], data: Path, cors: Sequence[str]) -> None:
         headers = _admin_headers(sandbox.mint(lifetime_s=_TOKEN_LIFETIME_S))
         url = f"http://127.0.0.1:{port}{_ROUTE}"
         print(welcome(url, headers, sandbox.url, folder / "settings.sh"), flush=True)
-        raise StackFailed(f"The functions host ended by itself with exit code {host.wait()}")
+        raise StackFailed(f"The functions host ended unexpectedly with exit code {host.wait()}")
 
 
 def made_up_edx(port: int = 0) -> Sandbox:
-    """Return a sandbox with the sample, for a run of its own."""
+    """Return a new sandbox with the sample, for one run."""
     # The sample depends on the date only, so that a second sync on the same day finds no change.
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     # A new client id, so that the throttling of an earlier sandbox does not apply to this one.
@@ -220,7 +220,7 @@ def _report(tables: Tables, began: datetime, failure: FunctionFailed | None) -> 
     if failure:
         raise failure
     if not reports:
-        console.print("Another process was syncing; it has ended well and has the report.")
+        console.print("Another process synced; see its report with: python -m shared history")
     return reports
 
 

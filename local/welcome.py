@@ -27,12 +27,13 @@ Ask for the catalogue as an administrator:
 
 curl -i {options} {url}
 
-Look at it with the operator's command line:
+Check the stack with the operator's command line:
 
 (cd {here} && . {file} && {python} -m shared check)
 
-Let edX misbehave, here with a throttling of five seconds, which the next sync
-waits for, and put everything back. `python -m local.sandbox --help` shows more.
+Simulate a fault of edX: here a throttling of five seconds, for whose end the next
+sync waits. The second command restores the initial state. All faults:
+`python -m local.sandbox --help`.
 
 {HARMLESS.curl(sandbox_url)}
 curl -X DELETE {sandbox_url}sandbox/knobs

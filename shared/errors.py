@@ -22,8 +22,8 @@ never contains a secret, a token or a stack trace. Programs use the attributes a
         ├── Forbidden             a genuine login without the admin role
         └── NotFound              a catalog or course run that does not exist for us
 
-Storage defines two more that only syncs meet (storage/lease.py, storage/store.py). function_app.py assigns
-the HTTP statuses.
+Narrower ones are defined beside the code that raises them (storage/failures.py, storage/lease.py,
+storage/store.py, sync/sync.py). function_app.py assigns the HTTP statuses.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import logging
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from inspect import getattr_static
 from typing import NamedTuple, Self
 
 
@@ -166,17 +167,20 @@ class Failure(NamedTuple):
         """Describe an error; the text of errors other than ours is left out, as it may contain a secret."""
         if isinstance(error, ConnectorError):
             return cls(type(error).__name__, error.message, error.retry_at)
-        return cls(type(error).__name__, f"the sync was stopped by {type(error).__name__}")
+        return cls(type(error).__name__, f"the sync stopped unexpectedly ({type(error).__name__})")
 
     def error(self) -> ConnectorError:
         """Return the error; an unknown kind becomes a SyncError."""
         kind = next((kind for kind in _kinds(ConnectorError) if kind.__name__ == self.kind), SyncError)
         if kind is EdxThrottled and self.retry_at is None:
             kind = EdxUnavailable
-        try:
-            return kind(self.message, self.retry_at)
-        except TypeError:  # the class needs arguments that are not stored
-            return SyncError(self.message, self.retry_at)
+        # A class that needs other arguments is replaced by its base class.
+        storable = next(each for each in kind.__mro__ if getattr_static(each, "__init__") in _STORABLE)
+        error: ConnectorError = storable(self.message, self.retry_at)
+        return error
+
+
+_STORABLE = {getattr_static(each, "__init__") for each in (ConnectorError, EdxUnavailable, EdxThrottled)}
 
 
 def _kinds(kind: type[ConnectorError]) -> Iterator[type[ConnectorError]]:

@@ -1,6 +1,6 @@
 """Attacks on the protected functions as data, so that worker and HTTP are both tested with all of them.
 
-Each request differs from a valid one in what its name says. None may reach edX or storage.
+The name of each attack says how its request differs from a valid one. No attack may reach edX or storage.
 """
 
 import json
@@ -16,7 +16,7 @@ from local.sandbox.tokens import ROLE, SigningKey
 
 PATH = "/ExternalLinks/edXCourseruns"
 PATHS = (PATH, f"{PATH}/changes")
-"""Every way in that needs the proofs: each attack is tried on all of them."""
+"""The paths that need a key and a token: each attack is tried on all of them."""
 
 KEY = "Local-Subscription-Key-1"
 _STORAGE_KEY = "bm8ga2V5IG9mIGFueSBhY2NvdW50"
@@ -100,7 +100,7 @@ def _impostor(key_id: str | None = None) -> SigningKey:
 
 
 def _led_astray(name: str, header: Callable[[Sandbox], dict[str, object]]) -> Attack:
-    """Sign with a key of the attacker's and say in the header where to find it."""
+    """Sign with the attacker's key, and name the location of that key in the header."""
     return _token(name, lambda sandbox: sandbox.mint(key=_impostor(), header=header(sandbox)))
 
 
@@ -188,7 +188,7 @@ ATTACKS = (
     _claims("expired beyond the leeway", exp=int(time()) - 90),
     _claims("exp is no number", exp="tomorrow"),
     _claims("exp is a list", exp=[2**40]),
-    _claims("exp beyond every calendar", exp=-(10**30)),
+    _claims("exp after the year 9999", exp=-(10**30)),
     _claims("not yet valid", nbf=int(time()) + 3600),
     _claims("nbf is no number", nbf="yesterday"),
     _claims("wrong issuer", iss="https://login.example.com/"),

@@ -1,6 +1,6 @@
-"""Builders of edX's JSON records: a plain sample with the fields that a test sets.
+"""Builders of edX's JSON records: a default record with the fields that a test sets.
 
-The plain run has begun and does not end, both by the real clock and by that of a test.
+The default run has begun and does not end, by the real clock and by the clock of a test.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What many tests share: one Azurite, and for each test an edX sandbox, tables, a host and a clock."""
+"""Shared fixtures: one Azurite for all tests; an edX sandbox, tables, a host and a clock for each test."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ SUBSCRIPTION_KEY = "test-subscription-key"
 
 
 def settings_of(edx: Sandbox, connection_string: str, tables_prefix: str) -> dict[str, str]:
-    """Return all settings of the functions; a timer that fires once a year fires when a test says so."""
+    """Return all settings of the functions; the timer fires once a year, so that only tests fire it."""
     return {
         **edx.settings(),
         "TABLES_CONNECTION_STRING": connection_string,

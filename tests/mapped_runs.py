@@ -1,4 +1,4 @@
-"""Mapped course runs: a plain one with the fields that a test sets, and arbitrary ones."""
+"""Mapped course runs: a default run with the fields that a test sets, and generated runs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Loopback sockets that behave as no normal server does."""
+"""Loopback sockets with faults that a normal server does not have."""
 
 import socket
 from collections.abc import Iterator

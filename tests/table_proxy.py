@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 from urllib.parse import unquote
 
 _ENTITIES = {"published": "head", "lease": "lease", "throttled": "throttling", "catalogs": "catalogs"}
-_VERBS = {"GET": "read", "PUT": "write", "DELETE": "remove", "PATCH": "mark"}  # a withdrawal is a mark, too
+_VERBS = {"GET": "read", "PUT": "write", "DELETE": "remove", "PATCH": "mark"}  # a withdrawal is also a mark
 
 
 class Passed(NamedTuple):
@@ -56,13 +56,13 @@ class Passed(NamedTuple):
                 "changes-": "read changes",
             }
             return next((kind for part, kind in subjects.items() if part in self.path), "read runs")
-        # In a batch the lease comes last; what rides with it says what the batch is for.
+        # In a batch the lease comes last; the other rows tell the purpose of the batch.
         operations = re.findall(r"([A-Z]+) \S+RowKey='(.*?)'", f"{self.method} {self.path}\n{self.body}")
         if not operations:
             return "create lease" if '"RowKey": "lease"' in self.body else "create table"
         method, row_key = operations[0]
         if row_key == "lease" and method == "PUT":
-            return "let go of lease" if '"owner": ""' in self.body else "take or renew lease"
+            return "release lease" if '"owner": ""' in self.body else "take or renew lease"
         if row_key.startswith("published-"):
             entity = row_key.split("-")[2]
         else:
@@ -76,13 +76,13 @@ class Exchange:
     def __init__(self, request: Passed, forward: Callable[[], tuple[bytes, bytes]]) -> None:
         self.request = request
         self.forward = forward
-        """Lets Table Storage do it, and returns the answer: its head and its body."""
+        """Forwards the request to Table Storage; returns the head and the body of the answer."""
         self.sent = b""
         self.whole = False
-        """Whether the answer ends as announced; else the connection is cut."""
+        """Whether the answer is complete; otherwise the connection is cut."""
 
     def send(self, head: bytes, body: bytes) -> None:
-        """Answer."""
+        """Send a complete answer."""
         self.sent, self.whole = head + body, True
 
 
@@ -265,7 +265,7 @@ class TableProxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # Or each answer would wait 40 ms for an acknowledgement.
+            # Otherwise each answer would wait 40 ms for an acknowledgement.
             disable_nagle_algorithm = True
 
             def handle_one_request(self) -> None:
@@ -279,7 +279,7 @@ class TableProxy:
                 headers = dict(self.headers)
                 exchange = Exchange(shown, lambda: proxy._forward(request, headers))
                 fault = proxy._fault_for(shown)
-                # A storage that cannot be reached is one more way to cut the connection.
+                # When storage cannot be reached, the connection is cut.
                 with suppress(OSError, HTTPException):
                     if fault:
                         fault(exchange)

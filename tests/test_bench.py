@@ -44,13 +44,13 @@ def reads(proxy: TableProxy) -> list[tuple[str, str]]:
 def test_no_course_run_is_read_or_written_when_a_sync_finds_nothing_changed(
     host: HostProcess, proxy: TableProxy
 ) -> None:
-    assert len(course_runs_touched(proxy)) > 100  # the first sync, which shows that touched runs are counted
+    assert len(course_runs_touched(proxy)) > 100  # the first sync, which shows that the test counts runs
     proxy.requests.clear()
 
     host.fire("sync_course_runs")
 
     assert course_runs_touched(proxy) == []
-    # One query for approved credits a catalog, however many they are.
+    # One query per catalog reads all approved credits.
     others = [query for query in proxy.queries() if "SyncReports" not in query]
     assert {"Credits" in query for query in others} == {True}
     assert len(others) == 1

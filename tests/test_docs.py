@@ -1,4 +1,4 @@
-"""The docs name files and tests that exist."""
+"""Links and tests that the docs name exist."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ _REPOSITORY = Path(__file__).parents[1]
 _DOCS = sorted([*_REPOSITORY.glob("*.md"), *_REPOSITORY.glob("docs/**/*.md")])
 
 
-def test_every_proof_exists_when_the_docs_name_one() -> None:
+def test_every_test_exists_that_the_docs_name() -> None:
     proofs = re.findall(r"(test_\w+\.py)::(test_\w+)", (_REPOSITORY / "docs" / "reliability.md").read_text())
     tests = {
         (file.name, name)
@@ -22,7 +22,7 @@ def test_every_proof_exists_when_the_docs_name_one() -> None:
 
 
 @pytest.mark.parametrize("doc", _DOCS, ids=lambda doc: doc.name)
-def test_every_link_leads_to_a_file_when_it_leads_into_the_repository(doc: Path) -> None:
+def test_every_link_into_the_repository_leads_to_a_file(doc: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", doc.read_text())
 
     assert [link for link in links if not (doc.parent / link).exists()] == []

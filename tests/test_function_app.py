@@ -10,6 +10,7 @@ import pytest
 import function_app
 
 SECRET = "s3cr3t"
+SENTENCE = "The connector failed unexpectedly; its log has the cause. What was stored before is intact."
 
 
 def test_unexpected_error_is_logged_and_answered_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
@@ -18,11 +19,9 @@ def test_unexpected_error_is_logged_and_answered_without_its_text(caplog: pytest
 
     answered = asyncio.run(function_app._answered(fail))  # no request makes the real ones fail unexpectedly
     assert answered.status_code == 500
-    assert json.loads(answered.get_body()) == (
-        "The connector failed unexpectedly. What was stored before is intact."
-    )
+    assert json.loads(answered.get_body()) == SENTENCE
     first, second = caplog.records
     assert (first.name, first.levelno) == ("function_app", logging.ERROR)
     assert first.message.startswith("Unexpected ZeroDivisionError\n")
-    assert second.message == "The connector failed unexpectedly. What was stored before is intact."
+    assert second.message == SENTENCE
     assert SECRET not in caplog.text

@@ -18,7 +18,7 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-"""From the bottom up; the rooms of one layer know nothing of each other."""
+"""From the bottom up; packages of one layer do not import each other."""
 
 
 def _imports(file: Path) -> Iterator[tuple[str, ...]]:
@@ -30,7 +30,7 @@ def _imports(file: Path) -> Iterator[tuple[str, ...]]:
             yield from (tuple(a.name.split(".")[1:]) for a in node.names if a.name.startswith("shared."))
 
 
-def test_each_room_imports_only_from_rooms_below_it() -> None:
+def test_each_package_imports_only_from_packages_below_it() -> None:
     level = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
     upward = []
     for file in sorted(_SHARED.rglob("*.py")):

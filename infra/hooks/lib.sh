@@ -10,7 +10,7 @@ az() {
 }
 
 # from_azd NAME...: sets each variable to its value in the azd environment. azd itself does so for its hooks, not for
-# scripts that a person starts, whose shell may hold the values of another environment.
+# scripts that a person starts, whose shell may have the values of another environment.
 from_azd() {
     for variable in "$@"; do
         value=$(azd env get-value "$variable") || return 1
@@ -25,7 +25,7 @@ retry() {
     attempt=1
     until "$@"; do
         if [ "$attempt" -ge 20 ]; then
-            echo "Gave up on $1 after $attempt attempts." >&2
+            echo "$1 failed $attempt times. Correct the error above and run the script again." >&2
             return 1
         fi
         attempt=$((attempt + 1))

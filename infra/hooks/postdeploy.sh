@@ -11,7 +11,7 @@ copy_key() {
     read_vault_key || return 1
     read_app_keys || return 1
     if [ "$in_vault" = "$gateway1" ] || [ "$in_vault" = "$gateway2" ]; then
-        return 0 # an empty secret cannot be, so it is one of the app's keys
+        return 0 # a secret cannot be empty, so this is one of the app's keys
     fi
     if [ -z "$gateway1$gateway2" ]; then
         make_app_key gateway1 || return 1
@@ -22,11 +22,11 @@ copy_key() {
 }
 
 is_first=
-echo "Giving API Management the function key ..."
+echo "Copying the function key to Key Vault for API Management ..."
 retry copy_key
 retry refresh_gateway
 "$here/smoke-test.sh"
 if [ "$is_first" ]; then
-    retry "$here/../start-sync.sh" # else callers and the alert for old catalogs would wait for the timer
+    retry "$here/../start-sync.sh" # otherwise there would be no data until the timer fires
 fi
 echo "Done. Call $COURSE_RUNS_URL"

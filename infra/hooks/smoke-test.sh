@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests a deployment from outside: the app runs; the gateway refuses a call without a key; and, when SMOKE_TEST_TOKEN holds
+# Tests a deployment from outside: the app runs; the gateway refuses a call without a key; and, when SMOKE_TEST_TOKEN is
 # the token of an administrator's login, gateway, function and storage work together. It never calls edX.
 # postdeploy.sh runs it with the variables of azd.
 set -eu
@@ -26,7 +26,7 @@ administrator_is_answered() {
     status=$(printf 'Ocp-Apim-Subscription-Key: %s\nAuthorization: Bearer %s\n' "$key" "$SMOKE_TEST_TOKEN" |
         status_of "$COURSE_RUNS_URL/changes?limit=1") || return 1
     if [ "$status" != 200 ]; then
-        echo "An administrator's call was answered with $status." >&2
+        echo "An administrator's call was answered with $status instead of 200. See docs/api-management.md." >&2
         return 1
     fi
 }
@@ -37,5 +37,5 @@ retry gateway_refuses_calls_without_a_key
 if [ -n "${SMOKE_TEST_TOKEN:-}" ]; then
     retry administrator_is_answered
 else
-    echo "Without SMOKE_TEST_TOKEN no administrator's call was tested."
+    echo "SMOKE_TEST_TOKEN is not set, so no administrator's call was tested."
 fi

@@ -1,4 +1,4 @@
-"""Runs the queries of the alerts on made-up logs, in DuckDB: each must find what is wrong and no more.
+"""Runs the queries of the alerts on sample logs, in DuckDB: each must find the problem and nothing else.
 
 `make lint-infra` runs it. A case is what was logged and the rows that the query must give.
 """
@@ -72,18 +72,20 @@ def cases() -> Iterator[Case]:
     healthy = catalogs(0.5, (1, 0.6), (2, 0.6))
     yield Case(old, "all is well", [], {"AppTraces": [healthy]})
     one_old = catalogs(0.5, (1, 0.6), (2, 9))
-    yield Case(old, "one catalog is old beside a healthy one", ["2"], {"AppTraces": [one_old]})
+    yield Case(old, "one catalog is old and another one is not", ["2"], {"AppTraces": [one_old]})
     yield Case(old, "a catalog was never synced", ["2"], {"AppTraces": [catalogs(0.5, (1, 0.6), (2, None))]})
     yield Case(old, "a caller has synced it since", [], {"AppTraces": [one_old, sync(0.2, 2, "incomplete")]})
     yield Case(old, "a caller's sync failed", ["2"], {"AppTraces": [one_old, sync(0.2, 2, "failed")]})
     both = {"AppTraces": [one_old], "AppRequests": [timer(0.2, succeeded=True)]}
-    yield Case(old, "the timer has succeeded since, its line is lost", [], both)
+    yield Case(old, "the timer has succeeded since, but its line is lost", [], both)
     yield Case(old, "edX no longer lists it", [], {"AppTraces": [catalogs(0.5, (1, 0.6), (2, 9, True))]})
     yield Case(old, "lines are lost, the timer succeeds", [], {"AppRequests": [timer(0.5, succeeded=True)]})
     yield Case(
         old, "lines are lost, the timer fails", ["timer"], {"AppRequests": [timer(0.5, succeeded=False)]}
     )
-    yield Case(old, "only callers sync, the timer is dead", ["timer"], {"AppTraces": [sync(0.2, 1, "ok")]})
+    yield Case(
+        old, "only callers sync, the timer does not run", ["timer"], {"AppTraces": [sync(0.2, 1, "ok")]}
+    )
     left = {"AppTraces": [catalogs(2, (1, 2)), catalogs(0.5, (1, 0.6), (2, 9, True))]}
     yield Case("left-catalogs", "edX no longer lists one", ["2"], left)
     yield Case("left-catalogs", "all are listed", [], {"AppTraces": [healthy]})
@@ -107,7 +109,7 @@ def cases() -> Iterator[Case]:
 
 
 def run(case: Case) -> list[str]:
-    """Return the first column that is no time, of each row."""
+    """Return the first column of each row that is not a time."""
     connection = duckdb_kql.connect()
     for table, rows in (case.logged or {}).items():
         connection.execute(f"CREATE TABLE {table} ({COLUMNS[table]})")
@@ -126,7 +128,7 @@ def main() -> None:
         if sorted(found) != sorted(case.found):
             faults += 1
             print(f"{case.query}.kql, when {case.situation}: found {found}, not {list(case.found)}")
-    print(f"{count} cases of alerts, {faults} faults.")
+    print(f"{count} cases of alerts, {faults} failed.")
     sys.exit(1 if faults else 0)
 
 

@@ -34,13 +34,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7071, help="0 takes a free one")
     parser.add_argument("--cors", metavar="ORIGINS", help="allow these origins, separated by commas, or *")
     parser.add_argument(
-        "--cors-credentials", action="store_true", help="allow them cookies and logins of the browser"
+        "--cors-credentials",
+        action="store_true",
+        help="allow these origins to send the browser's cookies and logins",
     )
     parser.add_argument(
         "--settings",
         type=Path,
         default=Path("local.settings.json"),
-        help="gives what the environment does not set, and the origins in Host.CORS; need not exist",
+        help="file with the settings that the environment does not set, and Host.CORS; may be missing",
     )
     arguments = parser.parse_args()
     try:

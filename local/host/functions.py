@@ -56,7 +56,7 @@ def load_functions(directory: Path) -> list[Function]:
     """
     spec = importlib.util.spec_from_file_location("function_app", directory / "function_app.py")
     if spec is None or spec.loader is None:
-        raise ImportError(f"There is no function_app.py in {directory}")
+        raise ImportError(f"There is no function_app.py in {directory}; start the host in the app's folder")
     module = importlib.util.module_from_spec(spec)
     sys.modules["function_app"] = module
     spec.loader.exec_module(module)
@@ -70,7 +70,7 @@ def _described(function: Any) -> Function:
         return replace(described, schedule=trigger["schedule"])
     route = str(trigger.get("route", described.name))
     if trigger["type"] != "httpTrigger" or "{" in route:
-        raise ValueError(f"The stand-in cannot serve {described.name}: {trigger['type']} {route}")
+        raise ValueError(f"The replacement host cannot serve {described.name}: {trigger['type']} {route}")
     return replace(
         described, route=route, methods=frozenset(method.value for method in trigger.get("methods", ()))
     )

@@ -36,7 +36,7 @@ _GRACE_S = 3  # time for running functions to finish after a stop
 _HOME_PAGE = Response(
     HTTPStatus.OK,
     {"Content-Type": "text/html"},
-    b"<h1>The stand-in for the Functions host is running</h1>",
+    b"<h1>The replacement for the Functions host is running</h1>",
 )
 
 
@@ -44,7 +44,7 @@ class Host:
     """A running host; a context manager that stops it at the end.
 
     Args:
-        directory: holds function_app.py and host.json.
+        directory: contains function_app.py and host.json.
         port: 0 takes a free one.
         environment: resolves %NAME% in schedules, and gives the size of the thread pool and whether there is
             a home page. The functions themselves read the environment of the process, as they always do.
@@ -92,7 +92,7 @@ class Host:
             thread.start()
 
     def stop(self) -> None:
-        """Take no more requests, give running functions a few seconds to finish, then end."""
+        """Accept no more requests, give running functions a few seconds to finish, then end."""
         self._server.hang_up()
         self._wait_for(self._wind_down())
         self._server.server_close()

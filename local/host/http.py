@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _worker_headers(self) -> dict[str, str]:
-        """Raise ValueError for what the real host's web server refuses."""
+        """Raise ValueError for headers that the real host's web server refuses."""
         if self.headers.defects:
             raise ValueError("not a header")
         # They are UTF-8 to that server, and were read as Latin-1 here.
@@ -209,7 +209,7 @@ def _chunk_size(line: bytes) -> int:
 
 
 def joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Join the values of each name with commas; names that differ in case are one, spelt like the first."""
+    """Join the values of each name with commas; names that differ in case are one, spelled like the first."""
     spelling: dict[str, str] = {}
     values: dict[str, str] = {}
     for name, value in pairs:

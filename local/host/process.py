@@ -71,11 +71,11 @@ class HostProcess:
             raise FunctionFailed(end[2])
 
     def stop(self) -> None:
-        """Stop it as Ctrl-C does."""
+        """Stop the host like Ctrl-C."""
         self.child.stop(signal.SIGINT)
 
     def kill(self) -> None:
-        """Kill it, as a crash would."""
+        """Kill the host, to simulate a crash."""
         self.child.kill()
 
     def __enter__(self) -> Self:

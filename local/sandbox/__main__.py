@@ -19,8 +19,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--latency-ms", type=float, default=0, help="time that every request takes at least")
-    parser.add_argument("--courses", type=int, help="serve this many made-up courses instead of the sample")
+    parser.add_argument("--latency-ms", type=float, default=0, help="minimum time of every request")
+    parser.add_argument("--courses", type=int, help="serve this many generated courses instead of the sample")
     parser.add_argument("--client-id", default="sandbox-client", help="the one client that gets tokens")
     options = parser.parse_args()
     large = options.courses and [large_catalog(options.courses)]
@@ -33,7 +33,7 @@ def main() -> None:
             for name, value in sandbox.settings().items():
                 print(f"{name}={value}")
             print(f"An administrator's token: curl -X POST {sandbox.url}mint")
-            print(f"Knobs (more of them: --help): {HARMLESS.curl(sandbox.url)}", flush=True)
+            print(f"Knobs (--help lists all): {HARMLESS.curl(sandbox.url)}", flush=True)
             with suppress(KeyboardInterrupt):
                 Event().wait()
     except OSError as error:

@@ -166,5 +166,5 @@ def rejected_runs() -> list[object]:
         make_run("course-v1:NUSx+REJECTx+\u0007BELL"),
         make_run() | {"key": None},
         make_run() | {"key": 6001},
-        "no object at all",
+        "not an object",
     ]

@@ -20,7 +20,7 @@ Course = dict[str, Any]
 
 
 class StoredCourse(NamedTuple):
-    """A course in a catalog; `body` is its JSON, or makes it."""
+    """A course in a catalog; `body` is its JSON, or a function that returns it."""
 
     key: str
     body: bytes | Callable[[], bytes]

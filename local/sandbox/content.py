@@ -49,7 +49,7 @@ def sample_catalogs(now: datetime | None = None) -> list[Catalog]:
     return [
         Catalog(1, "NUS Design-Your-Own-Module", courses, query="org:(MITx OR NUSx)", archived=31),
         Catalog(2, "Partner picks", [*courses[-24:], *own], query="key:partner*", archived=4),
-        Catalog(3, "Somebody else's", courses[:5], viewers=["somebody-else"]),
+        Catalog(3, "Catalog of another user", courses[:5], viewers=["somebody-else"]),
     ]
 
 

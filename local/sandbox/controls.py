@@ -1,4 +1,4 @@
-"""The sandbox's controls over HTTP, for other processes: knobs, rules, catalogs, log and mint."""
+"""The sandbox's controls over HTTP, for other processes: knobs, rules, catalogs, log, tokens."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from local.sandbox.http import Reply, Request, json_reply, text_reply
 from local.sandbox.sample import make_course
 
 CONTROLS = ("/sandbox/", "/mint")
-"""What the paths of controls begin with."""
+"""The beginning of the path of every control."""
 
 KNOBS: Mapping[str, str] = {
     "latency_s": "the minimum time of every edX request, in seconds",
@@ -43,7 +43,7 @@ CHANGES: Mapping[str, str] = {
     "unrenderable": "[course keys]: every page with one of them is a 500",
     "max_limit": "the maximum number of courses per page; null: no maximum",
     "viewers": "[users] who may see the catalog; ours is sandbox-user, others get 403",
-    "warm": "so many courses a page: make all pages of a walk now, so that a benchmark does not wait",
+    "warm": "courses per page: build all pages of this size now, so that a benchmark does not wait",
 }
 
 ACTIONS: Mapping[str, Callable[..., Action]] = {

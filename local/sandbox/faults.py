@@ -77,7 +77,7 @@ def answer(
 
 
 def throttle(retry_after: float | str | None = 3592, *, as_date: bool = False, status: int = 429) -> Action:
-    """Refuse as edX's rate limit does; `retry_after` in seconds, as any text, or None for no header."""
+    """Refuse like edX's rate limit; `retry_after` is in seconds, or any text, or None for no header."""
     seconds = retry_after if isinstance(retry_after, (int, float)) else None
 
     def act(_exchange: Exchange, _reply: Reply) -> Reply:
@@ -103,7 +103,7 @@ def redirect(location: str, status: int = 302) -> Action:
 
 
 def slow(seconds: float) -> Action:
-    """Answer normally, but later."""
+    """Answer normally after a delay."""
 
     def act(exchange: Exchange, reply: Reply) -> Reply:
         exchange.wait(seconds)
@@ -113,7 +113,7 @@ def slow(seconds: float) -> Action:
 
 
 def refuse(for_s: float) -> Action:
-    """Cut this and every other connection and accept none for a while."""
+    """Close this and every other connection, and accept no connection for some seconds."""
 
     def act(exchange: Exchange, _reply: Reply) -> None:
         exchange.reset()
@@ -197,7 +197,7 @@ def trickle(where: Literal["headers", "body"] = "body", byte_every_s: float = 0.
 
 
 def huge(mib: int) -> Action:
-    """Send the normal JSON with so many MiB of spaces before its end (little on the wire when gzipped)."""
+    """Send the normal JSON with this many MiB of spaces before its end; gzip makes them small."""
 
     def act(_exchange: Exchange, reply: Reply) -> Reply:
         raw = reply.body.raw()

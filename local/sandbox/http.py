@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 JSON = "application/json"
 
 FOREIGN_API = "https://discovery.edx.org/api/v1"
-"""Where the real server's `next` points, whatever host was called."""
+"""The base URL in `next` of the real server, which differs from the base URL that is called."""
 
 CATALOG_API = "/catalog/v1"
 
@@ -53,13 +53,13 @@ class Request:
         return _whole_number(self.query.get("offset"), 0, 0)
 
     def at(self, offset: int) -> dict[str, str]:
-        """Return the query of the same walk at another offset."""
+        """Return the query for the same list at another offset."""
         if self.query.get("page"):
             return {**self.query, "page": str(offset // self.limit + 1)}
         return {**self.query, "limit": str(self.limit), "offset": str(offset)}
 
     def foreign_url(self, offset: int) -> str:
-        """Return the address of the same walk at another offset, as the real server writes it."""
+        """Return the URL of the same list at another offset, as the real server writes it."""
         return f"{FOREIGN_API}{self.path.removeprefix(CATALOG_API)}?{urlencode(self.at(offset))}"
 
 
@@ -77,7 +77,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer before it is put on the wire."""
+    """An answer before it is sent."""
 
     body: Body
     status: int = 200
@@ -112,7 +112,7 @@ def json_reply(value: object, status: int = 200, headers: Mapping[str, str] | No
 
 
 def text_reply(text: str | bytes, status: int = 200, content_type: str = "text/html") -> Reply:
-    """Return an answer that need not be JSON."""
+    """Return an answer with any text, which may be invalid JSON."""
     encoded = text.encode() if isinstance(text, str) else text
     return Reply(Body(lambda: encoded, content_type), status)
 
@@ -143,7 +143,7 @@ class Exchange:
         return reply.wire(gzipped="gzip" in accepted and "Content-Encoding" not in reply.headers)
 
     def send(self, reply: Reply) -> None:
-        """Answer."""
+        """Send a complete answer."""
         head, body = self.wire(reply)
         self.request.status = reply.status
         self.finished()

@@ -1,4 +1,4 @@
-"""Large catalogues for load: courses written from a template when they are asked for."""
+"""Large catalogues for load tests: each course is made from a template when it is requested."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,12 +10,12 @@ from local.sandbox.sample import at, filler, make_course, make_run, make_seat
 
 
 def large_catalog(courses: int, now: datetime | None = None) -> Catalog:
-    """Return a catalog of so many courses, for load."""
+    """Return a catalog with this many courses, for load tests."""
     return Catalog(1, "Large", large_catalogue(courses, now))
 
 
 def large_catalogue(courses: int, now: datetime | None = None) -> list[StoredCourse]:
-    """Return a number of courses of about 9 kB, with one and two runs in turn, current or upcoming.
+    """Return a number of courses of about 9 kB, with one and two runs alternately, current or upcoming.
 
     A course is built from a template when it is requested, so that a large catalogue needs little memory.
     The keys are `LoadX+000000` and so on, the runs' `course-v1:LoadX+000000+1` and `+2`.
@@ -40,7 +40,7 @@ def _large_course(template: bytes, starts: Sequence[bytes], number: int) -> byte
 
 
 def _large_template(runs: int) -> bytes:
-    """Return a course as a bytes template; marks that stand for a number lose their quotes."""
+    """Return a course as a bytes template; placeholders for numbers have no quotes."""
     key = "LoadX+<number>"
     text = {"full_description": filler("load", 300)}
     made = [

@@ -11,7 +11,7 @@ class Log:
 
     Attributes:
         requests: those requests.
-        max_in_flight: most edX requests seen at one time.
+        max_in_flight: the maximum number of edX requests in flight at one time.
     """
 
     def __init__(self) -> None:
@@ -21,14 +21,14 @@ class Log:
         self._lock = Lock()
 
     def begin(self, request: Request, *, for_edx: bool) -> None:
-        """Note a request that came in."""
+        """Record a received request."""
         with self._lock:
             self.requests.append(request)
             self._in_flight += for_edx
             self.max_in_flight = max(self.max_in_flight, self._in_flight)
 
     def end(self, request: Request, *, for_edx: bool) -> None:
-        """Note the end of a request; further calls are ignored."""
+        """Record the end of a request; further calls are ignored."""
         with self._lock:
             self._in_flight -= for_edx and request.ended is None
             request.ended = request.ended or time.monotonic()

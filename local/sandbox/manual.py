@@ -1,4 +1,4 @@
-"""How to turn the sandbox's controls, for `python -m local.sandbox --help`, with an example of each case."""
+"""How to use the sandbox's controls, for `python -m local.sandbox --help`, with an example of each case."""
 
 import json
 import shlex
@@ -28,29 +28,29 @@ def _rule(case: str, action: str, arguments: Mapping[str, object], **limits: obj
 
 
 HARMLESS = _rule("throttles once, for five seconds", "throttle", {"retry_after": 5}, times=1)
-"""A good first example: a sync waits for the end of such a short throttling."""
+"""A good first example: a sync waits until this short throttling ends."""
 
 _LOGIN = {"body": "<html>Sign in</html>", "content_type": "text/html"}
 
 EXAMPLES = (
     HARMLESS,
     Example("allows 200 requests an hour, as the real server does", "knobs", {"requests_per_hour": 200}),
-    _rule("swaps a course for another behind the first page", "change", {"swap": 1}, offset=0, times=1),
+    _rule("removes a course and adds another after the first page", "change", {"swap": 1}, offset=0, times=1),
     Example("cannot render a course", "catalogs/1", {"unrenderable": ["MITx+100x"]}),
-    _rule("stands behind a firewall that answers 403", "gateway", {}, offset=100),
-    _rule("stands behind an API gateway", "gateway", {"status": 404, "as_json": True}, offset=100),
-    _rule("breaks off a body", "cut", {}, times=1),
-    _rule("ends a body early, behind a }", "short", {}, times=1),
-    _rule("ends gzip early, behind a }", "short", {"gzipped": True}, times=1),
-    _rule("answers nothing, with 200", "answer", {"body": ""}, times=1),
-    _rule("answers a login page, with 200", "answer", _LOGIN, times=1),
+    _rule("is behind a firewall that answers 403", "gateway", {}, offset=100),
+    _rule("is behind an API gateway", "gateway", {"status": 404, "as_json": True}, offset=100),
+    _rule("truncates a body", "cut", {}, times=1),
+    _rule("ends a body early, after a }", "short", {}, times=1),
+    _rule("ends gzip early, after a }", "short", {"gzipped": True}, times=1),
+    _rule("answers 200 with an empty body", "answer", {"body": ""}, times=1),
+    _rule("answers 200 with a login page", "answer", _LOGIN, times=1),
     _rule("answers 408", "answer", {"status": 408}, times=1),
     _rule("sends a 103 before its answer", "early_hints", {}),
     _rule("shows an empty first page although there are more", "envelope", {"results": []}, offset=0),
-    Example("gives fewer courses than asked for", "catalogs/1", {"max_limit": 20}),
+    Example("returns fewer courses than requested", "catalogs/1", {"max_limit": 20}),
     Example("lists a course twice", "catalogs/1", {"list_twice": ["MITx+100x"]}),
-    Example("sells a seat no more", "catalogs/1", {"expire_seats": ["course-v1:HarvardX+101x+2T2026"]}),
-    _rule("shows pages without end, of courses without keys", "keyless", {}),
+    Example("no longer sells a seat", "catalogs/1", {"expire_seats": ["course-v1:HarvardX+101x+2T2026"]}),
+    _rule("returns endless pages of courses without keys", "keyless", {}),
     _rule("writes a number of 5,000 digits", "long_number", {}, offset=0),
 )
 
@@ -63,17 +63,17 @@ def manual(url: str) -> str:
         for name, action in ACTIONS.items()
     )
     return f"""\
-POST {url}sandbox/knobs turns knobs and adds rules. GET shows them. DELETE puts everything back as
-it was at the start: no rules, all knobs, all catalogs.
+POST {url}sandbox/knobs sets knobs and adds rules. GET shows them. DELETE restores the initial state:
+no rules, initial knobs and catalogs.
 {_table({**KNOBS, **COMMANDS})}
-  rules              a list of rules: what to do to the requests whose path fits
+  rules              a list of rules: what to do with requests whose path matches
 
 A rule is an object:
   path               a regular expression, found anywhere in the path
-  action             one of those below
-  with               an object with arguments of the action, or a list of them; others have their default
+  action             one of the actions below
+  with               an object or a list with arguments of the action; others have their defaults
   offset             only the page that starts there
-  after, times       skip so many requests first; act so often, then no more
+  after, times       skip the first `after` requests; then apply the action at most `times` times
 
 Actions:
 {actions}
@@ -81,16 +81,16 @@ Actions:
 POST {url}sandbox/catalogs/ID changes what a catalog shows:
 {_table(CHANGES)}
 
-GET {url}sandbox/requests shows what was asked.
-POST {url}mint returns an administrator's token, with the claims that are sent.
+GET {url}sandbox/requests shows the received requests.
+POST {url}mint returns an administrator's token; claims in the request replace the default ones.
 
 Examples:
 {examples}
-  Everything as at the start:
+  Restore the initial state:
     curl -X DELETE {url}sandbox/knobs
 
-The connector remembers a throttling that it has met until it is over, in its storage, for the client id. A
---client-id of its own is another client.
+The connector stores each throttling for its edX client id until the throttling ends. To avoid one from an
+earlier run, start the sandbox with another --client-id.
 """
 
 

@@ -228,13 +228,13 @@ def make_instructor(key: str) -> dict[str, object]:
 
 
 def filler(seed: str, characters: int) -> str:
-    """Return text of about so many characters, always the same for one seed."""
+    """Return text of about this many characters; the same seed always gives the same text."""
     words = Random(seed).choices(WORDS, k=characters // 6)  # noqa: S311  text, not a secret
     return f"<p>{' '.join(words).capitalize()}.</p>"
 
 
 def sample_uuid(name: str) -> str:
-    """Return the id that the sample gives to something."""
+    """Return a UUID made from a name; the same name always gives the same UUID."""
     return str(uuid5(NAMESPACE_URL, f"sample:{name}"))
 
 

@@ -29,7 +29,7 @@ from local.sandbox.tokens import AUDIENCE, SigningKey, admin_claims, default_key
 class Sandbox:
     """A simulated edX, together with the identity provider of LumiNUS's administrators.
 
-    Attributes, to be set at any time:
+    Attributes, which can be set at any time:
         those of KNOBS in local/sandbox/controls.py,
         catalogs: by their id; each is changed by its own methods.
         rules: faults; the first that matches a request is applied. See `on` and local/sandbox/faults.py.
@@ -77,12 +77,12 @@ class Sandbox:
 
     @property
     def requests(self) -> list[Request]:
-        """Every request so far, in order of arrival, those for the sandbox's own controls excepted."""
+        """Every request so far, in order of arrival, except those for the sandbox's own controls."""
         return self._log.requests
 
     @property
     def max_in_flight(self) -> int:
-        """Most edX requests seen at one time."""
+        """The maximum number of edX requests in flight at one time."""
         return self._log.max_in_flight
 
     def settings(self) -> dict[str, str]:

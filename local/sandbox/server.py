@@ -31,7 +31,7 @@ class LoopbackServer:
         self._listener: _Listener | None = None
 
     def open(self) -> None:
-        """Accept connections; do nothing when the server is open, or closed for good."""
+        """Accept connections; do nothing when the server is open, or closed permanently."""
         with self._changing:
             if self._listener is None and not self._closed_for_good:
                 self._listener = _Listener(self.port, self._serve)
@@ -39,7 +39,7 @@ class LoopbackServer:
                 Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self, *, for_good: bool = False) -> None:
-        """Cut every connection and accept no more, until it is opened again or for good."""
+        """Cut every connection and accept no more, until `open` is called or permanently."""
         with self._changing:
             self._closed_for_good |= for_good
             listener, self._listener = self._listener, None

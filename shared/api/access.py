@@ -27,12 +27,12 @@ _NOT_VALID = "The token is not valid"
 
 _FAULTS: Final[dict[type[Exception], str]] = {
     jwt.InvalidIssuerError: "`iss` is not ADMIN_JWT_ISSUER",
-    jwt.InvalidAudienceError: "`aud` does not hold ADMIN_JWT_AUDIENCE",
-    jwt.InvalidSignatureError: "its signature is not that of the key in ADMIN_JWKS_URL that its `kid` names",
+    jwt.InvalidAudienceError: "`aud` does not contain ADMIN_JWT_AUDIENCE",
+    jwt.InvalidSignatureError: "its signature does not match the key that its `kid` names in ADMIN_JWKS_URL",
     jwt.ImmatureSignatureError: "`nbf` is in the future",
     jwt.ExpiredSignatureError: "`exp` is past",
 }
-"""The log text for each reason to refuse a token: the claim and the setting that it does not match."""
+"""The log text for each reason to refuse a token: a claim, and the setting that it does not match."""
 
 
 class Access:
@@ -76,7 +76,9 @@ class Access:
             raise _refused("ADMIN_JWKS_URL has no key with its `kid`", _NOT_VALID)
         held = self._claims(bearer[1], key).get(self._settings.role_claim)
         if held != self._settings.role and not (isinstance(held, list) and self._settings.role in held):
-            logger.warning("A login was refused: the claim of ADMIN_ROLE_CLAIM does not hold ADMIN_ROLE")
+            logger.warning(
+                "A login was refused: the claim named by ADMIN_ROLE_CLAIM does not contain ADMIN_ROLE"
+            )
             raise Forbidden("Login user not authorized to perform this action")
 
     def _claims(self, token: str, key: RSAPublicKey) -> dict[str, Any]:

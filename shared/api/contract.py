@@ -73,18 +73,18 @@ def _parameters(names: Sequence[str], url: str, params: Mapping[str, str]) -> di
     try:
         pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX)
     except ValueError:
-        raise BadRequest("The query string cannot be read") from None
+        raise BadRequest("The query string is malformed or has too many parameters") from None
     in_url = {name.lower() for name, _ in pairs}
     values: dict[str, str] = {}
     for name, value in [*pairs, *(pair for pair in params.items() if pair[0].lower() not in in_url)]:
         ours = next((each for each in names if each.lower() == name.lower()), None)
         if ours is None:
             continue
-        # If it were ignored, the caller would take the whole catalogue for the filtered answer.
+        # Otherwise the caller would get the complete catalogue and believe that it is filtered.
         if ours != name:
-            raise BadRequest(f"The parameter {name} is unknown: its name is {ours}")
+            raise BadRequest(f"The parameter {name} is unknown; use {ours}")
         if ours in values:
-            raise BadRequest(f"{ours} is given more than once")
+            raise BadRequest(f"{ours} is given more than once; give it once")
         values[ours] = value
     return {name: values.get(name, "") for name in names}
 

@@ -35,7 +35,7 @@ def document() -> dict[str, Any]:
         "servers": [
             {
                 "url": "https://gateway.example.com",
-                "description": "Replace it by the gateway of your API Management service.",
+                "description": "Replace it with the gateway of your API Management service.",
             }
         ],
         "tags": [{"name": _TAG, "description": "The catalogue, and what changed in it."}],
@@ -114,7 +114,7 @@ def _changes() -> dict[str, Any]:
                 "query",
                 "cursor",
                 {"type": "string"},
-                "Where the page begins: from the Link of an earlier answer.",
+                "Where the page begins; taken from the Link header of an earlier answer.",
             ),
         ],
         "responses": {

@@ -99,10 +99,11 @@ class SigningKeys:
                 return self._fetching, False
             if self._clock() - self._tried_at < COOLDOWN_S:
                 return None, False
-            self._fetching = Future()
-            self._fetching.set_running_or_notify_cancel()
-            threading.Thread(target=self._renew, args=(self._fetching,), name="jwks", daemon=True).start()
-            return self._fetching, True
+            fetching: Future[None] = Future()
+            fetching.set_running_or_notify_cancel()
+            threading.Thread(target=self._renew, args=(fetching,), name="jwks", daemon=True).start()
+            self._fetching = fetching  # only now: the thread may fail to start, and waits for our lock
+            return fetching, True
 
     def _renew(self, fetching: Future[None]) -> None:
         keys: Keys = {}
@@ -167,7 +168,7 @@ def _get(url: str, deadline_s: float) -> bytes:
     """GET a small document, within `deadline_s` and 1 MiB.
 
     `http.client` follows no redirect, reads no proxy settings and no .netrc, and gives access to its socket.
-    PyJWKClient and requests limit neither slow headers nor a large body.
+    PyJWKClient and requests do not limit slow headers or a large body.
 
     Raises:
         OSError, HTTPException, ValueError: the document cannot be fetched.

@@ -17,7 +17,8 @@ from shared.version import __version__
 app = typer.Typer(
     help="Operate the LumiNUS edX connector; begin with check. Settings come from the environment and, for "
     "what it does not name, from a local.settings.json in the current folder.",
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a setting is missing or malformed.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a setting is missing or malformed, "
+    "130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -23,10 +23,17 @@ def problem_of(approval: Approval) -> str | None:
     if len(key) > RUN_KEY_MAX:
         return f"the key is longer than {RUN_KEY_MAX} characters"
     if not key.isprintable():
-        return "the key holds control characters"
+        return "the key contains control characters"
+    if not _is_unicode(f"{key}{approval.note}{approval.by}"):
+        return f"a text of {key!r} has bytes that are not UTF-8"
     if max(len(approval.note), len(approval.by)) > _TEXT_MAX:
         return f"a text of {key} is longer than {_TEXT_MAX} characters"
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a text can be stored: in arguments of a command, surrogates replace other bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def read_approvals(file: Path, by: str, at: datetime) -> tuple[list[Approval], list[str]]:

@@ -9,7 +9,7 @@ from shared.sync.sync import LIFETIME_S
 
 
 def catalogs(*, catalog: Catalog = None, as_json: AsJson = False) -> None:
-    """List the catalogs that edX has for our credentials: what EDX_CATALOG_IDS can name."""
+    """List the catalogs that edX has for our credentials; EDX_CATALOG_IDS can name these ids."""
     deadline = Deadline.after(LIFETIME_S)
     connector().syncer.sessions.wait_for_rate_limit(deadline)
     with connector().syncer.sessions.open(deadline) as edx:
@@ -20,4 +20,8 @@ def catalogs(*, catalog: Catalog = None, as_json: AsJson = False) -> None:
     print_table(
         ("id", "name", "courses"), [Row([str(each.id), each.name, str(each.courses_count)]) for each in found]
     )
-    comment("courses: as edX counts them, archived ones too" if found else "edX lists no catalog for us")
+    comment(
+        "courses: as edX counts them, archived ones too"
+        if found
+        else "edX lists no catalog for our credentials; ask edX for access to one"
+    )

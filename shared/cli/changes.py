@@ -21,7 +21,7 @@ def changes(
     *,
     since: Since = None,
     catalog: Catalog = None,
-    key: Annotated[str, typer.Option("--key", help="Only the course run of this key.")] = "",
+    key: Annotated[str, typer.Option("--key", help="Only the course run with this key.")] = "",
     as_csv: AsCsv = False,
     as_json: AsJson = False,
 ) -> None:

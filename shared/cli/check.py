@@ -98,8 +98,8 @@ def _schedule() -> Finding:
         return _settings("schedule", problems, "")
     gap_s = longest_gap_s(load(TimerSettings).schedule)
     if isinf(gap_s):
-        return Finding("schedule", MISCONFIGURED, "SYNC_SCHEDULE is never due, or only once")
-    return Finding("schedule", 0, f"the timer fires every {duration_text(gap_s)} at least")
+        return Finding("schedule", MISCONFIGURED, "SYNC_SCHEDULE matches no date, or only one; correct it")
+    return Finding("schedule", 0, f"the timer fires at least every {duration_text(gap_s)}")
 
 
 def _storage() -> Finding:
@@ -144,7 +144,7 @@ def _edx(*, is_storage_well: bool) -> Iterator[Finding]:
 
 def _edx_advice(error: ConnectorError) -> str:
     if isinstance(error, EdxThrottled):
-        return "; nothing is wrong with the settings"
+        return "; the settings are correct: wait until then"
     if isinstance(error, StorageError):
         return ""
     if isinstance(error, EdxRefused):

@@ -117,7 +117,7 @@ def _applied(keys: Sequence[str], *, sync: bool) -> None:
         say(f"Warning: no catalog has a run or a course with the key {key} yet", "yellow", is_error=True)
     if len(unknown) > _UNKNOWN_NAMED:
         say(
-            f"Warning: the same is true of {len(unknown) - _UNKNOWN_NAMED} other keys",
+            f"Warning: {len(unknown) - _UNKNOWN_NAMED} other keys are in no catalog yet",
             "yellow",
             is_error=True,
         )

@@ -20,7 +20,7 @@ _COLUMNS = (
 
 def history(
     *,
-    number: Annotated[int, typer.Option("-n", min=1, help="How many, newest first.")] = 20,
+    number: Annotated[int, typer.Option("-n", min=1, help="The number of syncs to show, newest first.")] = 20,
     catalog: Catalog = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only syncs that failed.")] = False,
     since: Since = None,
@@ -55,7 +55,9 @@ def _row(report: SyncReport) -> Row:
             str(report.catalog_id or "all"),
             report.trigger,
             report.seconds,
-            report.waited_s if report.waited_s >= 1 else 0.0,  # less is the time to get the lease
+            report.waited_s
+            if report.waited_s >= 1
+            else 0.0,  # a shorter wait is only the time to take the lease
             report.outcome,
             report.courses,
             report.runs,

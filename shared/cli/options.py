@@ -33,6 +33,6 @@ Since = Annotated[
         "--since",
         parser=moment,
         metavar="WHEN",
-        help="Only newer ones: how long ago (30m, 2h, 7d), a date (2026-03-01) or a time, in UTC.",
+        help="Only entries after WHEN: how long ago (30m, 2h, 7d), a date (2026-03-01) or a time, in UTC.",
     ),
 ]

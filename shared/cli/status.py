@@ -84,7 +84,7 @@ def _catalog(catalog_id: int, now: datetime, limit_s: float, throttled_until: st
 
 
 def _holder(lease: LeaseState | None, now: datetime) -> dict[str, Any]:
-    """Return who holds the lease, and since when (the begin of its attempt)."""
+    """Return who holds the lease, and since when (the beginning of its attempt)."""
     if lease is None or not lease.sync_id:
         return {"holder": None, "held_s": None}
     began = lease.attempts.attempted_at

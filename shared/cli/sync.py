@@ -29,11 +29,15 @@ def sync(
     ] = False,
     allow_withdrawals: Annotated[
         bool,
-        typer.Option("--allow-withdrawals", help="Allow withdrawals above the limit for this run."),
+        typer.Option("--allow-withdrawals", help="Allow withdrawals above the limit for this one sync."),
     ] = False,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Compare with the stored course runs instead of the published state."),
+        typer.Option(
+            "--rebuild",
+            help="Compare edX with the stored course runs instead of the published state, and publish the "
+            "result: such as after manual edits.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -96,8 +100,8 @@ def sync_catalogs(
             say(f"Catalog {catalog_id} failed: {error.message}", "red", is_error=True)
         except KeyboardInterrupt:
             say(
-                f"Interrupted in catalog {catalog_id}. Callers get what they got before, and no run was "
-                "withdrawn. Run the command again: runs that were already written are not written again.",
+                f"Interrupted in catalog {catalog_id}. Callers get the state of the last finished sync. "
+                "Run the command again: runs that were already written are not written again.",
                 is_error=True,
             )
             raise typer.Exit(INTERRUPTED) from None

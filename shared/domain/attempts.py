@@ -35,11 +35,11 @@ class Attempts:
     failure: Failure | None = None
 
     def begun(self, at: datetime) -> Attempts:
-        """Return the attempts with one that begins now."""
+        """Return these attempts with a new one that begins at `at`."""
         return replace(self, attempted_at=at)
 
     def ended(self, at: datetime, error: BaseException | None) -> Attempts:
-        """Return the attempts with the result of the one that ended."""
+        """Return these attempts with the result of the last one."""
         if error is None:
             return replace(self, succeeded_at=at, failures=0)
         if isinstance(error, EdxThrottled):

@@ -1,6 +1,6 @@
 """Compares the records of a pull with the stored course runs of a catalog. Pure.
 
-Digests are compared, so that an unchanged run is neither read nor written.
+Digests are compared, so that an unchanged run is not read and not written.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _ID_BYTES = 16
 _ID_START = b'{"id":"'
 _AVAILABILITY = b',"availability":"'
 _GZIP_LEVEL = 6
-_LINES_PER_CHUNK = 256  # one line at a time is slow; all lines at once hold the whole body in memory
+_LINES_PER_CHUNK = 256  # one line at a time is slow; all lines at once need too much memory
 _UNPACKED_BYTES_PER_CHUNK = 2**18
 # How each line begins: see `course_run.stored_json`, which writes the fields in the model's order.
 _KEY_OF_LINE = re.compile(rb'\{"id":"[0-9a-f-]{36}","courserunKey":("(?:[^"\\]|\\.)*")')
@@ -76,8 +76,8 @@ class Body(NamedTuple):
     """The answer for a catalog.
 
     `packed` is a gzipped JSON array with one run on each line, sorted by `courserunKey`. `tag` is a hash of
-    the JSON: equal tags mean equal JSON. The body is valid from the time that it was rendered for until
-    `holds_until` (RFC 3339, exclusive), when a run begins or ends.
+    the JSON: equal tags mean equal JSON. The body is valid from its rendering time until `holds_until`
+    (RFC 3339, exclusive), when a run begins or ends.
     """
 
     packed: bytes

@@ -12,7 +12,7 @@ class Freshness(NamedTuple):
     stale_if_error_s: int | None = None
 
     @property
-    def is_unspoken(self) -> bool:
+    def has_no_directive(self) -> bool:
         """Tell whether the request has no freshness directive, so that the default applies."""
         return self.max_age_s is None and not self.only_if_cached
 

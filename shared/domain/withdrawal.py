@@ -71,7 +71,7 @@ def guard(
     )
     return MassLoss(
         f"callers would lose {losing} of {total}, {reasons}; SYNC_MAX_WITHDRAW_PERCENT allows {percent} %. "
-        "The sync stopped, and nothing was taken away. If edX is right, allow it for one run: "
+        "The sync stopped, and nothing was taken away. If edX is right, allow it for one sync: "
         f"python -m shared sync --catalog {catalog_id} --allow-withdrawals"
     )
 

@@ -120,7 +120,7 @@ class EdxSession:
                 break
             found |= catalogs
         if len(found) < expected:
-            raise EdxProtocolError(f"edX sent {len(found)} usable catalogs of the {expected} that it counts")
+            raise EdxProtocolError(f"edX sent {len(found)} usable catalogs but counts {expected}")
         return list(found.values())
 
     def catalog(self, catalog_id: int) -> EdxCatalog:

@@ -17,8 +17,8 @@ from shared.network import USER_AGENT, cut
 _OK = 200
 
 
-class Line:
-    """The connections of one exchange; there can be several, because a kept-alive one may already be closed.
+class Sockets:
+    """The sockets of one exchange: several if a kept-alive connection was already closed.
 
     Attributes:
         has_answered: whether the status and headers were received.
@@ -78,20 +78,25 @@ class _NoRedirects(requests.Session):
         del resp
 
 
-def http_session(line: Callable[[], Line], connections: int) -> requests.Session:
-    """Return a session that ignores proxy settings and .netrc and passes every socket to its `Line`."""
+def http_session(sockets: Callable[[], Sockets], connections: int) -> requests.Session:
+    """Return a session that ignores proxy settings and .netrc.
+
+    Args:
+        sockets: returns the `Sockets` of the exchange in the current thread; every socket is passed to it.
+        connections: how many to keep open.
+    """
 
     class Plain(HTTPConnection):
         response_class = _FinalResponse
 
         def _new_conn(self) -> socket.socket:
             sock = super()._new_conn()
-            line().hold_new(sock)
+            sockets().hold_new(sock)
             return sock
 
         def request(self, *args: Any, **options: Any) -> None:
             if self.sock is not None:
-                line().hold(self.sock)
+                sockets().hold(self.sock)
             super().request(*args, **options)
 
     class Tls(Plain, HTTPSConnection):

@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from shared.deadline import Deadline
 from shared.edx.answers import EXPLAINED_STATUSES, Answer, NoUsableAnswer
-from shared.edx.connections import Line, http_session
+from shared.edx.connections import Sockets, http_session
 from shared.edx.decoding import decoded
 from shared.errors import EdxProtocolError
 from shared.network import UNKNOWN_FAULT, Fault, fault_of
@@ -45,10 +45,10 @@ class Exchanges:
     def __init__(self, connections: int, timeout_s: float = EXCHANGE_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         self._of_thread = threading.local()
-        self._under_way: set[Line] = set()
+        self._under_way: set[Sockets] = set()
         self._has_ended = False
         self._lock = threading.Lock()
-        self._http = http_session(lambda: self._of_thread.line, connections)
+        self._http = http_session(lambda: self._of_thread.sockets, connections)
 
     def send(
         self,
@@ -68,17 +68,19 @@ class Exchanges:
         """
         limit_s = min(self._timeout_s, deadline.left_s())
         fault = None
-        with self._line() as line, _after(limit_s, line.cut):
+        with self._sockets() as sockets, _after(limit_s, sockets.cut):
             try:
-                answer = self._exchange(line, method, url, limit_s, params=params, form=form, headers=headers)
+                answer = self._exchange(
+                    sockets, method, url, limit_s, params=params, form=form, headers=headers
+                )
             # requests' errors contain the request with its secrets: never chain them.
             except (OSError, HTTPError, http.client.HTTPException) as error:
                 fault = fault_of(error)
-                if fault == UNKNOWN_FAULT and line.has_answered:
+                if fault == UNKNOWN_FAULT and sockets.has_answered:
                     fault = _BROKEN_BODY
             except (zlib.error, EOFError):
                 fault = _BROKEN_BODY
-        if line.is_cut:  # a truncated answer may look complete
+        if sockets.is_cut:  # a truncated answer may look complete
             raise NoUsableAnswer(f"did not answer within {limit_s:g} s")
         if fault:
             raise NoUsableAnswer(fault.problem, is_final=fault.is_final)
@@ -88,32 +90,32 @@ class Exchanges:
         """Cancel all running exchanges and all that begin from now on."""
         with self._lock:
             self._has_ended = True
-            lines = list(self._under_way)
-        for line in lines:
-            line.cut()
+            under_way = list(self._under_way)
+        for sockets in under_way:
+            sockets.cut()
 
     def close(self) -> None:
         """Close the connections; call it when no exchange is running."""
         self._http.close()
 
     @contextmanager
-    def _line(self) -> Iterator[Line]:
-        line = Line()
+    def _sockets(self) -> Iterator[Sockets]:
+        sockets = Sockets()
         with self._lock:
-            self._under_way.add(line)
+            self._under_way.add(sockets)
             if self._has_ended:
-                line.cut()
-        self._of_thread.line = line
+                sockets.cut()
+        self._of_thread.sockets = sockets
         try:
-            yield line
+            yield sockets
         finally:
             with self._lock:
-                self._under_way.discard(line)
-            line.release()
+                self._under_way.discard(sockets)
+            sockets.release()
 
     def _exchange(
         self,
-        line: Line,
+        sockets: Sockets,
         method: str,
         url: str,
         limit_s: float,
@@ -133,20 +135,20 @@ class Exchanges:
             stream=True,
             allow_redirects=False,
         ) as response:
-            line.has_answered = True
+            sockets.has_answered = True
             body = b""
             encoding = response.headers.get("Content-Encoding", "").strip().lower()
             if response.status_code == _OK:
                 chunks = response.raw.stream(_CHUNK_BYTES, decode_content=False)
                 body = decoded(chunks, encoding, ANSWER_MAX_MIB * 1024 * 1024)
             elif response.status_code in EXPLAINED_STATUSES:
-                body = _explanation(response, encoding, line)
+                body = _explanation(response, encoding, sockets)
             return Answer(response.status_code, response.headers, body)
 
 
-def _explanation(response: requests.Response, encoding: str, line: Line) -> bytes:
+def _explanation(response: requests.Response, encoding: str, sockets: Sockets) -> bytes:
     """Return the beginning of an error's body; b"" when it is not received at once."""
-    with _after(EXPLANATION_TIMEOUT_S, line.hang_up):
+    with _after(EXPLANATION_TIMEOUT_S, sockets.hang_up):
         try:
             body = response.raw.read(EXPLANATION_MAX_BYTES, decode_content=False)
             return decoded([body], encoding, EXPLANATION_MAX_BYTES)

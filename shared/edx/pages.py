@@ -6,6 +6,7 @@ from concurrent.futures import Executor, Future
 from itertools import islice
 from typing import Protocol
 
+from shared.edx.answers import CATALOG_HIDDEN
 from shared.edx.halving import Halving, Page, is_server_error
 from shared.edx.models import CoursesPage
 from shared.edx.paging import Cursor, next_cursor, usable_count
@@ -86,18 +87,20 @@ class Pages:
     def _ask(self, at: Cursor, *, is_part: bool = False) -> Page:
         with self._lock:
             if self._asked == PAGES_PER_PULL:
-                raise EdxProtocolError(f"edX names more than {PAGES_PER_PULL:,} pages of courses")
+                raise EdxProtocolError(f"edX lists more than {PAGES_PER_PULL:,} pages of courses")
             self._asked += 1
         try:
             sent = self._fetch(at, is_part=is_part)
         except NotFound as error:
             if not self._one_came:
                 raise
-            problem = error.message
+            problem = error.message.removeprefix(CATALOG_HIDDEN)
         else:
             self._one_came = True
             page = Page(at, sent.results, usable_count(sent.count), next_cursor(sent.next, at))
             self._last_came |= page.next is None
             return page
         # Other pages of this catalog were received, so the catalog exists.
-        raise EdxUnavailable(f"edX is unavailable: after earlier pages succeeded, {problem}")
+        raise EdxUnavailable(
+            f"edX is unavailable: {problem}, although it had sent earlier pages of this catalog"
+        )

@@ -16,14 +16,14 @@ from shared.edx.answers import (
     Question,
     Throttled,
     TokenRejected,
-    meaning,
+    interpret,
     refused,
     throttling_of,
 )
 from shared.edx.exchange import Exchanges
 from shared.edx.gate import THROTTLE_WAITED_AT_MOST_S, Gate
 from shared.edx.models import TokenAnswer
-from shared.edx.retry import GaveUp, persist
+from shared.edx.retry import GaveUp, with_retries
 from shared.edx.token import TokenKeeper
 from shared.errors import EdxUnavailable
 from shared.network import host_of
@@ -83,7 +83,7 @@ class Requester:
         def send_with(token: SecretStr) -> _Model:
             headers = {"Authorization": f"JWT {token.get_secret_value()}"}
             answer = self._exchange("GET", url, params=query, headers=headers)
-            return meaning(question, answer, self._now())
+            return interpret(question, answer, self._now())
 
         def send() -> _Model:
             token = self._token.get(self, self._new_token)
@@ -93,7 +93,7 @@ class Requester:
                 return send_with(self._token.get(self, self._new_token, rejected=token))
             raise refused(question)
 
-        return self._persist(send, question, url, is_worth_it)
+        return self._with_retries(send, question, url, is_worth_it)
 
     def end(self) -> None:
         """Cancel everything, from any thread; threads that wait for an answer get EdxUnavailable."""
@@ -111,9 +111,9 @@ class Requester:
         if self._is_throttled:
             raise self._gate.throttled()
         if self._ended.is_set():
-            raise EdxUnavailable("the exchange with edX was ended")
+            raise EdxUnavailable("the requests to edX were cancelled")
         if self._deadline.has_passed:
-            raise EdxUnavailable("the time for the exchange with edX ran out")
+            raise EdxUnavailable("edX did not answer everything within the time limit")
 
     def left_s(self) -> float:
         """Return the seconds until the session's time is up."""
@@ -133,11 +133,11 @@ class Requester:
 
         def send() -> TokenAnswer:
             answer = self._exchange("POST", self._settings.token_url, form=form)
-            return meaning(TOKEN, answer, self._now())
+            return interpret(TOKEN, answer, self._now())
 
-        return self._persist(send, TOKEN, self._settings.token_url)
+        return self._with_retries(send, TOKEN, self._settings.token_url)
 
-    def _persist(
+    def _with_retries(
         self,
         send: Callable[[], _Model],
         question: Question[_Model],
@@ -146,7 +146,7 @@ class Requester:
     ) -> _Model:
         """Send with retries; turn the last failure into an EdxUnavailable that names request and host."""
         try:
-            return persist(send, self, random=self._random, is_worth_it=is_worth_it)
+            return with_retries(send, self, random=self._random, is_worth_it=is_worth_it)
         except GaveUp as error:
             last, tries = error.last, error.tries
         except Throttled:

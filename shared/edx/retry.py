@@ -38,7 +38,7 @@ class Time(Protocol):
         """Wait for that long."""
 
 
-def persist(
+def with_retries(
     send: Callable[[], _Result],
     time: Time,
     *,

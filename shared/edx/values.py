@@ -122,7 +122,7 @@ def read_amount(price: object) -> tuple[Decimal, str] | None:
 
 
 def storable(text: str | None, field: str) -> str | None:
-    """Return a text that Table Storage can hold."""
+    """Return a text if Table Storage can store it."""
     if text is None or (text.isascii() and len(text) <= TEXT_MAX_UTF16_UNITS):
         return text
     try:

@@ -1,8 +1,8 @@
 """Walks through the courses of a catalog, and decides whether the pull is complete.
 
 Each page overlaps the next by one course: the last course of a page is the first of the next one. Because
-edX's order is stable, a course that was in the catalog during the whole pull is then on one of the pages,
-even if other courses left or joined during the pull. See docs/decisions/0010-wholeness.md.
+edX's order is stable, a course that stays in the catalog from the beginning to the end of the pull is on
+one of the pages, even if other courses leave or join. See docs/decisions/0010-wholeness.md.
 """
 
 import threading

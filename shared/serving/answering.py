@@ -97,12 +97,13 @@ class Answering:
 
     async def _answer(self, question: Question, reader: Reader, origin: Origin, deadline: Deadline) -> Answer:
         reading = Deadline(deadline.at_s + READING_S, deadline.clock)
-        state = await self._refresher.bring(question, origin, deadline, reading)
-        try:
-            return await self._show(question, reader, state, reading)
-        except StateDamaged as damaged:
-            head = await self._refresher.mend(question, damaged, origin, deadline, reading)
-            state.heads[damaged.catalog_id] = head
+        state = await self._refresher.refresh(question, origin, deadline, reading)
+        for _ in state.heads:  # each catalog is repaired at most once
+            try:
+                return await self._show(question, reader, state, reading)
+            except StateDamaged as damaged:
+                head = await self._refresher.repair(question, damaged, origin, deadline, reading)
+                state.heads[damaged.catalog_id] = head
         return await self._show(question, reader, state, reading)
 
     async def _show(self, question: Question, reader: Reader, state: UpToDate, reading: Deadline) -> Answer:

@@ -97,7 +97,7 @@ class Editions:
             edition = Edition(catalog_id, head.generation, synced_at, body)
             self._known[catalog_id] = edition
             return edition
-        raise StateDamaged(catalog_id, "changes faster than it can be read")
+        raise StateDamaged(catalog_id, "changes faster than it can be read; ask again later")
 
     def _merge(self, tags: tuple[str, ...], bodies: Sequence[bytes]) -> Body:
         body = merge(bodies)
@@ -108,5 +108,5 @@ class Editions:
 def _finished(catalog_id: int, head: Head | None) -> tuple[Head, datetime]:
     """Return the head and the end of its last successful sync."""
     if head is None or head.synced_at is None:
-        raise SyncUnfinished(f"No sync of catalog {catalog_id} has finished yet")
+        raise SyncUnfinished(f"No sync of catalog {catalog_id} has finished yet; ask again later")
     return head, head.synced_at

@@ -35,23 +35,23 @@ class Flights:
             if future is None:
                 future = Future()
                 future.set_running_or_notify_cancel()
-                self._running[key] = future
                 threading.Thread(
                     target=self._run, args=(key, work, future), name=f"{key}", daemon=True
                 ).start()
+                self._running[key] = future  # only now: the thread may fail to start, and waits for our lock
             return future
 
     def _run(self, key: Hashable, work: Callable[[], Any], future: Future[Any]) -> None:
         try:
             result = work()
         except BaseException as error:  # noqa: BLE001 - passed to the callers that wait
-            self._land(key)
+            self._forget(key)
             future.set_exception(error)
         else:
-            self._land(key)
+            self._forget(key)
             future.set_result(result)
 
-    def _land(self, key: Hashable) -> None:
+    def _forget(self, key: Hashable) -> None:
         # Before the result is set: a caller that has seen the result and asks again starts new work.
         with self._lock:
             del self._running[key]

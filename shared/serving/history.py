@@ -31,7 +31,7 @@ _PLACE = re.compile(r"([0-9T:.+-]{19,40})\|([1-9][0-9]{0,9})\|([\w-]{1,64})\|([0
 
 
 class Page(NamedTuple):
-    """Entries in the form of the contract; `cursor` is the begin of the next page, or None at the end."""
+    """Entries in the form of the contract; `cursor` is the beginning of the next page, or None at the end."""
 
     entries: list[dict[str, Any]]
     cursor: str | None
@@ -49,6 +49,11 @@ class _Place(NamedTuple):
     def order(self) -> tuple[int, int, str, int]:
         """The sort key: newest first, then by catalog; within a catalog in the order of the stored rows."""
         return -int(self.at.timestamp() * 1000), self.catalog_id, self.generation, self.number
+
+    @property
+    def newest_in_order(self) -> datetime:
+        """The latest time that `order` does not distinguish from `at`, which can be another catalog's."""
+        return self.at.replace(microsecond=self.at.microsecond // 1000 * 1000 + 999)
 
 
 class ChangesReader:
@@ -97,7 +102,7 @@ class ChangesReader:
         self, catalog_id: int, since: datetime | None, behind: _Place | None
     ) -> Iterator[tuple[_Place, Entry]]:
         """Yield the entries of a catalog after a position, newest first, reading lazily."""
-        for published in self._history.pages(catalog_id, since, behind.at if behind else None):
+        for published in self._history.pages(catalog_id, since, behind.newest_in_order if behind else None):
             for number, entry in enumerate(published.entries):
                 place = _Place(published.at, catalog_id, published.generation, number)
                 if behind is None or place.order > behind.order:

@@ -40,7 +40,8 @@ class Outbox:
             self._dropped = 0
         if dropped:
             logger.warning(
-                "%d log lines of earlier syncs were dropped: no request fetched them in time", dropped
+                "%d log lines of earlier syncs were dropped, because no invocation logged them in time",
+                dropped,
             )
         for level, line in lines:
             logger.log(level, "%s", line)

@@ -71,7 +71,7 @@ class Refresher:
         self._pool = pool
         self._now = now
 
-    async def bring(
+    async def refresh(
         self, question: Question, origin: Origin, deadline: Deadline, reading: Deadline
     ) -> UpToDate:
         """Sync the catalogs that are too old for a request.
@@ -88,10 +88,10 @@ class Refresher:
         state = UpToDate(Limits.of(question.freshness, self._settings))
         ids = await self._ours(question, origin, state, deadline, reading)
         state.heads = await in_pool(self._pool, reading, self._heads, ids)
-        await self._refresh(question, origin, state, deadline, reading)
+        await self._sync_stale(question, origin, state, deadline, reading)
         return state
 
-    async def mend(
+    async def repair(
         self,
         question: Question,
         damaged: StateDamaged,
@@ -100,14 +100,17 @@ class Refresher:
         reading: Deadline,
     ) -> Head | None:
         """Rebuild a damaged published state from the stored runs, or by a sync; return its new head."""
-        catalog_id = damaged.catalog_id
+        catalog_id, may_sync = damaged.catalog_id, not question.freshness.only_if_cached
         try:
-            if not await self._syncs.republish(catalog_id, deadline):
-                if question.freshness.only_if_cached:
-                    raise damaged
-                await self._syncs.sync(catalog_id, origin, deadline, is_eager=True)
+            is_rebuilt = await self._syncs.republish(catalog_id, deadline)
+            if not is_rebuilt and may_sync:
+                await self._syncs.sync(
+                    catalog_id, origin, deadline, is_eager=not question.freshness.has_no_directive
+                )
         except ConnectorError as error:
             raise combined({catalog_id: error}, question.catalog_id) from None
+        if not is_rebuilt and not may_sync:
+            raise damaged
         return await in_pool(self._pool, reading, self._store.head, catalog_id)
 
     async def _ours(
@@ -122,7 +125,7 @@ class Refresher:
         wanted, limits = question.catalog_id, state.limits
         known = await in_pool(self._pool, reading, self._catalogs.known)
         if known is None and limits.only_if_cached:
-            raise SyncUnfinished("Nothing has been synced yet")
+            raise SyncUnfinished("Nothing has been synced yet; ask again later")
         is_in_it = known is not None and wanted is not None and wanted in known.catalog_ids
         if known is None or not (is_in_it or limits.is_fresh(known.listed_at, self._now())):
             known = await self._listed_anew(question, origin, known, state, deadline)
@@ -142,7 +145,7 @@ class Refresher:
     ) -> CatalogList:
         try:
             return await self._syncs.list_catalogs(
-                origin, deadline, is_eager=not question.freshness.is_unspoken
+                origin, deadline, is_eager=not question.freshness.has_no_directive
             )
         except ConnectorError as error:
             # A catalog that the known list lacks may have been added at edX since.
@@ -160,7 +163,7 @@ class Refresher:
                 error.retry_at,
             ) from error
 
-    async def _refresh(
+    async def _sync_stale(
         self,
         question: Question,
         origin: Origin,
@@ -177,7 +180,7 @@ class Refresher:
         if not stale:
             return
         failures = await self._syncs.sync_in_turn(
-            stale, origin, deadline, is_eager=not question.freshness.is_unspoken, waits_to_the_end=True
+            stale, origin, deadline, is_eager=not question.freshness.has_no_directive, waits_to_the_end=True
         )
         state.heads |= await in_pool(self._pool, reading, self._heads, stale)
         state.forwards = [limits.forward(before[each], now) for each in stale if each not in failures]

@@ -77,7 +77,8 @@ class Rounds:
             ours = await in_pool(self._pool, deadline.within(READING_S), self._catalogs.known)
         if ours is None or not ours.catalog_ids:
             raise failure or SyncError(
-                "There is no catalog to sync: edX lists none for this client id and EDX_CATALOG_IDS is empty"
+                "There is no catalog to sync: EDX_CATALOG_IDS is empty and edX lists none for this client "
+                "id; ask edX for access to one"
             )
         return ours, failure
 

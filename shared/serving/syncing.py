@@ -6,6 +6,7 @@ lines to the outbox.
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from math import ceil
@@ -13,7 +14,7 @@ from typing import Any
 
 from shared.deadline import Deadline
 from shared.domain.catalog_list import CatalogList
-from shared.errors import ConnectorError, SyncUnfinished
+from shared.errors import ConnectorError, StorageError, SyncUnfinished
 from shared.serving.flights import Flights, in_pool, wait
 from shared.serving.outbox import Outbox
 from shared.storage.store import CatalogStore
@@ -133,8 +134,9 @@ class SharedSyncs:
     async def _by_last_attempt(self, ids: Iterable[int], deadline: Deadline) -> list[int]:
         in_order = sorted(ids)
         if len(in_order) > 1:
-            attempted = await in_pool(self._pool, deadline, self._attempted_at, in_order)
-            in_order.sort(key=lambda catalog_id: attempted[catalog_id])
+            with suppress(StorageError):  # the order is not worth a failure; each sync reads its own lease
+                attempted = await in_pool(self._pool, deadline, self._attempted_at, in_order)
+                in_order.sort(key=lambda catalog_id: attempted[catalog_id])
         return in_order
 
     def _attempted_at(self, ids: Iterable[int]) -> dict[int, datetime]:
@@ -146,7 +148,7 @@ class SharedSyncs:
 
     async def _share(self, key: str, begin: Callable[..., Any], deadline: Deadline, *, is_eager: bool) -> Any:
         if deadline.has_passed:
-            raise SyncUnfinished("there was no time left to sync it; ask again later")
+            raise SyncUnfinished("no time was left to start a sync of it; ask again later")
         while True:
             running = self._flights.join(key, partial(begin, is_eager=is_eager))
             try:

@@ -1,6 +1,6 @@
 """Classifies failures of Table Storage: whether a retry may succeed, and the message for people.
 
-The SDK's own texts are left out of the sentences: they can hold addresses with signatures.
+The SDK's own texts are left out of the sentences: they can contain addresses with signatures.
 """
 
 import re
@@ -27,11 +27,11 @@ from urllib3.exceptions import ConnectTimeoutError, ProtocolError, ReadTimeoutEr
 from shared.errors import StorageError
 from shared.setting_values import is_loopback
 
-# 409 is here because writes get it while a table of that name is being deleted. The SDK reports no error
-# code for it, so that nothing else tells it from "the entity exists"; the one insert looks for itself.
+# 409 is retriable, because writes get it while a table of that name is being deleted. The SDK reports no
+# error code for it, so it looks like "the entity exists"; `Table.insert` therefore reads the entity.
 _RETRIABLE = {408, 409, 429, 500, 502, 503, 504}
-# https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key: a request is good for
-# 15 minutes.
+# https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key: a request is valid
+# for 15 minutes.
 _CLOCK_SKEW_MAX = timedelta(minutes=15)
 _CODE = re.compile("[A-Za-z]{1,64}", re.ASCII)
 _INDEX = re.compile(r"(\d{1,4}):")
@@ -177,7 +177,9 @@ def _advice(error: Exception, now: datetime) -> str:
     skew = _clock_skew(str(response.headers.get("Date", "")), now) if response is not None else None
     if skew is not None and skew > _CLOCK_SKEW_MAX:
         minutes = int(skew / timedelta(minutes=1))
-        return f"this machine's clock is wrong by {minutes} minutes, and 15 are allowed"
+        return (
+            f"this machine's clock is wrong by {minutes} minutes, and only 15 are allowed: correct the clock"
+        )
     return (
         "check TABLES_CONNECTION_STRING, or the role assignment behind TABLES_ENDPOINT, and that this "
         "machine's clock is right"

@@ -92,7 +92,7 @@ def change_rows(
     if not entries:
         return None, []
     text = json.dumps([_properties(entry) for entry in entries], ensure_ascii=False, separators=(",", ":"))
-    data = zlib.compress(text.encode())
+    data = zlib.compress(text.encode(errors="replace"))  # a note can hold a lone surrogate
     row: Entity = {
         "PartitionKey": catalog,
         "RowKey": f"changes-{newest_first_key(at)}-{generation}",

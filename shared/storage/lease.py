@@ -37,7 +37,7 @@ POLL_S = 0.5
 POLL_MAX_S = 2.0  # storage charges per request
 ROW_KEY = "lease"
 _SEQUENCE_MAX = 2**30  # far below the int32 limit of a number property
-_LOST = "another process has taken over this sync, and this one stopped writing"
+_LOST = "another process now syncs this catalog, and this one stopped writing"
 
 
 class LeaseLost(StorageError):
@@ -209,7 +209,9 @@ class Leases:
                     on_wait(state)
                 waited_s = self._clock() - began
                 if deadline.has_passed:
-                    raise SyncUnfinished(f"another sync of it did not end within {waited_s:.0f} s")
+                    raise SyncUnfinished(
+                        f"another sync of this catalog did not end within {waited_s:.0f} s; ask again later"
+                    )
                 self._sleep(min(max(POLL_S, min(waited_s / 10, POLL_MAX_S)), deadline.left_s()))
                 continue
             admit(state.attempts)
@@ -219,7 +221,7 @@ class Leases:
                 return lease
             patience = patience or self._table.patience()
             if not patience.pause():
-                raise self._table.failed("did not let this sync take its lease: every write conflicted")
+                raise self._table.failed("refused every write of the lease because of an outdated etag")
 
     def _is_dead(self, stored: TableEntity) -> bool:
         """Tell whether a lease was not renewed for `LEASE_S`."""

@@ -83,11 +83,11 @@ class CatalogStore:
         for number in range(count):
             entity = self._table.get(str(catalog_id), part_key(generation, kind, number))
             if entity is None:
-                raise StateDamaged(catalog_id, "is incomplete")
+                raise StateDamaged(catalog_id, "is incomplete; the next sync rebuilds it")
             parts.append(part_data(entity))
         data = b"".join(parts)
         if checksum(data) != expected:
-            raise StateDamaged(catalog_id, "is damaged")
+            raise StateDamaged(catalog_id, "is damaged; the next sync rebuilds it")
         return data
 
     def runs(self, catalog_id: int) -> Iterator[StoredRun]:

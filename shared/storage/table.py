@@ -2,7 +2,7 @@
 
 Every operation here can be repeated safely: reads, writes of whole entities, and batches guarded by the
 etag of one of their entities. They share one retry policy. The SDK's own policy is off: it does not repeat a
-batch (a POST) whose connection dropped, nor a 429 or 502 without Retry-After.
+batch (a POST) whose connection dropped, or a request after a 429 or 502 without Retry-After.
 """
 
 import logging
@@ -233,7 +233,7 @@ class Table:
         return self._step(write, in_one_try=in_one_try)
 
     def _step(self, call: Callable[[Timeouts], T], *, in_one_try: bool = False) -> T:
-        """Call until it succeeds, fails for good, or no try is left."""
+        """Call until it succeeds, fails in a way that a retry cannot change, or no try is left."""
         patience = self.patience()
         while True:
             try:

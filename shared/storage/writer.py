@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 
+from shared.deadline import Deadline
 from shared.domain.attempts import Attempts, FinishedSync
 from shared.domain.changes import Entry
 from shared.domain.course_run import MappedRun
@@ -37,6 +38,8 @@ class CatalogWriter:
         self._pending_bytes = 0
         self._marked = False
         self._refusals = 0  # since the last batch that was written
+        self.deadline: Deadline | None = None
+        """The end of the sync; after it, no more course runs are written."""
         self.refused: list[tuple[MappedRun, str]] = []
         """Course runs whose content storage refused, each with the reason; the others were written."""
 
@@ -118,6 +121,10 @@ class CatalogWriter:
 
     def _write(self, operations: Sequence[Operation]) -> None:
         """Write course runs; the first batch also marks the digests as out of date in the head."""
+        if self.deadline and self.deadline.has_passed:
+            raise StorageError(
+                "Table Storage was too slow: the sync's time ran out before all runs were written"
+            )
         mark = merging({**self._key(HEAD_KEY), "writing": self._sync_id})
         self._lease.commit(operations if self._marked else [*operations, mark])
         self._marked = True
@@ -229,7 +236,7 @@ def _write_parts(lease: Lease, catalog: str, generation: str, kind: str, data: b
 
 
 def _old_parts(table: Table, catalog: str, head: Head, previous: Head | None) -> list[Entity]:
-    """Return the keys of the parts that neither the new nor the previous head uses."""
+    """Return the keys of the parts that are not used by the new or the previous head."""
     kept = {head.generation, previous.generation if previous else ""}
     rows = table.query(_PARTS_FILTER, {"catalog": catalog}, select=["PartitionKey", "RowKey"])
     counted = f"published-{head.counted_generation}-body-"

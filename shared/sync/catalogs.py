@@ -17,7 +17,7 @@ from shared.domain.sync_report import SyncReport
 from shared.errors import ConnectorError, SyncError, unexpected
 from shared.storage.account import Account
 from shared.storage.reports import Reports
-from shared.sync.run import ALL_CATALOGS, Origin, Run, Say
+from shared.sync.run import ALL_CATALOGS, Origin, Say, SyncInProgress
 from shared.sync.sessions import Sessions, quietly
 from shared.sync.sync import LIFETIME_S, BackingOff
 
@@ -82,16 +82,17 @@ class OurCatalogs:
         failure = None if is_eager else attempts.remembered_failure(self._now())
         if failure is not None:
             raise BackingOff(failure)
-        run = Run(ALL_CATALOGS, origin, self._now())
+        run = SyncInProgress(ALL_CATALOGS, origin, self._now())
         attempts = attempts.begun(run.started)
         try:
             listed = self._listed(run)
         except ConnectorError as error:
-            self._note_failure(run, attempts, error)
+            if run.needs_report(error):
+                self._note_failure(run, attempts, error)
             raise
         except Exception as error:  # noqa: BLE001 - every error is reported
             self._say(logging.ERROR, unexpected(error))
-            stopped = SyncError(f"listing the catalogs was stopped by {type(error).__name__}")
+            stopped = SyncError(f"listing the catalogs stopped unexpectedly ({type(error).__name__})")
             self._note_failure(run, attempts, stopped)
             raise stopped from None
         known = self._account.catalog_list()
@@ -101,7 +102,7 @@ class OurCatalogs:
             self._warn_of_left(run, sorted(newly_left))
         return listed
 
-    def _listed(self, run: Run) -> CatalogList:
+    def _listed(self, run: SyncInProgress) -> CatalogList:
         deadline = Deadline.after(self._lifetime_s, self._clock)
         self._sessions.wait_for_rate_limit(deadline)
         with self._sessions.open(deadline) as edx:
@@ -111,14 +112,15 @@ class OurCatalogs:
                 run.edx_requests = edx.requests
         return listed_now(self._account.catalog_list(), ids, self._now())
 
-    def _note_failure(self, run: Run, attempts: Attempts, error: ConnectorError) -> None:
+    def _note_failure(self, run: SyncInProgress, attempts: Attempts, error: ConnectorError) -> None:
         self._add(run.report(self._now(), error), logging.ERROR)
         failed = attempts.ended(self._now(), error)
         quietly(lambda: self._account.remember_attempts(failed), "remember the failed attempt", self._say)
 
-    def _warn_of_left(self, run: Run, left: Sequence[int]) -> None:
+    def _warn_of_left(self, run: SyncInProgress, left: Sequence[int]) -> None:
         run.warnings += [
-            f"edX no longer lists catalog {catalog_id}: it left the answer, and its runs stay in storage"
+            f"edX no longer lists catalog {catalog_id}: its runs left the answer and stay in storage; "
+            "if this is a mistake, ask edX for access to it"
             for catalog_id in left
         ]
         self._add(run.report(self._now(), None), logging.WARNING)

@@ -20,7 +20,7 @@ class Decision:
         missing: the stored runs to withdraw; a complete pull did not contain them.
         leaving: all runs that leave or can no longer be mapped, by reason; some may not be served now.
         lost: the part of `leaving` that was in the answer after the last successful sync.
-        doubt: why a whole pull withdraws nothing all the same; None when there is no doubt.
+        doubt: why a complete pull withdraws nothing; None when it may withdraw runs.
         stopped: the error of the guard, or None; with an error, all of `lost` stays in the answer.
     """
 
@@ -56,7 +56,7 @@ def decide(
         progress: the result of the pull.
         moment: now (RFC 3339, UTC).
         percent: the highest allowed loss, as a percentage of the served runs.
-        allow: allow losses above the limit for this run.
+        allow: allow losses above the limit for this sync.
     """
     comparison = progress.comparison
     missing = [] if progress.incomplete else comparison.missing()

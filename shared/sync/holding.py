@@ -8,12 +8,14 @@ from datetime import datetime
 
 from shared.storage.lease import LeaseLost
 from shared.storage.writer import CatalogWriter
-from shared.sync.run import Run, Say
+from shared.sync.run import Say, SyncInProgress
 from shared.sync.sessions import quietly
 
 
 @contextmanager
-def holding(run: Run, writer: CatalogWriter, now: Callable[[], datetime], say: Say) -> Iterator[None]:
+def holding(
+    run: SyncInProgress, writer: CatalogWriter, now: Callable[[], datetime], say: Say
+) -> Iterator[None]:
     """Renew the lease while the block runs, and release it when the block fails.
 
     Raises:
@@ -24,7 +26,7 @@ def holding(run: Run, writer: CatalogWriter, now: Callable[[], datetime], say: S
             yield
     except BaseException as failure:
         if run.has_lost_lease:
-            raise LeaseLost("another process has taken over this sync, and this one stopped") from failure
+            raise LeaseLost("another process now syncs this catalog, and this one stopped") from failure
         finished = run.finished(writer.attempts, now(), failure)
         quietly(lambda: writer.release(finished), "release the lease", say)
         raise

@@ -12,7 +12,7 @@ from shared.domain.sync_report import SyncReport
 from shared.errors import MassLoss
 from shared.storage.store import CatalogStore
 from shared.sync.decision import Decision
-from shared.sync.run import Run
+from shared.sync.run import SyncInProgress
 from shared.sync.state import StoredState
 
 
@@ -36,13 +36,13 @@ class Preview(NamedTuple):
 
 def previewed(  # noqa: PLR0917 - collaborators and values
     store: CatalogStore,
-    run: Run,
+    run: SyncInProgress,
     state: StoredState,
     changes: dict[str, Change],
     decision: Decision,
     at: datetime,
 ) -> Preview:
-    """Return the preview, reading the stored version of each run that would change or leave."""
+    """Return the preview; it reads the stored version of each run that would change or leave."""
     comparison = run.begun_progress.comparison
     kept_back = comparison.release(state.kept if decision.leaving else (), decision.staying)
     changes |= {change.run_id: change for change in kept_back}
@@ -51,7 +51,10 @@ def previewed(  # noqa: PLR0917 - collaborators and values
         return store.run(run.catalog_id, run_id)
 
     return Preview(
-        [(stored(run_id), change) for run_id, change in changes.items()],
+        [
+            (None if change.kind == "created" else stored(run_id), change)
+            for run_id, change in changes.items()
+        ],
         [found for run_id in decision.missing if (found := stored(run_id))],
         {
             reason: [found for run_id in ids if (found := stored(run_id))]

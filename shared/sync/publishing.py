@@ -11,12 +11,16 @@ from shared.domain.course_run import rfc3339
 from shared.domain.published import WITHDRAWN, ServedRun, render
 from shared.storage.writer import CatalogWriter
 from shared.sync.decision import Decision
-from shared.sync.run import Progress, Run
+from shared.sync.run import Progress, SyncInProgress
 from shared.sync.state import StoredState
 
 
 def publish(
-    run: Run, writer: CatalogWriter, state: StoredState, decision: Decision, now: Callable[[], datetime]
+    run: SyncInProgress,
+    writer: CatalogWriter,
+    state: StoredState,
+    decision: Decision,
+    now: Callable[[], datetime],
 ) -> None:
     """Write the delayed changes, withdraw the missing runs, and publish the new state (or only the new time).
 
@@ -80,7 +84,7 @@ def _shown(state: StoredState, progress: Progress, *, keep_missing: bool) -> dic
 
 
 def _entries(
-    run: Run, state: StoredState, shown: dict[str, ServedRun | None], runs: int, moment: str
+    run: SyncInProgress, state: StoredState, shown: dict[str, ServedRun | None], runs: int, moment: str
 ) -> Sequence[Entry]:
     """Return the history entries of this sync; none when the published state before it was unreadable."""
     if state.was_never_published:

@@ -16,7 +16,7 @@ from shared.errors import EdxProtocolError
 from shared.settings import ConnectorSettings, MappingSettings
 from shared.storage.credits import Credits
 from shared.sync.decision import Decision, decide
-from shared.sync.run import Progress, Run
+from shared.sync.run import Progress, SyncInProgress
 from shared.sync.sessions import Sessions
 from shared.sync.state import StoredState
 
@@ -96,7 +96,7 @@ class Puller:
 
     def pull(
         self,
-        run: Run,
+        run: SyncInProgress,
         state: StoredState,
         deadline: Deadline,
         write: Callable[[Change], None],
@@ -112,6 +112,8 @@ class Puller:
         progress = run.progress = Progress(Comparison(state.digests, rfc3339(now)))
         with self._sessions.open(deadline) as edx:
             run.end_exchange = edx.end
+            if run.has_lost_lease:  # before the exchange could be cancelled
+                edx.end()
             try:
                 walk = _walk(
                     edx,
@@ -126,10 +128,11 @@ class Puller:
             finally:
                 run.edx_requests = edx.requests
         if progress.courses == 0 and not (walk.says_empty and (allow_withdrawals or not stored)):
+            count = "no count" if walk.count is None else f"count {walk.count}"
             raise EdxProtocolError(
                 f"edX returned no courses although {stored} runs are stored; nothing was withdrawn"
                 if stored
-                else f"edX returned no courses although it counts {walk.count}"
+                else f"edX returned no courses ({count}) and did not say that the catalog is empty"
             )
         decision = decide(
             run.catalog_id,

@@ -9,15 +9,30 @@ from shared.deadline import Deadline
 from shared.domain.attempts import FinishedSync
 from shared.domain.published import render
 from shared.storage.store import CatalogStore
+from shared.storage.writer import CatalogWriter
 from shared.sync.holding import holding
-from shared.sync.run import Run, Say
+from shared.sync.run import Say, SyncInProgress
 from shared.sync.state import read_runs
 
 
 def republish(
-    store: CatalogStore, run: Run, deadline: Deadline, now: Callable[[], datetime], say: Say
+    store: CatalogStore,
+    run: SyncInProgress,
+    deadline: Deadline,
+    *,
+    begin: Callable[[SyncInProgress, CatalogWriter], None],
+    now: Callable[[], datetime],
+    say: Say,
 ) -> bool:
     """Rebuild the published state of a catalog from its course runs, without asking edX.
+
+    Args:
+        store: the stored catalogs.
+        run: the identity of the repair.
+        deadline: the end of the wait for a running sync.
+        begin: called with the writer; reports a sync whose process had stopped.
+        now: the time of day, aware, UTC.
+        say: called with each log line.
 
     Returns:
         False when only a new sync can rebuild it: an earlier sync stopped while it wrote runs, so that some
@@ -33,6 +48,7 @@ def republish(
     )
     if isinstance(writer, FinishedSync):
         return True
+    begin(run, writer)
     with holding(run, writer, now, say):
         head = store.head(run.catalog_id)
         if head is None or head.synced_at is None or head.writing:

@@ -15,7 +15,7 @@ from uuid import uuid4
 from shared.domain.attempts import Attempts, FinishedSync
 from shared.domain.comparison import Comparison
 from shared.domain.sync_report import SyncReport
-from shared.errors import EdxThrottled, Failure
+from shared.errors import ConnectorError, EdxThrottled, Failure
 
 ALL_CATALOGS = 0
 """The catalog id in reports about the list of catalogs."""
@@ -27,8 +27,12 @@ Say = Callable[[int, str], None]
 """Called with a `logging` level and a log line; see serving/outbox.py."""
 
 
+class StillThrottled(EdxThrottled):
+    """A sync was not started, because the end of a known rate limit is too far ahead."""
+
+
 class Origin(NamedTuple):
-    """Where a sync came from: `timer`, `http`, `operator` or `preview`, and its invocation."""
+    """What started a sync: `timer`, `http`, `operator` or `preview`, and its invocation."""
 
     trigger: str
     invocation_id: str = ""
@@ -68,7 +72,7 @@ class Progress:
 
 
 @dataclass
-class Run:
+class SyncInProgress:
     """A sync in progress.
 
     Attributes:
@@ -96,6 +100,15 @@ class Run:
         if self.progress is None:
             raise RuntimeError("the sync has not begun")
         return self.progress
+
+    def needs_report(self, error: ConnectorError) -> bool:
+        """Tell whether a failure is reported.
+
+        A request that meets a known rate limit has no report: requests may come often, and the sync that got
+        the 429 has one.
+        """
+        is_known_limit = isinstance(error, StillThrottled) and self.origin.trigger == "http"
+        return not (self.is_anothers or is_known_limit)
 
     def lose_lease(self) -> None:
         """Cancel all requests to edX because another process has taken over the catalog."""

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from shared.deadline import Deadline
 from shared.domain.course_run import rfc3339
 from shared.edx.client import EdxClient, EdxSession
-from shared.errors import ConnectorError, EdxThrottled, unexpected
+from shared.errors import ConnectorError, unexpected
 from shared.storage.account import Account
-from shared.sync.run import Say
+from shared.sync.run import Say, StillThrottled
 
 WAITED_AT_MOST_S = 60.0
 """The longest wait for the end of a rate limit; a longer rate limit makes the sync fail at once."""
@@ -49,14 +49,14 @@ class Sessions:
         """Wait until edX's rate limit allows a request, for a minute at most.
 
         Raises:
-            EdxThrottled: the rate limit lasts longer than a minute, or longer than the deadline.
+            StillThrottled: the rate limit lasts longer than a minute, or longer than the deadline.
         """
         until = self._account.throttled_until()
         if until is None:
             return
         wait_s = (until - self._now()).total_seconds()
         if wait_s > min(WAITED_AT_MOST_S, deadline.left_s()):
-            raise EdxThrottled(f"edX's rate limit is used up until {rfc3339(until)}", until)
+            raise StillThrottled(f"edX's rate limit is used up until {rfc3339(until)}", until)
         if wait_s > 0:
             self._sleep(wait_s)
 

@@ -21,8 +21,8 @@ T = TypeVar("T")
 class _ReadOnce(Generic[T]):
     """A property that is read at its first use.
 
-    Below Python 3.12, `functools.cached_property` holds one lock for all instances while it reads: a slow
-    read of one catalog would hold up the syncs of all others.
+    Below Python 3.12, `functools.cached_property` keeps one lock for all instances while it reads, so that a
+    slow read of one catalog would delay the syncs of all others.
     """
 
     def __init__(self, read: Callable[[StoredState], T]) -> None:

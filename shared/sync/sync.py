@@ -38,14 +38,15 @@ from shared.sync.preview import Preview, previewed
 from shared.sync.publishing import publish
 from shared.sync.pull import OnProgress, Puller
 from shared.sync.repair import republish
-from shared.sync.run import Origin, Run, Say, stopped_sync_report
+from shared.sync.run import Origin, Say, SyncInProgress, stopped_sync_report
 from shared.sync.sessions import Sessions, quietly
 from shared.sync.state import StoredState
 
 logger = logging.getLogger(__name__)
 
 LIFETIME_S = 540.0
-"""The time limit of every sync; shorter than the functionTimeout of host.json, ten minutes."""
+"""The time limit of a sync, and of its wait for another one; shorter than functionTimeout, ten minutes. What
+remains to be published at its end is a few storage steps, each with its own limit."""
 
 
 class BackingOff(SyncError):
@@ -125,9 +126,9 @@ class Syncer:
             ConnectorError: the sync, or the one waited for, failed. The published state is unchanged; after
                 MassLoss, new and changed runs have been published.
         """
-        run = Run(catalog_id, origin, self._now())
+        run = SyncInProgress(catalog_id, origin, self._now())
         deadline = Deadline.after(self._lifetime_s, self._clock)
-        # Another sync does neither of the two, so that its result would not be what was asked for.
+        # Another sync does not have these options, so its result cannot be used.
         may_share_result = not (rebuild or allow_withdrawals)
         with self._reporting_failure(run):
             self.sessions.wait_for_rate_limit(deadline)
@@ -148,6 +149,7 @@ class Syncer:
                         raise writer.failure.error()
                     return None
             self._begin(run, writer)
+            writer.deadline = deadline = Deadline.after(self._lifetime_s, self._clock)
             with holding(run, writer, self._now, self._say):
                 self._sync(
                     run,
@@ -161,13 +163,15 @@ class Syncer:
 
     def republish(self, catalog_id: int) -> bool:
         """Rebuild a damaged published state without asking edX; see `repair.republish`."""
-        run = Run(catalog_id, Origin("repair"), self._now())
+        run = SyncInProgress(catalog_id, Origin("repair"), self._now())
         deadline = Deadline.after(self._lifetime_s, self._clock)
-        return republish(self._tables.catalogs, run, deadline, self._now, self._say)
+        return republish(
+            self._tables.catalogs, run, deadline, begin=self._begin, now=self._now, say=self._say
+        )
 
     def preview(self, catalog_id: int, *, on_progress: OnProgress = lambda _done, _total: None) -> Preview:
         """Pull a catalog and return the changes that a sync would make; write nothing to the catalog."""
-        run = Run(catalog_id, Origin("preview"), self._now())
+        run = SyncInProgress(catalog_id, Origin("preview"), self._now())
         deadline = Deadline.after(self._lifetime_s, self._clock)
         self.sessions.wait_for_rate_limit(deadline)
         state = StoredState(self._tables.catalogs, catalog_id, rebuild=False)
@@ -179,7 +183,7 @@ class Syncer:
         decision = self._puller.pull(run, state, deadline, note, on_progress, allow_withdrawals=False)
         return previewed(self._tables.catalogs, run, state, changes, decision, self._now())
 
-    def _begin(self, run: Run, writer: CatalogWriter) -> None:
+    def _begin(self, run: SyncInProgress, writer: CatalogWriter) -> None:
         run.waited_s = (self._now() - run.started).total_seconds()
         dead = writer.took_over
         if dead is not None:
@@ -191,7 +195,7 @@ class Syncer:
 
     def _sync(
         self,
-        run: Run,
+        run: SyncInProgress,
         writer: CatalogWriter,
         deadline: Deadline,
         on_progress: OnProgress,
@@ -213,25 +217,25 @@ class Syncer:
             raise decision.stopped
 
     @contextmanager
-    def _reporting_failure(self, run: Run) -> Iterator[None]:
+    def _reporting_failure(self, run: SyncInProgress) -> Iterator[None]:
         """Report every error that the block raises; turn an unexpected one into a SyncError."""
         try:
             yield
         except (BackingOff, SyncUnfinished):
             raise  # no sync was started
         except ConnectorError as error:
-            if not run.is_anothers:
+            if run.needs_report(error):
                 self._report(run, error)
             raise
         except Exception as error:  # noqa: BLE001 - every error is reported
             self._say(logging.ERROR, unexpected(error))
             self._report(run, error)
-            raise SyncError(f"the sync was stopped by {type(error).__name__}") from None
+            raise SyncError(f"the sync stopped unexpectedly ({type(error).__name__})") from None
         except BaseException as error:  # Ctrl-C at the operator's command line
             self._report(run, error)
             raise
 
-    def _report(self, run: Run, failure: BaseException | None) -> SyncReport:
+    def _report(self, run: SyncInProgress, failure: BaseException | None) -> SyncReport:
         report = run.report(self._now(), failure)
         add = partial(self._tables.reports.add, report, in_one_try=_is_by_storage(failure))
         quietly(add, "store the report", self._say)

@@ -182,7 +182,7 @@ def test_admin_passes_when_the_role_is_the_string_or_in_the_list(jwks: Jwks, rol
         lambda: bearer(groups="x" * 11_000),  # an Authorization header of 15 KiB; 16 KiB are taken
     ],
 )
-def test_admin_passes_when_the_token_is_genuine_in_an_unusual_way(
+def test_admin_passes_when_a_valid_token_has_an_unusual_form(
     jwks: Jwks, authorization: Callable[[], str]
 ) -> None:
     admit(jwks.access, authorization())
@@ -298,7 +298,7 @@ def test_token_is_refused_and_only_our_jwks_is_asked_when_its_kid_is_a_path_or_a
     assert jwks.requests == ["/keys?p=policy"]
 
 
-def test_keys_in_the_header_of_a_token_are_ignored(jwks: Jwks) -> None:
+def test_key_is_ignored_when_it_is_in_the_header_of_the_token(jwks: Jwks) -> None:
     evil = jwks.url.replace("/keys", "/evil")
     header = {"jku": evil, "x5u": evil, "jwk": IMPOSTOR.jwk(), "x5c": ["MIIB"]}
     refused(jwks.access, bearer(IMPOSTOR, header))
@@ -357,7 +357,7 @@ def test_token_is_refused_when_a_part_of_it_is_not_a_json_object(jwks: Jwks, tex
     assert refused(jwks.access, f"Bearer {signed}.{signature}") == "The token is not valid"
 
 
-def test_nothing_of_keys_or_tokens_shows_when_logs_and_reprs_are_read(
+def test_no_key_or_token_is_in_logs_errors_or_reprs_when_a_token_is_refused(
     jwks: Jwks, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(0)
@@ -565,7 +565,7 @@ class HangingJwks:
         return self.keys
 
 
-def test_known_key_waits_for_nobody_and_one_thread_fetches_when_sixty_ask_for_unknown_ones() -> None:
+def test_known_key_does_not_wait_and_one_thread_fetches_when_sixty_requests_have_unknown_keys() -> None:
     fetch, time_s = HangingJwks(), 1000.0
     keys = SigningKeys("http://127.0.0.1/keys", clock=lambda: time_s, fetch=fetch)
 
@@ -589,7 +589,7 @@ def test_known_key_waits_for_nobody_and_one_thread_fetches_when_sixty_ask_for_un
     assert fetch.begun == 2
 
 
-def test_known_key_waits_a_second_at_most_when_its_set_is_old_and_the_jwks_hangs() -> None:
+def test_known_key_waits_at_most_a_second_when_the_key_set_is_old_and_the_jwks_hangs() -> None:
     fetch, time_s = HangingJwks(), 1000.0
     keys = SigningKeys("http://127.0.0.1/keys", clock=lambda: time_s, fetch=fetch)
 
@@ -622,7 +622,7 @@ def test_unknown_key_is_unavailable_when_the_fetch_does_not_end_in_time() -> Non
     ("claims", "fault"),
     [
         ({"iss": "https://elsewhere.example/"}, "`iss` is not ADMIN_JWT_ISSUER"),
-        ({"aud": ["elsewhere"]}, "`aud` does not hold ADMIN_JWT_AUDIENCE"),
+        ({"aud": ["elsewhere"]}, "`aud` does not contain ADMIN_JWT_AUDIENCE"),
         ({"aud": None}, "it has no `aud`"),
         ({"exp": 1}, "`exp` is past"),
         ({"exp": "4102444800"}, "`exp` is not a number"),
@@ -636,7 +636,7 @@ def test_claim_and_setting_that_do_not_match_are_logged_without_the_value_when_a
     assert caplog.messages == [f"A token was refused: {fault}"]
 
 
-def test_signature_kid_and_role_are_logged_by_the_setting_they_do_not_match(
+def test_log_names_the_setting_when_the_signature_the_kid_or_the_role_does_not_match(
     jwks: Jwks, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused(jwks.access, bearer(IMPOSTOR))
@@ -645,10 +645,10 @@ def test_signature_kid_and_role_are_logged_by_the_setting_they_do_not_match(
     with pytest.raises(Forbidden):
         admit(jwks.access, bearer(roles=[]))
     assert caplog.messages == [
-        "A token was refused: its signature is not that of the key in ADMIN_JWKS_URL that its `kid` names",
+        "A token was refused: its signature does not match the key that its `kid` names in ADMIN_JWKS_URL",
         "A token was refused: ADMIN_JWKS_URL has no key with its `kid`",
         "A token was refused: it is not signed with RS256 or does not name its key (`kid`)",
-        "A login was refused: the claim of ADMIN_ROLE_CLAIM does not hold ADMIN_ROLE",
+        "A login was refused: the claim named by ADMIN_ROLE_CLAIM does not contain ADMIN_ROLE",
     ]
 
 

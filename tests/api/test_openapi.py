@@ -71,11 +71,11 @@ def nodes(value: Any) -> Iterator[dict[str, Any]]:
         yield from nodes(each)
 
 
-def test_no_value_is_an_enum_which_strict_json_readers_would_refuse() -> None:
+def test_no_schema_has_an_enum_because_strict_readers_refuse_new_values() -> None:
     assert [node for node in nodes(document()) if "enum" in node or "const" in node] == []
 
 
-def test_arrays_are_named_schemas_of_named_items_and_come_first() -> None:
+def test_arrays_are_named_schemas_and_the_first_form_of_an_answer() -> None:
     described = document()
     schemas, paths = described["components"]["schemas"], described["paths"]
     assert schemas["CourseRuns"]["items"] == {"$ref": "#/components/schemas/CourseRun"}
@@ -86,7 +86,7 @@ def test_arrays_are_named_schemas_of_named_items_and_come_first() -> None:
     }
 
 
-def test_operations_have_names_and_tags_and_the_document_a_server_and_a_licence() -> None:
+def test_operations_have_names_and_tags_and_the_document_has_a_server_and_a_licence() -> None:
     described = document()
     operations = [path["get"] for path in described["paths"].values()]
     assert [each["operationId"] for each in operations] == ["syncCourseRuns", "listCourseRunChanges"]
@@ -139,7 +139,9 @@ def test_answers_to_generated_requests_match_the_document(
 ) -> None:
     url, headers = served
     sent = [str(value) for value in (case.headers or {}).values()]
-    assume(all(value.isascii() and value.isprintable() for value in sent))  # else the host refuses, not we
+    assume(
+        all(value.isascii() and value.isprintable() for value in sent)
+    )  # otherwise the host refuses the request before our function
 
     response = case.call(base_url=url, headers=headers)
 

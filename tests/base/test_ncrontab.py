@@ -27,7 +27,7 @@ NEW_YEAR = datetime(2026, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)  # a Thursday
         ("0 0 0 * * SUN", "2026-01-04T00:00:00+00:00"),
         ("0 0 0 * * t", "2026-01-06T00:00:00+00:00"),  # the first name with these letters: Tuesday
         ("0 0 0 1 july-AUG *", "2026-07-01T00:00:00+00:00"),
-        ("0 0 0 13 * 5", "2026-02-13T00:00:00+00:00"),  # a Friday the 13th, not either
+        ("0 0 0 13 * 5", "2026-02-13T00:00:00+00:00"),  # only on a Friday the 13th: both fields must match
         ("0 0 0 31 4,5 *", "2026-05-31T00:00:00+00:00"),
         ("0 0 0 29 2 *", "2028-02-29T00:00:00+00:00"),
         ("0 0 0 29 2 0", "2032-02-29T00:00:00+00:00"),
@@ -43,11 +43,11 @@ def test_next_occurrence_is_the_first_time_that_matches_every_field(schedule: st
 @pytest.mark.parametrize(
     ("after", "expected"),
     [
-        ("2026-01-01T01:07:00+00:00", "2026-01-01T02:07:00+00:00"),  # never the moment itself
+        ("2026-01-01T01:07:00+00:00", "2026-01-01T02:07:00+00:00"),  # the given time itself is never returned
         ("2026-01-01T01:06:59+00:00", "2026-01-01T01:07:00+00:00"),
         ("2026-01-01T23:59:59+00:00", "2026-01-02T00:07:00+00:00"),
         ("2026-12-31T23:30:00+00:00", "2027-01-01T00:07:00+00:00"),
-        ("2026-01-01T08:30:00+08:00", "2026-01-01T01:07:00+00:00"),  # worked out in UTC
+        ("2026-01-01T08:30:00+08:00", "2026-01-01T01:07:00+00:00"),  # computed in UTC
     ],
 )
 def test_next_occurrence_is_after_the_given_time(after: str, expected: str) -> None:
@@ -56,7 +56,7 @@ def test_next_occurrence_is_after_the_given_time(after: str, expected: str) -> N
     assert moment.isoformat() == expected
 
 
-def test_next_occurrence_equals_the_result_of_trying_every_time() -> None:
+def test_next_occurrence_equals_the_result_of_a_search_through_all_times() -> None:
     schedule = "5,50-58/4 3-50/47 */7 1/2 * 1,4"
     due = [
         moment
@@ -76,7 +76,7 @@ def test_next_occurrence_equals_the_result_of_trying_every_time() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["0 0 0 30 2 *", "0 0 31 4,6,9,11 *"])
-def test_a_schedule_that_no_date_fits_is_accepted_and_never_due(schedule: str) -> None:
+def test_schedule_is_accepted_and_never_due_when_no_date_matches(schedule: str) -> None:
     assert next_occurrence(schedule, NEW_YEAR) is None
     assert longest_gap_s(schedule) == math.inf
 
@@ -169,7 +169,7 @@ def test_the_longest_gap_lies_between_two_neighbouring_occurrences(schedule: str
     assert longest_gap_s(schedule) == seconds
 
 
-def test_another_time_zone_makes_no_difference() -> None:
+def test_next_occurrence_is_computed_in_utc_when_the_time_has_another_zone() -> None:
     singapore = timezone(timedelta(hours=8))
     assert next_occurrence("0 0 0 * * *", datetime(2026, 1, 1, 7, tzinfo=singapore)) == datetime(
         2026, 1, 1, tzinfo=UTC

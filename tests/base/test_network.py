@@ -93,14 +93,14 @@ def test_an_error_of_a_network_library_is_described_by_its_cause(
     assert fault_of(wrapped(error)) == (problem, is_final)
 
 
-def test_the_cause_is_found_when_errors_refer_to_each_other() -> None:
+def test_the_cause_is_found_when_the_causes_of_errors_form_a_circle() -> None:
     outer, inner = OSError(), OSError()
     outer.__cause__, inner.__cause__ = inner, outer
     inner.__context__ = ConnectionResetError()
     assert fault_of(outer).problem == "dropped the connection"
 
 
-def test_a_cut_wakes_the_reader_and_can_be_repeated() -> None:
+def test_reading_ends_when_the_connection_is_cut_once_or_twice() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         cut(ours)

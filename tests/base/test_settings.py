@@ -85,7 +85,7 @@ def test_error_names_the_setting_when_a_required_one_is_empty(name: str, absent:
     assert error.message.startswith(f"The setting {name} is missing: expected ")
 
 
-def test_error_names_the_first_when_everything_is_missing() -> None:
+def test_error_names_the_first_setting_when_all_are_missing() -> None:
     with pytest.raises(
         ConfigurationError, match="The setting EDX_CLIENT_ID is missing: expected the id of our"
     ):
@@ -113,7 +113,7 @@ def test_error_names_the_first_when_everything_is_missing() -> None:
         ("TABLES_CONNECTION_STRING", "AccountName=a"),
         ("TABLES_CONNECTION_STRING", f"AccountKey={ACCOUNT_KEY}"),
         ("TABLES_CONNECTION_STRING", f"AccountKey={ACCOUNT_KEY};TableEndpoint=https://tables.example/a"),
-        ("TABLES_ENDPOINT", "http://127.0.0.1:10002/acc"),  # a token of an identity goes over https only
+        ("TABLES_ENDPOINT", "http://127.0.0.1:10002/acc"),  # the token of an identity is sent over https only
         ("TABLES_CONNECTION_STRING", "AccountName=a;AccountKey=not*base64"),
         ("TABLES_CONNECTION_STRING", f"AccountName=a;AccountKey={ACCOUNT_KEY};accountname=b"),
         ("TABLES_CONNECTION_STRING", f"AccountName=a;AccountKey={ACCOUNT_KEY};EndpointSuffix"),
@@ -167,7 +167,7 @@ def test_error_names_the_setting_and_hides_the_value_when_it_is_malformed(name: 
     assert error.setting == name
     assert error.message.startswith(f"The setting {name} is malformed: expected ")
     assert error.__cause__ is None
-    assert error.__context__ is None  # pydantic's own error holds the values
+    assert error.__context__ is None  # pydantic's own error contains the values
     if len(value) > 3:
         assert value not in repr(error)
     assert "pa55" not in repr(error)
@@ -272,7 +272,7 @@ def test_repr_shows_no_secret_when_settings_are_printed() -> None:
         assert secret not in text
 
 
-def test_local_example_loads_and_holds_every_setting_when_read_as_it_is() -> None:
+def test_local_example_is_valid_and_contains_every_setting() -> None:
     example = json.loads(EXAMPLE.read_text())
     values = example["Values"]
     host_only = {
@@ -288,7 +288,7 @@ def test_local_example_loads_and_holds_every_setting_when_read_as_it_is() -> Non
     assert access_settings(values).jwks_url == "http://127.0.0.1:8400/jwks"
 
 
-def test_the_environment_wins_when_the_settings_file_sets_the_same(tmp_path: Path) -> None:
+def test_the_environment_has_priority_when_the_settings_file_sets_the_same_name(tmp_path: Path) -> None:
     file = tmp_path / "local.settings.json"
     file.write_text('{"IsEncrypted": false, "Values": {"A": "file", "B": "file"}}')
 
@@ -323,7 +323,7 @@ def test_settings_file_is_named_with_the_problem_when_it_cannot_be_used(
     with pytest.raises(ConfigurationError) as caught:
         with_settings_file(file, {})
     assert caught.value.message == f"The setting file {file} {problem}"
-    assert caught.value.__context__ is None  # that of the JSON error holds the whole file
+    assert caught.value.__context__ is None  # the context of the JSON error contains the whole file
 
 
 def test_settings_file_is_named_when_it_is_not_utf_8(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_settings_file_is_named_when_it_is_not_utf_8(tmp_path: Path) -> None:
         with_settings_file(file, {})
 
 
-def test_null_in_the_settings_file_means_absent(tmp_path: Path) -> None:
+def test_setting_is_absent_when_it_is_null_in_the_settings_file(tmp_path: Path) -> None:
     file = tmp_path / "local.settings.json"
     file.write_text('{"Values": {"ADMIN_ROLE": null, "APIM_SUBSCRIPTION_KEYS": null, "A": 4, "B": true}}')
 
@@ -345,7 +345,9 @@ def test_null_in_the_settings_file_means_absent(tmp_path: Path) -> None:
         access_settings({**ACCESS, "APIM_SUBSCRIPTION_KEYS": ""} | values)
 
 
-def test_settings_file_is_not_used_for_a_name_that_the_environment_sets_empty(tmp_path: Path) -> None:
+def test_settings_file_is_not_used_for_a_name_when_the_environment_sets_it_to_an_empty_value(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "local.settings.json"
     file.write_text(json.dumps({"Values": {"TABLES_CONNECTION_STRING": AZURITE}}))
 
@@ -375,7 +377,7 @@ def test_setting_is_missing_when_its_key_vault_reference_could_not_be_resolved(
     assert "vault.example" not in error.message
 
 
-def test_key_vault_reference_in_a_list_is_not_used_as_a_key() -> None:
+def test_key_vault_reference_is_not_used_as_a_key_when_it_is_in_a_list() -> None:
     environment = ACCESS | {
         "APIM_SUBSCRIPTION_KEYS": "one, @microsoft.KeyVault(SecretUri=https://v.example/s)"
     }
@@ -389,7 +391,7 @@ def test_key_vault_reference_in_a_list_is_not_used_as_a_key() -> None:
     ]
 
 
-def test_time_budget_is_reduced_to_220_with_a_warning() -> None:
+def test_time_budget_is_reduced_to_220_with_a_warning_when_it_is_longer() -> None:
     environment = CONNECTOR | {"SYNC_TIME_BUDGET_SECONDS": "540"}
 
     assert connector_settings(environment).sync.time_budget_s == 220

@@ -12,7 +12,7 @@ from shared.storage.tables import Tables, open_tables
 from tests.builders import make_course, make_run
 from tests.cli.running import Cli, run_here
 
-ODD_KEY = "NUSx/[red]A1x[/]/1"  # could be taken for markup
+ODD_KEY = "NUSx/[red]A1x[/]/1"  # a console could read this as markup
 
 
 @pytest.fixture

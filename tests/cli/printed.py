@@ -1,4 +1,4 @@
-"""What commands print and leave in storage."""
+"""Reads the output of commands and what they stored."""
 
 import json
 import subprocess

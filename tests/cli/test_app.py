@@ -28,7 +28,7 @@ def test_help_recommends_check_first(cli: Cli) -> None:
     ]  # fmt: skip
 
 
-def test_unknown_setting_is_warned_of_once(cli: Cli) -> None:
+def test_one_warning_is_printed_when_a_setting_is_unknown(cli: Cli) -> None:
     done = cli("runs", "--json", EDX_API_ULR="https://edx.example/")
     assert (done.returncode, done.stdout) == (0, "[]\n")
     assert done.stderr == "Warning: EDX_API_ULR is not a setting; did you mean EDX_API_URL?\n"
@@ -88,7 +88,7 @@ def test_exit_code_is_1_with_one_sentence_when_storage_refuses_the_credentials(
     assert "Traceback" not in done.stderr
 
 
-def test_settings_file_is_read_and_the_environment_wins(
+def test_settings_file_is_read_and_the_environment_has_priority(
     cli: Cli, settings: dict[str, str], tmp_path: Path, tables: Tables
 ) -> None:
     values = {"EDX_CLIENT_SECRET": settings["EDX_CLIENT_SECRET"], "EDX_CATALOG_IDS": "999"}

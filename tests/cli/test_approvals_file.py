@@ -59,7 +59,7 @@ def test_credit_is_any_number_that_storage_can_hold(tmp_path: Path, credit: str)
             "the time of A is 'soon': expected one such as 2026-03-01T12:00:00Z",
         ),
         (f"{'k' * 256},1,,", "the key is longer than 255 characters"),
-        ("a\u200bb,1,,", "the key holds control characters"),
+        ("a\u200bb,1,,", "the key contains control characters"),
     ],
 )
 def test_line_is_refused_with_its_number_when_a_value_is_wrong(

@@ -14,7 +14,7 @@ ADVICE = "correct EDX_CATALOG_IDS, or ask edX for access"
 WELL = [
     "✓ settings of access: 1 subscription key",
     "✓ other settings: complete",
-    "✓ schedule: the timer fires every 366 d at least",
+    "✓ schedule: the timer fires at least every 366 d",
     "✓ storage: tables with the prefix PREFIX can be read and written",
     "✓ edX: accepts our credentials, and lists 2 catalogs",
     "✓ catalogs: all catalogs that edX lists will be synced: 7, 8",
@@ -46,7 +46,7 @@ def test_edx_and_jwks_fail_the_check_when_they_refuse_us(cli: Cli, sandbox: Sand
     assert "hunter2" not in refused.stdout + refused.stderr
 
 
-def test_every_missing_setting_is_listed_at_once_with_the_place_of_an_example(cli: Cli) -> None:
+def test_all_missing_settings_and_the_example_file_are_named_when_no_setting_exists(cli: Cli) -> None:
     done = cli(
         "check",
         **dict.fromkeys(["ADMIN_JWT_ISSUER", "ADMIN_JWT_AUDIENCE", "EDX_CLIENT_ID", "SYNC_SCHEDULE"], ""),
@@ -105,13 +105,13 @@ def test_only_storage_fails_the_check_when_it_is_down(cli: Cli, sandbox: Sandbox
     assert [request.path for request in sandbox.requests] == ["/jwks"]
 
 
-def test_settings_are_said_to_be_right_when_edx_throttles_us(cli: Cli, tables: Tables) -> None:
+def test_check_says_that_the_settings_are_correct_when_edx_throttles_us(cli: Cli, tables: Tables) -> None:
     tables.account.remember_throttled(datetime.now(UTC) + timedelta(hours=1))
     done = cli("check")
     assert done.returncode == 1
     shown = done.stdout.splitlines()[4]
     assert shown.startswith("✗ edX: edX's rate limit is used up until 20")
-    assert shown.endswith("Z; nothing is wrong with the settings")
+    assert shown.endswith("Z; the settings are correct: wait until then")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_catalogs_fail_when_edx_lists_none(cli: Cli, sandbox: Sandbox) -> None:
     )
 
 
-def test_json_has_every_finding(cli: Cli) -> None:
+def test_json_output_has_every_finding(cli: Cli) -> None:
     done = cli("check", "--json", TABLES_CONNECTION_STRING="")
     assert done.returncode == 3
     found = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Why a run has its modular credit, as `show` says it."""
+"""The reason for a run's modular credit, as `show` prints it."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +31,7 @@ def make_approval(key: str = KEY, note: str = "Senate") -> Approval:
             "4 = 9 weeks x 14 hours a week / 30 hours a credit, rounded down",
         ),
         (
-            make_mapped(min_effort=3, max_effort=4, modular_credit=1, proposed=None),  # by 0.1
+            make_mapped(min_effort=3, max_effort=4, modular_credit=1, proposed=None),  # stored by version 0.1
             "1 = 9 weeks x 3.5 hours a week / 30 hours a credit, rounded down",
         ),
         (

@@ -47,7 +47,7 @@ def test_approval_of_a_course_applies_to_its_runs_with_the_next_sync(cli: Cli) -
     assert credit(cli) == 1
 
 
-def test_unknown_key_is_accepted_with_a_warning(cli: Cli) -> None:
+def test_approval_is_stored_with_a_warning_when_no_catalog_has_the_key(cli: Cli) -> None:
     done = cli("credits", "set", "NUSx+Z9x", "0")
     assert (done.returncode, done.stdout) == (0, "0 modular credits approved for NUSx+Z9x.\n")
     assert done.stderr == "Warning: no catalog has a run or a course with the key NUSx+Z9x yet\n"
@@ -77,7 +77,7 @@ def test_import_stores_nothing_and_names_every_bad_line_when_one_is_bad(cli: Cli
     assert printed(cli("credits", "list", "--json")) == []
 
 
-def test_list_as_csv_is_a_backup_that_import_restores(cli: Cli, tmp_path: object) -> None:
+def test_import_restores_approvals_from_the_csv_of_list(cli: Cli, tmp_path: object) -> None:
     cli("credits", "set", OTHER, "2", "--note", '=1+1, "quoted"', "--by", "ann")
     cli("credits", "set", "NUSx+é", "0")
     backup = cli("credits", "list", "--csv").stdout
@@ -90,3 +90,10 @@ def test_list_as_csv_is_a_backup_that_import_restores(cli: Cli, tmp_path: object
     assert cli("credits", "import", file, "--by", "bob").stdout.splitlines()[0] == "2 approvals stored."
     assert printed(cli("credits", "list", "--json")) == before
     assert [each["by"] for each in before if each["key"] == OTHER] == ["ann"]
+
+
+def test_note_is_refused_when_it_has_bytes_that_are_not_utf8(cli: Cli) -> None:
+    refused = cli("credits", "set", OTHER, "2", "--note", "caf\udce9", "--by", "ann")
+    assert refused.returncode != 0
+    assert "UTF-8" in refused.stderr
+    assert cli("credits", "list", "--json").stdout.strip() == "[]"

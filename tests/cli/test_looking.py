@@ -1,4 +1,4 @@
-"""`runs`, `show`, `changes`, `history` and `catalogs`: what is stored, and what happened."""
+"""The commands that only read: `runs`, `show`, `changes`, `history` and `catalogs`."""
 
 import csv
 import io
@@ -135,7 +135,7 @@ def test_runs_show_what_is_stored_besides_the_contract(cli: Cli) -> None:
     }  # fmt: skip
 
 
-def test_one_run_is_shown_with_the_reason_of_its_credit_and_its_changes(cli: Cli, catalog: Catalog) -> None:
+def test_one_run_is_shown_with_the_reason_for_its_credit_and_its_changes(cli: Cli, catalog: Catalog) -> None:
     cli("sync", "--catalog", "7", EDX_CATALOG_IDS="7")
     catalog.alter_run(ODD_KEY, seats=[make_seat(price="99.00")], end="2999-01-01T00:00:00Z")
     cli("sync", "--catalog", "7")

@@ -69,7 +69,7 @@ def test_failures_and_throttling_are_shown(cli: Cli, sandbox: Sandbox, tables: T
     assert (found["holder"], found["held_s"]) == (None, None)
 
 
-def test_catalog_that_left_the_list_of_edx_is_named(cli: Cli, sandbox: Sandbox) -> None:
+def test_status_names_a_catalog_when_edx_no_longer_lists_it(cli: Cli, sandbox: Sandbox) -> None:
     sandbox.catalogs[9] = Catalog(9, "Third")
     cli("sync")
     del sandbox.catalogs[9]

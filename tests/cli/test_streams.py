@@ -64,7 +64,7 @@ def test_every_command_works_on_a_console_of_any_encoding(synced: dict[str, str]
     assert run("catalogs").splitlines()[1].split("\t")[1] == name
 
 
-def test_characters_that_move_the_cursor_are_not_printed(cli: Cli) -> None:
+def test_characters_are_replaced_by_spaces_when_they_move_the_cursor(cli: Cli) -> None:
     cli("credits", "set", KEY, "2", "--note", "a\x1b[31m\nb\u202ec")
     assert cli("credits", "list").stdout.splitlines()[1].split("\t")[2] == "a [31m b c"
 
@@ -81,14 +81,16 @@ def start(settings: dict[str, str], command: str) -> "subprocess.CompletedProces
     )
 
 
-def test_a_command_works_on_an_ascii_console(synced: dict[str, str]) -> None:
+def test_a_command_works_when_the_console_is_ascii(synced: dict[str, str]) -> None:
     done = start({"PYTHONIOENCODING": "ascii", **synced}, "PROGRAM runs")
     assert (done.returncode, done.stderr) == (0, b"2 course runs\n")
     assert b"course-v1:NUSx+\\u8bfe\\u7a0b+2T2026" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["runs", "runs --json", "runs --csv"])
-def test_a_pipe_that_is_closed_early_ends_the_command_quietly(synced: dict[str, str], command: str) -> None:
+def test_a_command_ends_without_an_error_when_its_pipe_is_closed_early(
+    synced: dict[str, str], command: str
+) -> None:
     # `true` has closed the pipe before the first line is written.
     done = start(synced, f"PROGRAM {command} | true")
     assert (done.stdout, done.stderr.replace(b"2 course runs\n", b"")) == (b"", b"")
@@ -110,7 +112,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_wrapped(
     assert runs[-1] == "2 course runs"
 
 
-def test_reason_is_printed_below_its_row_on_a_terminal(
+def test_reason_is_printed_below_its_row_when_the_output_is_a_terminal(
     synced: dict[str, str], cli: Cli, sandbox: Sandbox
 ) -> None:
     sandbox.catalogs[7].replace([])

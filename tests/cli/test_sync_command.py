@@ -96,7 +96,7 @@ def test_exit_code_is_1_with_a_sentence_when_edx_lists_no_catalog(cli: Cli, sand
     )
 
 
-def test_dry_run_gives_totals_first_and_writes_nothing(
+def test_totals_are_printed_first_and_nothing_is_written_when_it_is_a_dry_run(
     cli: Cli, catalog: Catalog, azurite: Azurite, tables_prefix: str
 ) -> None:
     assert cli("sync", "--catalog", "7", "--dry-run").returncode == 0
@@ -142,7 +142,7 @@ def test_dry_run_gives_totals_first_and_writes_nothing(
     assert everything_stored(azurite, tables_prefix) == before
 
 
-def test_withdrawals_above_the_limit_are_allowed_by_the_option(cli: Cli, catalog: Catalog) -> None:
+def test_withdrawals_above_the_limit_are_allowed_when_the_option_is_given(cli: Cli, catalog: Catalog) -> None:
     catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(12)])
     assert printed(cli("sync", "--catalog", "7", "--json"))[0]["created"] == 12
     catalog.replace([make_course(key="NUSx+0x")])
@@ -214,8 +214,8 @@ def test_message_says_what_is_intact_when_the_operator_interrupts(
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
     assert err == (
-        "Interrupted in catalog 7. Callers get what they got before, and no run was withdrawn. Run the "
-        "command again: runs that were already written are not written again.\n"
+        "Interrupted in catalog 7. Callers get the state of the last finished sync. Run the command again: "
+        "runs that were already written are not written again.\n"
     )
     assert len(printed(cli("runs", "--json", "--catalog", "7"))) == 4
 

@@ -1,4 +1,4 @@
-"""Callers of the HTTP contract: over HTTP through the host stand-in, and on the worker that Azure runs.
+"""Callers of the HTTP contract: over HTTP through the replacement host, and on the worker that Azure runs.
 
 Both take the same requests and return status, headers and the unchanged body.
 """

@@ -1,4 +1,4 @@
-"""Each test that takes `start` or `caller` runs on the host stand-in and on the worker."""
+"""Each test that takes `start` or `caller` runs on the replacement host and on the worker."""
 
 import sys
 from collections.abc import Iterator

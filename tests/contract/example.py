@@ -13,7 +13,7 @@ RUN = make_run(
 ENDED_KEY = "course-v1:NUSx+A1x+1T2001"
 ENDED_RUN = make_run(key=ENDED_KEY, start="2001-01-01T00:00:00Z", end="2001-12-31T00:00:00Z")
 COURSE = make_course(RUN, ENDED_RUN, key="NUSx+A1x", uuid="11111111-1111-4111-8111-111111111111")
-"""The run, and one that has ended, which is not served."""
+"""The example run, and an ended run, which is not served."""
 
 SERVED = {
     "id": "83eb7785-71e3-553f-8561-1b57d929abb0",

@@ -1,4 +1,4 @@
-"""Each row of the HTTP contract: on the host stand-in and on the worker, with a sandbox edX and tables."""
+"""Each row of the HTTP contract: on the replacement host and on the worker, with a sandbox edX and tables."""
 
 import gzip
 import json
@@ -29,8 +29,8 @@ OLD_STYLE = "NUSx/A2x/2T2026"
 def sandbox() -> Iterator[Sandbox]:
     catalogs = [
         Catalog(7, "Ours", [COURSE]),
-        Catalog(8, "Ours too", [make_course(make_run(key=OLD_STYLE, start=None), key="NUSx+A2x")]),
-        Catalog(9, "Somebody else's", [make_course(key="NUSx+A3x")], viewers=["somebody-else"]),
+        Catalog(8, "Our second catalog", [make_course(make_run(key=OLD_STYLE, start=None), key="NUSx+A2x")]),
+        Catalog(9, "Catalog of another user", [make_course(key="NUSx+A3x")], viewers=["somebody-else"]),
     ]
     with Sandbox(catalogs) as sandbox:
         yield sandbox
@@ -143,7 +143,9 @@ def test_answer_is_404_when_the_catalog_is_not_ours(caller: Caller, catalog_id: 
 
 
 @pytest.mark.parametrize("status", [404, 403])
-def test_answer_is_404_when_edx_says_so_of_the_catalog(caller: Caller, sandbox: Sandbox, status: int) -> None:
+def test_answer_is_404_when_edx_answers_404_or_403_for_the_catalog(
+    caller: Caller, sandbox: Sandbox, status: int
+) -> None:
     caller.get()
     sandbox.on("/7/courses/", answer(status))
     response = caller.get("catalogId=7", Cache_Control="no-cache, stale-if-error=600")
@@ -173,12 +175,14 @@ def test_one_run_is_found_when_its_key_is_of_the_old_style(caller: Caller) -> No
     ["courserunKey=unknown", f"courserunKey={ENDED_KEY}", f"courserunKey={KEY}&catalogId=8",
      f"courserunKey={KEY.lower()}", f"courserunKey={'x' * 255}"],
 )  # fmt: skip
-def test_answer_is_404_when_the_run_is_unknown_ended_or_elsewhere(caller: Caller, query: str) -> None:
+def test_answer_is_404_when_the_run_is_unknown_ended_or_in_another_catalog(
+    caller: Caller, query: str
+) -> None:
     response = caller.get(query, If_None_Match="*")
     assert (response.status, error(response)) == (404, "the course run is not found")
 
 
-def test_answer_is_404_while_the_run_is_withdrawn(caller: Caller, sandbox: Sandbox) -> None:
+def test_answer_is_404_when_the_run_is_withdrawn(caller: Caller, sandbox: Sandbox) -> None:
     before = caller.get(f"courserunKey={KEY}").json()
     courses = sandbox.catalogs[7].courses
     sandbox.catalogs[7].replace([make_course(key="NUSx+A4x")])
@@ -347,7 +351,7 @@ def test_answer_is_500_with_retry_after_when_the_first_sync_has_not_finished(
         remembered = caller.get(Cache_Control="no-cache")
         partial = caller.get(Cache_Control="only-if-cached")
         stored = caller.get("catalogId=7", Cache_Control="only-if-cached")
-    assert (never.status, error(never)) == (500, "Nothing has been synced yet")
+    assert (never.status, error(never)) == (500, "Nothing has been synced yet; ask again later")
     assert throttled.status == remembered.status == 500
     assert "Catalog 8" in error(throttled)
     assert 3580 <= int(throttled.headers["Retry-After"]) <= 3592
@@ -358,7 +362,7 @@ def test_answer_is_500_with_retry_after_when_the_first_sync_has_not_finished(
     assert [run["courserunKey"] for run in stored.json()] == [KEY]
 
 
-# Time, and callers who come together
+# Time, and concurrent callers
 
 
 def test_availability_and_age_follow_the_clock_without_a_sync(caller: Caller, sandbox: Sandbox) -> None:
@@ -377,7 +381,7 @@ def test_availability_and_age_follow_the_clock_without_a_sync(caller: Caller, sa
     assert 1 <= int(current.headers["Age"]) <= 5
 
 
-def test_concurrent_callers_share_one_pull(caller: Caller, sandbox: Sandbox) -> None:
+def test_callers_share_one_pull_when_they_call_at_the_same_time(caller: Caller, sandbox: Sandbox) -> None:
     sandbox.on("/7/courses/", slow(1), times=1)
     with ThreadPoolExecutor(12) as callers:
         answers = list(callers.map(lambda _: caller.get("catalogId=7", Cache_Control="no-cache"), range(12)))

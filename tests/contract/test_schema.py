@@ -59,7 +59,7 @@ def test_a_mapped_run_has_four_fields_when_edx_sends_only_a_key() -> None:
 @pytest.mark.parametrize(
     ("course", "differs"),
     [
-        # In production, 2019: no course_uuid, dates far past, seats dearest first.
+        # In production, 2019: no course_uuid, dates in the past, the most expensive seat first.
         (
             make_course(
                 make_run(
@@ -75,7 +75,7 @@ def test_a_mapped_run_has_four_fields_when_edx_sends_only_a_key() -> None:
             ),
             {"price": "150.00", "type": "verified", "modularCredit": 5, "weeksToComplete": 13},
         ),
-        # A retired run: more effort at least than at most, no weeks, no seats, no type.
+        # A retired run: the minimum effort is above the maximum, no weeks, no seats, no type.
         (
             make_course(
                 make_run(
@@ -156,7 +156,7 @@ def test_the_model_documents_what_the_contract_documents() -> None:
         {"currency": "USD"},
     ],
 )
-def test_the_schema_refuses_a_run_that_violates_the_contract(wrong: dict[str, object]) -> None:
+def test_the_schema_refuses_a_run_when_it_violates_the_contract(wrong: dict[str, object]) -> None:
     (run,) = served(make_course())
     with pytest.raises(ValidationError):
         CONTRACT.validate(run | wrong)

@@ -5,7 +5,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.domain.attempts import Attempts
-from shared.errors import EdxProtocolError, EdxThrottled, EdxUnavailable, Failure, NotFound, StorageError
+from shared.errors import (
+    ConnectorError,
+    EdxProtocolError,
+    EdxThrottled,
+    EdxUnavailable,
+    Failure,
+    NotFound,
+    StorageError,
+    SyncError,
+)
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -18,9 +27,20 @@ def after_failures(count: int, error: Exception | None = None) -> Attempts:
 
 
 @pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("StateDamaged", StorageError), ("CatalogsFailed", SyncError), ("Unheard", SyncError)],
+)
+def test_stored_failure_is_raised_as_its_base_class_when_its_own_needs_more(
+    kind: str, expected: type[ConnectorError]
+) -> None:
+    error = Failure(kind, "no luck", NOW).error()
+    assert (type(error), error.message, error.retry_at) == (expected, "no luck", NOW)
+
+
+@pytest.mark.parametrize(
     ("failures", "minutes"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 4), (5, 8), (6, 15), (7, 15), (500, 15)]
 )
-def test_requests_back_off_from_the_second_failure_in_a_row_on(failures: int, minutes: int) -> None:
+def test_requests_back_off_when_there_are_two_or_more_failures_in_a_row(failures: int, minutes: int) -> None:
     attempts = after_failures(failures)
     if minutes:
         last_moment = NOW + timedelta(minutes=minutes, seconds=-1)
@@ -56,12 +76,12 @@ def test_success_ends_the_back_off_and_keeps_the_last_failure() -> None:
     assert attempts.remembered_failure(NOW) is None
 
 
-def test_throttled_attempt_is_not_a_failure() -> None:
+def test_attempt_is_not_a_failure_when_edx_throttles_it() -> None:
     attempts = after_failures(1, EdxProtocolError("no JSON"))
     throttled = attempts.begun(NOW).ended(NOW, EdxThrottled("the rate limit", NOW + timedelta(hours=1)))
     assert throttled.failures == 1
     assert throttled.failure == Failure("EdxProtocolError", "no JSON")
 
 
-def test_failure_with_a_time_far_in_the_future_causes_no_back_off() -> None:
+def test_requests_do_not_back_off_when_the_time_of_the_failure_is_far_in_the_future() -> None:
     assert after_failures(2).remembered_failure(NOW - timedelta(minutes=20)) is None

@@ -42,5 +42,5 @@ def test_first_list_may_be_empty() -> None:
     [("1", 1), ("2147483647", 2**31 - 1), ("2147483648", 2**31), ("9" * 5000, 2**31),
      ("0", None), ("01", None), ("+1", None), ("1.0", None), ("", None), (" 1", None), ("\u0661", None)],
 )  # fmt: skip
-def test_catalog_ids_have_one_format(text: str, catalog_id: int | None) -> None:
+def test_catalog_id_is_read_when_it_has_the_documented_format(text: str, catalog_id: int | None) -> None:
     assert parse_catalog_id(text) == catalog_id

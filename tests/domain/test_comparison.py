@@ -39,7 +39,7 @@ def unpublished(key: str) -> MappedRun:
     return make_mapped(key, is_published=False, end_date=FUTURE)
 
 
-def test_only_what_differs_is_written() -> None:
+def test_only_changed_runs_are_written() -> None:
     comparison = comparison_with(A, B, c=WITHDRAWN)
     changed = make_mapped("b", end_date=FUTURE, price="99.00")
     assert taken(comparison, A, changed, C, make_mapped("d")) == [
@@ -60,7 +60,7 @@ def test_size_of_a_change_is_that_of_its_json() -> None:
     assert change.size == len(f'{{"id":"{course_run_id("é")}","courserunKey":"é"}}'.encode())
 
 
-def test_runs_that_edx_does_not_show_are_missing_but_not_those_withdrawn_before() -> None:
+def test_runs_are_missing_when_edx_does_not_return_them_and_they_were_not_withdrawn_before() -> None:
     comparison = comparison_with(A, B, c=WITHDRAWN)
     taken(comparison, A)
     assert comparison.missing() == [id_of("b")]
@@ -75,7 +75,7 @@ def test_first_of_several_records_is_used_when_all_are_published() -> None:
     assert taken(comparison, A, make_mapped("a", price="1.00")) == []
 
 
-def test_first_of_several_records_counts_when_none_is_published() -> None:
+def test_first_of_several_records_is_used_when_none_is_published() -> None:
     comparison = comparison_with()
     second = make_mapped("a", is_published=False, price="1.00")
     assert taken(comparison, unpublished("a"), second) == [("created", "a")]
@@ -83,7 +83,7 @@ def test_first_of_several_records_counts_when_none_is_published() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_published_record_is_used_instead_of_an_unpublished_one(*, known: bool) -> None:
+def test_published_record_is_used_when_another_record_of_the_run_is_unpublished(*, known: bool) -> None:
     comparison = comparison_with(A) if known else comparison_with()
     taken(comparison, unpublished("a"), A, unpublished("a"))
     assert comparison.shown[id_of("a")] is not None
@@ -92,14 +92,14 @@ def test_published_record_is_used_instead_of_an_unpublished_one(*, known: bool) 
     assert comparison.digests == stored(A)
 
 
-# What leaves the answer waits for the guard
+# Changes that remove a run from the answer wait for the guard
 
 
 @pytest.mark.parametrize(
     ("record", "reason"),
     [(unpublished("a"), "unpublished"), (make_mapped("a", end_date=PAST), "ended")],
 )
-def test_change_that_removes_a_run_from_the_answer_is_delayed(record: MappedRun, reason: str) -> None:
+def test_change_is_delayed_when_it_removes_a_run_from_the_answer(record: MappedRun, reason: str) -> None:
     comparison = comparison_with(A)
     assert taken(comparison, record) == []
     assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []} | {
@@ -145,7 +145,7 @@ def rejection(key: str = "a", *, is_unpublished: bool = False) -> Rejection:
     return Rejection(key, "end", "'TBD' is not a date", is_unpublished)
 
 
-def test_rejected_run_is_unmappable_and_not_missing() -> None:
+def test_run_is_unmappable_and_not_missing_when_its_record_is_rejected() -> None:
     comparison = comparison_with(A)
     taken(comparison, rejection())
     assert comparison.missing() == []
@@ -216,7 +216,7 @@ def test_withdrawn_run_is_not_served_when_only_the_first_pull_returned_it() -> N
 
 
 @pytest.mark.parametrize(("known", "after"), [((A,), {id_of("a"): UNREADABLE}), ((), {})])
-def test_refused_run_counts_as_rejected_and_is_tried_again(
+def test_run_counts_as_rejected_and_is_tried_again_when_storage_refuses_it(
     known: tuple[MappedRun, ...], after: dict[str, bytes]
 ) -> None:
     comparison = comparison_with(*known)

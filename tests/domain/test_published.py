@@ -90,14 +90,14 @@ def test_run_begins_and_ends_at_the_exact_second() -> None:
     assert shown(run, at=NOW + 2 * SECOND) == {}
 
 
-def test_runs_behind_one_that_has_ended_are_rendered() -> None:
+def test_later_runs_are_rendered_when_the_first_run_has_ended() -> None:
     ended = make_served("a", end_date="2026-02-01T00:00:00Z")
     begins = make_served("b", start_date="2026-05-01T00:00:00Z")
     assert shown(ended, begins, at=NOW) == {"b": "Upcoming"}
     assert render([ended, begins], NOW).holds_until == "2026-05-01T00:00:00Z"
 
 
-def test_run_that_edx_does_not_publish_is_not_served() -> None:
+def test_run_is_not_served_when_edx_does_not_publish_it() -> None:
     mapped = make_mapped("a", is_published=False)
     assert served(mapped, stored_json(mapped.run)) is None
 
@@ -161,7 +161,7 @@ def test_tags_are_equal_exactly_when_the_json_is(
     MOMENTS,
     st.timedeltas(timedelta(0)),
 )
-def test_body_read_back_and_rendered_later_is_as_rendered_from_scratch(
+def test_body_rendered_again_later_equals_a_body_rendered_from_the_runs(
     mapped: list[MappedRun], now: datetime, passed: timedelta
 ) -> None:
     later = now + min(passed, datetime.max.replace(tzinfo=UTC) - now)
@@ -195,13 +195,13 @@ def test_availability_in_a_text_is_kept_when_a_body_is_read_back() -> None:
     assert list(served_runs(unpack(render([run], NOW).packed))) == [(course_run_id("a"), run)]
 
 
-def test_dates_that_are_equal_are_one_text_when_a_body_is_read_back() -> None:
+def test_equal_dates_share_one_string_when_a_body_is_read_back() -> None:
     runs = [make_served(key, start_date="2026-05-01T00:00:00Z", end_date=None) for key in "ab"]
     first, second = (run for _, run in served_runs(unpack(render(runs, NOW).packed)))
     assert first.start_date is second.start_date
 
 
-def test_truncated_body_is_an_error() -> None:
+def test_reading_fails_when_the_body_is_truncated() -> None:
     packed = render(map(make_served, "abc"), NOW).packed
     with pytest.raises(zlib.error):
         render_again(packed[:-20], NOW)
@@ -210,7 +210,7 @@ def test_truncated_body_is_an_error() -> None:
 # Merging
 
 
-def test_merged_body_shows_each_run_once_and_the_first_bodys_when_several_have_it() -> None:
+def test_merged_body_has_each_run_once_from_the_first_body_when_several_have_it() -> None:
     first = render([make_served("b", price="1.00"), make_served("d")], NOW)
     second = render([make_served(key, price="2.00") for key in "abc"], NOW)
     merged = merge([first.packed, second.packed])
@@ -253,7 +253,7 @@ def test_digests_are_the_same_after_packing(digests: dict[str, bytes]) -> None:
     assert packed[:16] == (UUID(min(digests)).bytes if digests else b"")
 
 
-def test_digest_differs_when_anything_stored_does() -> None:
+def test_digest_differs_when_any_stored_value_differs() -> None:
     plain, dearer, unpublished = make_mapped(), make_mapped(price="1.00"), make_mapped(is_published=False)
     digests = {digest(each, stored_json(each.run)) for each in (plain, dearer, unpublished)}
     assert len(digests) == 3

@@ -27,7 +27,7 @@ def served(count: int) -> dict[str, str | None]:
         (20, 10, 20, True),  # half of a small catalog
         (21, 10, 20, False),  # less than half
         (8, 4, 20, True),
-        (6, 3, 20, False),  # three pass, whatever part they are
+        (6, 3, 20, False),  # three are allowed, whatever percentage they are
         (3, 3, 20, False),
         (60, 60, 100, False),  # 100 % allows everything
         (400, 11, 0, True),
@@ -45,7 +45,7 @@ def test_message_has_the_numbers_the_reason_and_the_command_to_allow_it() -> Non
     assert error
     assert error.message == (
         "callers would lose 60 of 60, no longer published; SYNC_MAX_WITHDRAW_PERCENT allows 20 %. "
-        "The sync stopped, and nothing was taken away. If edX is right, allow it for one run: "
+        "The sync stopped, and nothing was taken away. If edX is right, allow it for one sync: "
         "python -m shared sync --catalog 7 --allow-withdrawals"
     )
 
@@ -60,18 +60,18 @@ def test_message_has_the_numbers_by_reason_when_there_are_several() -> None:
     )
 
 
-def test_runs_whose_known_end_has_passed_are_neither_served_nor_lost() -> None:
+def test_run_is_not_served_and_not_lost_when_its_known_end_has_passed() -> None:
     ends = {number: PAST if position < 50 else FUTURE for position, number in enumerate(ids(60))}
     assert lost_runs(ends, {"missing": ids(52)}, MOMENT) == {"missing": set(ids(2, 50))}
     assert guard(ends, {"missing": ids(5, 50)}, MOMENT, percent=20, catalog_id=1) is not None  # 5 of 10
 
 
-def test_run_has_ended_from_the_very_second_of_its_end_on() -> None:
+def test_run_has_ended_at_the_exact_second_of_its_end() -> None:
     assert lost_runs({ids(1)[0]: MOMENT}, {"missing": ids(1)}, MOMENT) == {}
     assert lost_runs({ids(1)[0]: "2026-11-01T12:00:01Z"}, {"missing": ids(1)}, MOMENT) != {}
 
 
-def test_runs_that_callers_did_not_see_are_not_lost() -> None:
+def test_runs_are_not_lost_when_callers_did_not_see_them() -> None:
     leaving: dict[LossReason, list[str]] = {"unpublished": ids(3), "ended": ids(2, 100), "missing": []}
     assert lost_runs(served(10), leaving, MOMENT) == {"unpublished": set(ids(3))}
 

@@ -21,7 +21,7 @@ def guarded() -> Iterator[tuple[Sandbox, HostProcess]]:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-def test_nothing_is_reached_or_told_when_attacked(
+def test_edx_and_storage_are_not_reached_and_no_secret_is_shown_when_attacked(
     attack: Attack, path: str, guarded: tuple[Sandbox, HostProcess]
 ) -> None:
     sandbox, host = guarded

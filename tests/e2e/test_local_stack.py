@@ -75,7 +75,7 @@ def left_running(pids: set[int]) -> set[int]:
         time.sleep(0.1)
 
 
-def test_a_second_sync_changes_nothing(tmp_path: Path) -> None:
+def test_a_second_sync_writes_nothing_when_edx_is_unchanged(tmp_path: Path) -> None:
     first_code, first = run("sync", tmp_path)
     began_s = time.monotonic()
     second_code, second = run("sync", tmp_path)
@@ -105,7 +105,7 @@ def test_the_exit_code_is_1_when_the_sync_fails(tmp_path: Path) -> None:
     assert "First of the" not in output
 
 
-def test_a_run_with_the_real_edx_says_so_and_makes_no_http_call(
+def test_sync_says_so_and_makes_no_http_call_when_it_uses_the_real_edx(
     tmp_path: Path, azurite: Azurite, tables_prefix: str
 ) -> None:
     settings = {
@@ -126,7 +126,7 @@ def test_a_run_with_the_real_edx_says_so_and_makes_no_http_call(
     assert "secret-of-the-real-edx" not in output
 
 
-def test_a_misspelt_setting_is_named_and_keeps_the_run_on_the_sandbox(tmp_path: Path) -> None:
+def test_the_sandbox_is_used_and_the_setting_is_named_when_a_setting_is_misspelt(tmp_path: Path) -> None:
     code, output = run("sync", tmp_path, {"EDX_API_ULR": "https://edx.invalid/", "EDX_CLIENT_ID": "client"})
 
     assert code == 0
@@ -169,7 +169,7 @@ def asked_as_printed(child: Child) -> list[dict[str, object]]:
     return list(answer.json())
 
 
-def test_the_printed_lines_work_when_the_stack_is_kept_up(tmp_path: Path) -> None:
+def test_the_printed_commands_work_when_the_stack_is_running(tmp_path: Path) -> None:
     with stack("start", tmp_path) as child:
         assert len(asked_as_printed(child)) > 200
         operate = child.wait_for(r"^\(cd .* -m shared check\)$", 10)[0]
@@ -186,7 +186,7 @@ def test_the_printed_lines_work_when_the_stack_is_kept_up(tmp_path: Path) -> Non
 
 
 def test_core_tools_are_used_when_they_are_on_the_path(tmp_path: Path) -> None:
-    # They cannot be installed everywhere; what matters here is how they are called, and what they are given.
+    # Core Tools cannot be installed everywhere; this checks how they are called and with which settings.
     func = tmp_path / "func"
     func.write_text(
         "#!/bin/sh\n"

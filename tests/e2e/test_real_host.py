@@ -115,7 +115,7 @@ def test_health_needs_no_key_and_the_host_has_no_home_page(guarded_url: str) -> 
 
 
 @needs_func
-def test_the_line_of_a_sync_names_its_invocation_when_the_timer_ticks(
+def test_the_log_line_of_a_sync_names_its_invocation_when_the_timer_fires(
     open_host: tuple[str, Child, Sandbox],
 ) -> None:
     _, child, _ = open_host

@@ -20,7 +20,7 @@ class AtOnce(Executor):
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - it belongs to the future, whatever it is
+        except Exception as error:  # noqa: BLE001 - every error is passed to the future
             future.set_exception(error)
         return future
 
@@ -29,8 +29,8 @@ class CatalogServer:
     """Answers like edX's server.
 
     Args:
-        keys: the courses, in order; anything that is no text stands for itself.
-        most: how many courses a page holds at most, whatever is asked for.
+        keys: the courses, in order; a value that is not text is returned as the course itself.
+        most: the maximum number of courses per page, for any requested number.
         broken: keys of courses that make each page that holds them a 500.
         before: called before each answer with the number of the request, from 0 on.
     """

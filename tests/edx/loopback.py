@@ -22,7 +22,7 @@ class Edx(ThreadingHTTPServer):
     def __init__(self, answer: Answer, token: Answer) -> None:
         self.connections = 0
         self.asked: list[str] = []
-        self.gone = threading.Event()  # lets a trickling handler end with the test
+        self.gone = threading.Event()  # so that a handler that sends slowly ends with the test
         edx = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,7 +49,7 @@ class Edx(ThreadingHTTPServer):
         return super().get_request()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        pass  # clients that hang up are the point
+        pass  # tests need clients that close the connection
 
     @property
     def url(self) -> str:
@@ -93,7 +93,7 @@ def trickled_chunks(handler: BaseHTTPRequestHandler) -> None:
 
 
 def trickled_until_closed(handler: BaseHTTPRequestHandler) -> None:
-    # Cut short, such a body looks whole: {"id": 7} and blanks.
+    # Such a body looks complete when it is truncated: {"id": 7} and spaces.
     trickle(handler, b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"id": 7}', b" ")
 
 
@@ -125,7 +125,7 @@ def threads_of_ours() -> set[threading.Thread]:
 
 
 def courses_page(handler: BaseHTTPRequestHandler) -> None:
-    """Answer with courses c0 to c39, three a page from 0, 2, 4 … on."""
+    """Answer with courses c0 to c39: pages begin at 0, 2, 4 … and have three courses."""
     offset = int(parse_qs(urlsplit(handler.path).query)["offset"][0])
     following = at(offset + 3) if offset < 38 else None
     send(handler, page([f"c{n}" for n in range(offset, min(offset + 3, 40))], 40, following))

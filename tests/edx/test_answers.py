@@ -17,7 +17,7 @@ from shared.edx.answers import (
     Throttled,
     TokenRejected,
     courses_of,
-    meaning,
+    interpret,
     one_catalog,
 )
 from shared.edx.models import CoursesPage, EdxCatalog, EdxCourse
@@ -36,17 +36,17 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
 
 
 def error_of(question: Question[Any], given_answer: Answer) -> Exception:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - each test looks at what came
-        meaning(question, given_answer, NOW)
-    assert caught.value.__context__ is None  # the error holds no part of the body
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - each test checks the error itself
+        interpret(question, given_answer, NOW)
+    assert caught.value.__context__ is None  # the error contains no part of the body
     return caught.value
 
 
 def test_a_200_returns_the_requested_record() -> None:
-    assert meaning(one_catalog(7), answer(200, b'{"id": 7, "name": "NUS"}'), NOW) == EdxCatalog(
+    assert interpret(one_catalog(7), answer(200, b'{"id": 7, "name": "NUS"}'), NOW) == EdxCatalog(
         id=7, name="NUS"
     )
-    page = meaning(courses_of(7), answer(200, b'{"count": 1, "next": "", "results": [{"key": "a"}]}'), NOW)
+    page = interpret(courses_of(7), answer(200, b'{"count": 1, "next": "", "results": [{"key": "a"}]}'), NOW)
     assert page == CoursesPage(count=1, next="", results=[EdxCourse(key="a")])
 
 
@@ -63,7 +63,9 @@ def test_a_200_returns_the_requested_record() -> None:
         b"[" * 200_000,
     ],
 )
-def test_a_200_with_incomplete_or_invalid_json_is_retried(question: Question[Any], body: bytes) -> None:
+def test_a_200_is_retried_when_its_json_is_incomplete_or_invalid(
+    question: Question[Any], body: bytes
+) -> None:
     error = error_of(question, answer(200, body))
     assert isinstance(error, NoUsableAnswer)
     assert error.problem == (
@@ -74,7 +76,9 @@ def test_a_200_with_incomplete_or_invalid_json_is_retried(question: Question[Any
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b'{"detail": "Not found."}', b"{}", b"7"])
-def test_a_200_with_json_of_another_structure_is_not_retried(question: Question[Any], body: bytes) -> None:
+def test_a_200_is_not_retried_when_its_json_has_another_structure(
+    question: Question[Any], body: bytes
+) -> None:
     error = error_of(question, answer(200, body))
     assert isinstance(error, EdxProtocolError)
     assert "does not match its API" in error.message
@@ -83,7 +87,9 @@ def test_a_200_with_json_of_another_structure_is_not_retried(question: Question[
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520, 599])
 @pytest.mark.parametrize("body", [b"", DETAIL])
-def test_a_server_error_is_retried(question: Question[Any], status: int, body: bytes) -> None:
+def test_an_answer_is_retried_when_it_is_a_server_error(
+    question: Question[Any], status: int, body: bytes
+) -> None:
     error = error_of(question, answer(status, body))
     assert isinstance(error, NoUsableAnswer)
     assert (error.problem, error.status, error.wait_s) == (f"answered {status}", status, None)
@@ -95,7 +101,7 @@ def test_retry_after_of_a_503_is_read() -> None:
     assert error.wait_s == 20
 
 
-# Whose 403 and 404 it is
+# 403 and 404 from edX, and from a gateway in front of it
 
 
 @pytest.mark.parametrize("question", [one_catalog(7), courses_of(7)])
@@ -125,7 +131,9 @@ def test_a_catalog_is_not_found_when_edx_itself_says_so(question: Question[Any],
         b"[" * 4000,
     ],
 )
-def test_a_403_or_404_of_a_gateway_is_retried(question: Question[Any], status: int, body: bytes) -> None:
+def test_a_403_or_404_is_retried_when_it_comes_from_a_gateway(
+    question: Question[Any], status: int, body: bytes
+) -> None:
     error = error_of(question, answer(status, body))
     assert isinstance(error, NoUsableAnswer)
     assert error.status == status
@@ -178,7 +186,9 @@ def test_our_credentials_are_refused_when_the_token_endpoint_says_so(
 
 @pytest.mark.parametrize("question", [CATALOGS, one_catalog(7), courses_of(7)])
 @pytest.mark.parametrize("status", [101, 204, 206, 301, 302, 307, 400, 405, 410, 418])
-def test_an_undocumented_status_is_not_retried(question: Question[Any], status: int) -> None:
+def test_an_answer_is_not_retried_when_its_status_is_not_documented(
+    question: Question[Any], status: int
+) -> None:
     error = error_of(question, answer(status, DETAIL))
     assert isinstance(error, EdxProtocolError)
     assert error.message == f"edX answered {status} for {question.what}, which its API does not document"
@@ -241,7 +251,7 @@ def test_every_answer_is_a_record_or_a_known_error(
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     known = (EdxProtocolError, EdxRefused, NotFound, NoUsableAnswer, Throttled, TokenRejected)
     try:
-        record = meaning(question, Answer(status, headers, body), NOW)
+        record = interpret(question, Answer(status, headers, body), NOW)
     except known:
         return
     assert isinstance(record, question.model)

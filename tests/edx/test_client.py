@@ -148,7 +148,7 @@ def test_neither_secret_nor_token_shows_when_a_call_fails(  # noqa: PLR0917 - fi
     with client.session(fake_time.left(100)) as edx, pytest.raises(EdxError) as caught:
         edx.catalog(7)
     assert caught.value.__cause__ is None
-    assert caught.value.__context__ is None  # requests' own errors hold the request
+    assert caught.value.__context__ is None  # the errors of requests contain the request
     shown = [
         *traceback.format_exception(caught.value),
         caplog.text,
@@ -213,5 +213,7 @@ def test_no_further_page_is_requested_when_the_walk_is_left() -> None:
             for _page in edx.courses(7):
                 break
             time.sleep(0.5)
-            assert edx.requests <= 2 + 2  # token, first page, and what was in flight: no tries, no pages
+            assert (
+                edx.requests <= 2 + 2
+            )  # token, first page, and the requests in flight: no retries, no further pages
         assert not threads_of_ours()

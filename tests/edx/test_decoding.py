@@ -25,33 +25,35 @@ MIB = 2**20
     ],
 )
 @pytest.mark.parametrize("chunk_size", [1, 7, 1000])
-def test_a_body_is_decompressed_for_any_chunks(packed: bytes, encoding: str, chunk_size: int) -> None:
+def test_a_body_is_decompressed_when_it_arrives_in_chunks_of_any_size(
+    packed: bytes, encoding: str, chunk_size: int
+) -> None:
     chunks = [packed[i : i + chunk_size] for i in range(0, len(packed), chunk_size)]
     assert decoded(chunks, encoding, MIB) == BODY
 
 
 @given(st.integers(1, len(PACKED) - 1))
-def test_a_gzip_body_is_broken_wherever_it_is_cut(length: int) -> None:
+def test_a_gzip_body_is_an_error_when_it_is_truncated_at_any_byte(length: int) -> None:
     with pytest.raises(EOFError):
         decoded([PACKED[:length]], "gzip", MIB)
 
 
-def test_an_empty_body_is_empty_whatever_its_encoding() -> None:
+def test_an_empty_body_is_accepted_when_its_encoding_is_gzip() -> None:
     assert decoded([], "gzip", MIB) == b""
 
 
-def test_padding_after_the_end_is_ignored() -> None:
+def test_padding_is_ignored_when_it_follows_the_end() -> None:
     assert decoded([PACKED, b"\0" * 100], "gzip", MIB) == BODY
     assert decoded([PACKED + b"\0", b"\0"], "gzip", MIB) == BODY
 
 
-def test_a_body_is_broken_when_a_check_fails() -> None:
+def test_a_body_is_an_error_when_its_checksum_is_wrong() -> None:
     with pytest.raises(zlib.error):
         decoded([PACKED[:-8] + b"\0" * 8], "gzip", MIB)
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "none"])
-def test_a_body_is_broken_when_its_encoding_was_not_asked_for(encoding: str) -> None:
+def test_a_body_is_an_error_when_its_encoding_was_not_requested(encoding: str) -> None:
     with pytest.raises(EOFError):
         decoded([PACKED], encoding, MIB)
 

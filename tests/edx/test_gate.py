@@ -66,7 +66,7 @@ def test_the_end_of_throttling_is_read_from_the_body_when_there_is_no_header(
 
 
 @pytest.mark.parametrize(("wait_s", "is_waited_for"), [(60, True), (61, False)])
-def test_a_rate_limit_of_more_than_a_minute_is_not_waited_for_however_much_time_there_is(
+def test_a_rate_limit_of_more_than_a_minute_is_not_waited_for_when_there_is_time(
     web: Mocker, client: EdxClient, fake_time: FakeTime, wait_s: int, *, is_waited_for: bool
 ) -> None:
     web.get(CATALOG, [{"status_code": 429, "headers": {"Retry-After": str(wait_s)}}, {"json": {"id": 7}}])
@@ -172,7 +172,7 @@ def caller() -> Iterator[Callable[[], Caller]]:
         each.close()
 
 
-def test_a_session_alone_holds_all_slots_and_no_more(caller: Callable[[], Caller]) -> None:
+def test_one_session_gets_all_slots_when_no_other_is_open(caller: Callable[[], Caller]) -> None:
     alone = caller()
     for _ in range(5):
         alone.ask()
@@ -196,7 +196,7 @@ def test_slots_go_to_the_session_that_waited_longest_when_there_are_more_session
     callers = [caller() for _ in range(6)]
     for each in callers:
         each.ask()
-    callers[0].ask()  # waits behind the two sessions that hold nothing yet
+    callers[0].ask()  # must wait for two sessions that have no slot yet
     assert [each.held for each in callers] == [1, 1, 1, 1, 0, 0]
     callers[0].leave(0)
     assert callers[4].entered[0].wait(5)
@@ -216,7 +216,7 @@ def test_a_session_that_held_all_slots_gives_way_when_another_opens(caller: Call
     first.leave(0)
     assert second.entered[0].wait(5)
     first.leave(1)
-    assert not first.entered[4].wait(0.1)  # it still holds its share of two
+    assert not first.entered[4].wait(0.1)  # it still has its share of two slots
     assert first.held == 4
 
 
@@ -246,7 +246,7 @@ def test_thread_that_waits_for_a_slot_wakes_when_its_session_ends(caller: Callab
 # Over real sockets
 
 
-def test_a_session_with_slow_answers_does_not_block_another() -> None:
+def test_other_sessions_are_not_blocked_when_the_answers_of_one_are_slow() -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if "catalogs/8/" not in handler.path or "offset=0&" in f"{handler.path}&":
             courses_page(handler)
@@ -293,7 +293,7 @@ def test_no_page_is_requested_when_another_was_throttled() -> None:
     assert len(server.asked) <= 4  # token, the first page, and at most as many as are in flight at once
 
 
-def test_no_request_is_sent_before_a_short_throttling_ends() -> None:
+def test_no_request_is_sent_when_a_short_throttling_has_not_ended() -> None:
     asked_at: list[float] = []
     throttled_at: list[float] = []
 

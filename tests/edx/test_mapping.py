@@ -35,10 +35,10 @@ def rejected(**run: Any) -> Rejection:
     return result
 
 
-# The key and what follows from it
+# The key, and the ids computed from it
 
 
-def test_the_same_run_has_the_same_id_whatever_else_changes() -> None:
+def test_a_run_keeps_its_id_when_its_other_fields_change() -> None:
     other = only_run_of(make_course(make_run(title="Renamed", start=None), key="MITx+other")).run
     assert mapped().id == other.id == "87846107-6901-5831-8e19-e646fbf6845c"
     assert mapped().courserun_key == KEY
@@ -209,7 +209,7 @@ def test_efforts_are_left_out_when_they_are_not_whole_numbers(sent: object) -> N
     assert mapped(max_effort=sent).max_effort is None
 
 
-def test_efforts_are_kept_as_sent_when_the_least_exceeds_the_most() -> None:
+def test_efforts_are_kept_as_sent_when_the_minimum_exceeds_the_maximum() -> None:
     run = mapped(min_effort=7, max_effort=5)
     assert (run.min_effort, run.max_effort) == (7, 5)
 
@@ -497,7 +497,7 @@ def test_type_is_the_best_of_the_seats_or_the_runs_own(
     assert (result.run.type, result.unknown_track) == (expected, unknown_track)
 
 
-# What is listed, what is rejected
+# Published and rejected runs
 
 
 @pytest.mark.parametrize(
@@ -575,7 +575,7 @@ def test_other_seats_have_no_deadline(seat_type: str) -> None:
     assert mapped(seats=[make_seat(type=seat_type, upgrade_deadline=PAST)]).type == track
 
 
-def test_the_lowest_price_is_that_of_a_seat_that_can_be_bought() -> None:
+def test_price_is_the_lowest_that_can_be_bought_when_other_seats_have_expired() -> None:
     over = make_seat(price="49.00", upgrade_deadline=PAST)
     assert mapped(seats=[over, make_seat(price="99.00"), make_seat(price="120.00")]).price == "99.00"
 
@@ -590,7 +590,7 @@ def test_the_runs_own_type_is_not_used_when_it_has_expired_seats() -> None:
     assert mapped(type="verified", seats=[make_seat(upgrade_deadline=PAST)]).type is None
 
 
-# What the catalogue keeps beside the run
+# Values that are stored with the run and are not in the contract
 
 
 @pytest.mark.parametrize(
@@ -681,7 +681,7 @@ def test_every_run_of_a_course_is_mapped_or_rejected_alone_in_order() -> None:
 
 
 @pytest.mark.parametrize("course_runs", [None, []])
-def test_a_course_without_runs_gives_nothing(course_runs: object) -> None:
+def test_nothing_is_mapped_when_a_course_has_no_runs(course_runs: object) -> None:
     assert results(EdxCourse.model_validate(make_course(course_runs=course_runs))) == []
 
 

@@ -98,7 +98,7 @@ def test_every_run_is_mapped_by_the_contract_or_rejected_for_any_field_values(
 
 @settings(max_examples=100, deadline=None)
 @given(any_json)
-def test_any_value_that_is_not_a_course_is_one_rejection(junk: object) -> None:
+def test_one_rejection_is_returned_when_a_value_is_not_a_course(junk: object) -> None:
     (result,) = map_course(junk, RULES, NOW)
     assert isinstance(result, Rejection)
     check([result])
@@ -130,7 +130,9 @@ def test_a_key_of_any_characters_is_kept_or_rejected(key: str) -> None:
         ("Cs", False),
     ],
 )
-def test_a_key_holds_any_category_but_control_characters_and_surrogates(category: Any, *, kept: bool) -> None:
+def test_a_key_may_contain_any_character_except_control_characters_and_surrogates(
+    category: Any, *, kept: bool
+) -> None:
     @settings(max_examples=10, deadline=None)
     @given(st.characters(categories=[category]))
     def holds(character: str) -> None:
@@ -152,7 +154,7 @@ offsets = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(
     st.sampled_from(["T", "t", " "]),
     st.text("0123456789", max_size=12),
 )
-def test_the_same_moment_is_the_same_text_whatever_its_offset_and_fraction(
+def test_a_moment_has_one_text_when_its_offset_and_fraction_differ(
     moment: datetime, offset: timezone, separator: str, more_digits: str
 ) -> None:
     try:
@@ -168,7 +170,7 @@ def test_the_same_moment_is_the_same_text_whatever_its_offset_and_fraction(
 
 @settings(max_examples=100, deadline=None)
 @given(st.datetimes(), st.text("0123456789", max_size=9))
-def test_a_leap_second_is_the_second_before_it(moment: datetime, fraction: str) -> None:
+def test_a_date_is_the_second_before_when_it_is_a_leap_second(moment: datetime, fraction: str) -> None:
     minute = moment.isoformat()[:16]
     sent = f"{minute}:60{'.' if fraction else ''}{fraction}Z"
     (result,) = map_course(EdxCourse.model_validate(make_course(make_run(end=sent))), RULES, NOW)

@@ -91,7 +91,7 @@ def test_a_page_is_not_json_when_it_is_incomplete(body: bytes) -> None:
     assert caught.value.__context__ is None
 
 
-# Whole answers of the real server's shape
+# Complete answers in the structure of the real server
 
 
 def test_the_fields_that_we_use_are_read_from_a_complete_answer() -> None:
@@ -131,7 +131,7 @@ def test_the_fields_that_we_use_are_read_from_a_complete_answer() -> None:
 
 
 def spoiled(field: bytes, value: bytes) -> bytes:
-    """Return a page of three courses; in the second, one field has another value."""
+    """Return a page of three courses; in the second course, one field has another value."""
     first, second, third = (json.dumps(full_course(key=f"c{n}")).encode() for n in range(3))
     i = second.index(b'"%s": ' % field) + len(field) + 4
     j = min(k for k in (second.find(b", ", i), second.find(b"}", i)) if k > 0)
@@ -154,7 +154,7 @@ ODD_VALUES = [
 
 @pytest.mark.parametrize("field", [b"in_year_value", b"enrollment_count", b"min_effort", b"price", b"uuid"])
 @pytest.mark.parametrize("value", ODD_VALUES)
-def test_a_value_that_cannot_be_read_spoils_no_other_record(field: bytes, value: bytes) -> None:
+def test_other_records_are_read_when_a_value_cannot_be_read(field: bytes, value: bytes) -> None:
     plain = parse(CoursesPage, spoiled(field, b"1"), "x")
     page = parse(CoursesPage, spoiled(field, value), "x")
     assert page.count == 3
@@ -171,7 +171,7 @@ def test_a_record_is_read_when_an_unreadable_value_is_in_a_field_that_we_do_not_
 @pytest.mark.parametrize(
     ("digits", "min_effort"), [(b"5", 5), (b"999999999999", None), (b"9" * 4300, None), (b"9" * 5000, None)]
 )
-def test_an_effort_of_too_many_digits_is_left_out_and_its_run_is_mapped(
+def test_an_effort_is_left_out_and_its_run_mapped_when_it_has_too_many_digits(
     digits: bytes, min_effort: int | None
 ) -> None:
     page = parse(CoursesPage, spoiled(b"min_effort", digits), "x")
@@ -181,9 +181,7 @@ def test_an_effort_of_too_many_digits_is_left_out_and_its_run_is_mapped(
 
 
 @pytest.mark.parametrize(("digits", "most_kb"), [(b"1", 1_000), (b"9" * 5000, 6_000)])
-def test_only_what_we_read_is_built_when_a_page_of_100_courses_takes_4_mb(
-    digits: bytes, most_kb: int
-) -> None:
+def test_only_the_fields_that_we_use_are_built_when_a_page_has_4_mb(digits: bytes, most_kb: int) -> None:
     body = full_page(100, 40).replace(b'"in_year_value": null', b'"in_year_value": ' + digits, 1)
     assert 3_900_000 < len(body) < 4_100_000
     parse(CoursesPage, body, "x")
@@ -210,7 +208,7 @@ def test_parse_raises_only_known_errors_for_any_body(value: object) -> None:
 
 
 @given(JSON)
-def test_a_page_of_courses_never_fails_for_any_results(value: object) -> None:
+def test_a_page_of_courses_is_read_when_results_has_any_value(value: object) -> None:
     page = parse(CoursesPage, json.dumps({"results": [value, {"course_runs": value}]}).encode(), "x")
     assert len(page.results) == 2
 

@@ -47,7 +47,9 @@ def test_unavailable_when_the_fourth_try_fails_too(web: Mocker, edx: EdxSession)
     assert len(web.request_history) == 5
 
 
-def test_unavailable_says_what_failed_where_and_with_which_status(web: Mocker, edx: EdxSession) -> None:
+def test_error_names_the_request_the_host_and_the_failure_when_edx_is_unavailable(
+    web: Mocker, edx: EdxSession
+) -> None:
     web.get(CATALOG, status_code=502)
     with pytest.raises(EdxUnavailable) as caught:
         edx.catalog(7)
@@ -82,7 +84,7 @@ def test_protocol_error_without_a_retry_when_a_200_is_json_of_another_structure(
     assert len(web.request_history) == 2
 
 
-def test_a_page_that_edx_cannot_render_is_tried_four_times_and_each_half_once(
+def test_a_page_is_tried_four_times_and_each_half_once_when_edx_cannot_render_it(
     web: Mocker, client: EdxClient, fake_time: FakeTime
 ) -> None:
     def answer(request: Any, context: Any) -> object:
@@ -132,6 +134,6 @@ def test_unavailable_with_a_retry_time_when_a_503_asks_for_more_than_a_minute(
         assert caught.value.retry_at == datetime(2026, 3, 1, 14, tzinfo=UTC)
         assert not isinstance(caught.value, EdxThrottled)
         with pytest.raises(EdxUnavailable):
-            edx.catalog(7)  # not remembered: edX is asked again
+            edx.catalog(7)  # the wait is not stored: edX is called again
     assert [request.method for request in web.request_history] == ["POST", "GET", "GET"]
     assert (told, fake_time.slept) == ([], [])

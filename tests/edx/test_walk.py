@@ -30,7 +30,7 @@ def some(keys: str, count: object = None, following: object = None) -> dict[str,
     return {"count": count, "next": following, "results": [{"key": key} for key in keys]}
 
 
-# Whole pulls
+# Complete pulls
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_pull_is_complete_when_edx_lists_a_course_twice_and_the_pages_overlap() 
     assert walk.problems == []
 
 
-def test_courses_without_a_key_are_compared_by_their_content() -> None:
+def test_courses_are_compared_by_their_content_when_they_have_no_key() -> None:
     courses: list[object] = [
         {"uuid": "1"},
         None,
@@ -107,10 +107,10 @@ def test_a_pull_is_incomplete_when_a_course_without_a_key_moved() -> None:
     assert walk.problems == ["the pages do not overlap between positions 1 and 2: a course may have moved"]
 
 
-# Courses that move under the walk
+# Courses that move during the pull
 
 
-def test_a_pull_is_not_whole_when_one_course_leaves_and_another_joins_behind_the_cursor() -> None:
+def test_a_pull_is_incomplete_when_one_course_leaves_and_another_joins_during_the_pull() -> None:
     def swap(server: CatalogServer, request: int) -> None:
         if request == 1:
             server.keys = [f"c{n}" for n in range(1, 61)]
@@ -145,8 +145,8 @@ def test_no_pull_is_complete_when_a_course_that_stayed_was_not_returned(
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_a_pull_is_whole_only_when_every_course_that_stayed_was_seen(data: st.DataObject) -> None:
-    # The server orders by a number that a course keeps, so courses leave and join, but never change places.
+def test_a_pull_is_complete_only_when_every_course_that_stayed_was_returned(data: st.DataObject) -> None:
+    # The server orders by a number that a course keeps, so courses leave and join in a fixed order.
     everything = [f"c{n:02}" for n in range(data.draw(st.integers(1, 14)))]
     some = st.sets(st.sampled_from(everything))
     few = st.sets(st.sampled_from(everything), max_size=2)
@@ -239,7 +239,7 @@ def test_the_walk_follows_next_and_the_pull_is_incomplete_when_there_is_no_count
     assert asked == [0, 2]
 
 
-# Servers that give fewer courses than asked for, or count in pages
+# Servers that return fewer courses than requested, or use page numbers
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_an_empty_first_page_does_not_end_the_walk_when_there_are_more_courses(f
     assert not walk.says_empty
 
 
-def test_an_empty_page_in_the_middle_makes_the_pull_incomplete() -> None:
+def test_the_pull_is_incomplete_when_a_page_in_the_middle_is_empty() -> None:
     first, empty, last = some("abc", 6, "?offset=3"), some("", 6, "?offset=5"), some("ef", 6)
     fetch, _ = answering({("offset", 0): first, ("offset", 2): empty, ("offset", 4): last})
     walk = walk_of(fetch, ahead=4)
@@ -406,7 +406,7 @@ def test_protocol_error_when_a_pull_takes_more_than_1000_pages(ahead: int, count
 
 
 @pytest.mark.parametrize("following", ["?offset=0", "?offset=2", "?offset=1", "?page=2", "?cursor=x", 4])
-def test_protocol_error_after_the_pages_before_it_when_a_cursor_does_not_advance(following: object) -> None:
+def test_protocol_error_after_the_earlier_pages_when_a_cursor_does_not_advance(following: object) -> None:
     fetch, asked = answering(
         {("offset", 0): some("abc", None, "?offset=3"), ("offset", 2): some("cde", None, following)}
     )
@@ -421,7 +421,7 @@ def test_protocol_error_after_the_pages_before_it_when_a_cursor_does_not_advance
 
 
 @pytest.mark.parametrize("ahead", [0, 8])
-def test_not_found_when_the_first_page_is_hidden_but_not_after_a_page_came_well(ahead: int) -> None:
+def test_not_found_when_edx_hides_the_first_page_but_not_after_a_page_was_received(ahead: int) -> None:
     def hidden(at: Cursor, *, is_part: bool = False) -> CoursesPage:
         if at.position == hidden_from:
             raise NotFound("the catalog is not found: edX answered 404 for catalogs/7/courses/")
@@ -433,12 +433,13 @@ def test_not_found_when_the_first_page_is_hidden_but_not_after_a_page_came_well(
         keys_of(walk_of(hidden, ahead=ahead))
     hidden_from = 2
     with pytest.raises(
-        EdxUnavailable, match=r"after earlier pages succeeded, the catalog is not found: .* 404"
+        EdxUnavailable,
+        match=r": edX answered 404 for catalogs/7/courses/, although it had sent earlier pages of",
     ):
         keys_of(walk_of(hidden, ahead=ahead))
 
 
-def test_the_pages_before_it_are_yielded_when_one_cannot_be_fetched() -> None:
+def test_earlier_pages_are_yielded_when_a_page_cannot_be_fetched() -> None:
     def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
         if at.position == 4:
             raise EdxUnavailable("catalogs/7/courses/ did not answer in time")
@@ -466,7 +467,7 @@ def test_all_other_courses_are_returned_when_edx_cannot_render_one() -> None:
 
 @pytest.mark.parametrize("place", range(11))
 @pytest.mark.parametrize("ahead", [0, 8])
-def test_the_position_of_a_course_that_edx_cannot_render_is_named(place: int, ahead: int) -> None:
+def test_the_position_is_named_when_edx_cannot_render_a_course(place: int, ahead: int) -> None:
     keys = [f"c{n}" for n in range(11)]
     server = CatalogServer(keys, broken=[f"c{place}"])
     walk = walk_of(server.fetch, 4, ahead)
@@ -476,7 +477,9 @@ def test_the_position_of_a_course_that_edx_cannot_render_is_named(place: int, ah
 
 @pytest.mark.parametrize("page_size", [1, 20, 100, 500])
 @pytest.mark.parametrize("place", [0, 1, 7, 250, 499, 500])
-def test_a_course_is_found_in_20_requests_however_large_the_page(page_size: int, place: int) -> None:
+def test_a_course_that_edx_cannot_render_is_found_in_20_requests_when_the_page_is_large(
+    page_size: int, place: int
+) -> None:
     keys = [f"c{n}" for n in range(501)]
     server = CatalogServer(keys, broken=[f"c{place}"])
     walk = walk_of(server.fetch, page_size)
@@ -486,7 +489,7 @@ def test_a_course_is_found_in_20_requests_however_large_the_page(page_size: int,
     assert len(server.asked) - len(whole_pages.asked) <= 20
 
 
-def test_three_courses_are_skipped_and_the_fourth_fails_the_pull() -> None:
+def test_three_courses_are_skipped_and_the_fourth_fails_the_pull_when_edx_cannot_render_them() -> None:
     keys = [f"c{n}" for n in range(60)]
     server = CatalogServer(keys, broken=["c3", "c20", "c41"])
     walk = walk_of(server.fetch, 20)

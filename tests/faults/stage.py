@@ -98,7 +98,11 @@ class Stage:
         return shelf
 
     def last_report(self, shelf: Catalog, number: int = 2) -> dict[str, Any]:
-        """Wait for this number of reports, which are written after the answer, and return the newest."""
+        """Wait for this number of reports, and return the newest.
+
+        A sync adds its report before its callers get their answer, but it may outlast a caller, or run in
+        another process.
+        """
         wait_until(lambda: len(self.stored.reports(shelf.id)) >= number)
         return self.stored.reports(shelf.id)[0]
 

@@ -183,7 +183,9 @@ FATAL = (
     *TRANSIENT_TOKENS,
     Fault("503 with a long Retry-After", faults.throttle(3600, status=503), "unavailable.* answered 503"),
     Fault(
-        "404 after a successful page", faults.answer(404), "after earlier pages succeeded, .* answered 404"
+        "404 after a successful page",
+        faults.answer(404),
+        "answered 404 for .*, although it had sent earlier pages",
     ),
     *(
         Fault(f"status {n}", faults.answer(n, ""), f"edX answered {n} .* does not document")
@@ -695,7 +697,7 @@ def test_the_other_catalogs_are_synced_when_one_of_three_fails(  # noqa: PLR0917
         (faults.answer(200, "<html>"), "sent a broken body: incomplete or invalid JSON"),
         (faults.gateway(403), "answered 403 in a form that is not edX's"),
         (faults.no_results(), r"left out 2 of the 2 that it listed before \(11, 12\); the known list stays"),
-        (faults.envelope(count=3), "2 usable catalogs of the 3"),
+        (faults.envelope(count=3), "2 usable catalogs but counts 3"),
         (faults.stuck(), "does not advance"),
     ],
 )

@@ -200,7 +200,9 @@ def test_no_newer_state_is_overwritten_when_a_process_continues_that_was_suspend
         if answered.status_code == 200:
             assert_shows(answered, runs_of(shelf))
         else:
-            assert_says(answered, 500, "another process has taken over|Table Storage at ", "is intact")
+            assert_says(
+                answered, 500, "another process now syncs this catalog|Table Storage at ", "is intact"
+            )
         assert_reached(stage.ask(healthy, shelf, "only-if-cached"), stage.stored, shelf)
     assert {answered.status_code for answered in answers} == {200, 500}
     stage.change(shelves[0])

@@ -103,10 +103,10 @@ KINDS = (
     "write digests",
     "find parts",
     "write head",
-    "let go of lease",
+    "release lease",
     ".* reports?",
 )
-SUCCEEDS_WITHOUT = ("let go of lease", ".* reports?")
+SUCCEEDS_WITHOUT = ("release lease", ".* reports?")
 """A sync succeeds without these requests: the batch that writes the head also releases the lease."""
 
 
@@ -194,7 +194,7 @@ def test_nothing_is_lost_and_the_error_is_named_when_storage_fails_at_every_try(
     lasting: dict[tuple[str, str], Outcome], name: str, kind: str
 ) -> None:
     outcome = lasting[name, kind]
-    assert bool(outcome.rule.fired) is (kind != "let go of lease")
+    assert bool(outcome.rule.fired) is (kind != "release lease")
     if kind in SUCCEEDS_WITHOUT:
         assert_shows(outcome.answered, runs_of(outcome.shelf))
     else:
@@ -248,7 +248,7 @@ def repeat_the_continuation(exchange: Exchange) -> None:
 
 INVALID: dict[str, tuple[Fault, str]] = {
     "404 to reads, 409 to writes": (find_nothing_and_write_nothing, r"failed \(HTTP 409"),
-    "412 to every batch": (refuse_every_batch, "did not let this sync take its lease"),
+    "412 to every batch": (refuse_every_batch, "refused every write of the lease"),
     "the same continuation token": (repeat_the_continuation, "the same page again and again"),
 }
 WAIT_S = 4

@@ -91,12 +91,12 @@ class Azure(NamedTuple):
         return dict(line.split("=", 1) for line in lines)
 
     def read(self, name: str) -> str:
-        """Return the text of a file of state, empty when there is none."""
+        """Return the text of a state file; empty when the file does not exist."""
         path = self.folder / name
         return path.read_text() if path.exists() else ""
 
     def write(self, name: str, text: str) -> None:
-        """Set a file of state."""
+        """Write a state file."""
         (self.folder / name).write_text(text)
 
     def calls(self, command: str = "az") -> list[str]:
@@ -105,7 +105,7 @@ class Azure(NamedTuple):
 
 
 def make_azure(folder: Path) -> Azure:
-    """Return an Azure in which the app is deployed, has no function key, and edX's secret is odd."""
+    """Return an Azure with a deployed app, no function key, and special characters in the edX secret."""
     azure = Azure(folder)
     for name, script in {
         "az": AZ,

@@ -132,7 +132,7 @@ def test_nothing_is_restored_when_the_copy_is_truncated(
     assert len(stored(service, tables_prefix)["Credits"]) == 1
 
 
-def test_a_copy_is_never_overwritten(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_copy_is_not_overwritten_when_the_file_exists(environment: dict[str, str], tmp_path: Path) -> None:
     copy = tmp_path / "copy.gz"
     copy.write_bytes(b"older copy")
     assert run(environment, "save", str(copy)).returncode == 1

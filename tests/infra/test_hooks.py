@@ -62,7 +62,7 @@ def test_hook_succeeds_when_azure_fails_at_one_call(azure: Azure, hook: str, num
 def test_hook_gives_up_and_says_so_when_azure_keeps_failing(azure: Azure, hook: str) -> None:
     finished = azure.run(hook, failing="all")
     assert finished.returncode == 1
-    assert "after 20 attempts" in finished.stderr
+    assert "failed 20 times" in finished.stderr
     assert azure.calls("sleep") == ["sleep 15"] * 19
 
 
@@ -97,7 +97,7 @@ def test_deployment_fails_when_the_smoke_test_gets_no_answer(azure: Azure) -> No
     azure.write("status", "401\n")
     finished = azure.run("hooks/postdeploy.sh", environment={"SMOKE_TEST_TOKEN": "a-token"})
     assert finished.returncode == 1
-    assert "An administrator's call was answered with 401." in finished.stderr
+    assert "An administrator's call was answered with 401 instead of 200." in finished.stderr
 
 
 @pytest.mark.parametrize(("old", "new"), [("gateway1", "gateway2"), ("gateway2", "gateway1")])
@@ -167,7 +167,9 @@ def test_provisioning_continues_without_a_question_when_this_machine_knows_what_
 
 
 @pytest.mark.parametrize("failing", ["1", "2", "all"])
-def test_provisioning_is_refused_when_azure_cannot_tell(azure: Azure, failing: str) -> None:
+def test_provisioning_is_refused_when_azure_does_not_say_whether_the_app_is_deployed(
+    azure: Azure, failing: str
+) -> None:
     azure.write("azd-env", f"AZURE_ENV_NAME=test\nAZURE_SUBSCRIPTION_ID={SUBSCRIPTION}\n")
     assert azure.run("hooks/preprovision.sh", failing=failing).returncode == 1
 

@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 
 NOT_DEPLOYED = {
-    "TABLES_CONNECTION_STRING",  # the app's managed identity reaches the tables: there is no key to leak
+    "TABLES_CONNECTION_STRING",  # the app uses the tables with its managed identity, without a key
 }
-PLATFORM = {  # the host's, the worker's and the SDKs', not read by our code
+PLATFORM = {  # settings of the host, the worker and the SDKs, which our code does not read
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "AZURE_CLIENT_ID",
@@ -68,7 +68,7 @@ def parameter_file() -> dict[str, tuple[str, str | None]]:
 
 
 def sync_log_fields() -> set[str]:
-    """Return the fields of a sync's log line, wherever in shared/ the report lives."""
+    """Return the fields of a sync's log line, from sync_report.py in any folder of shared/."""
     path = next((ROOT / "shared").glob("**/sync_report.py")).relative_to(ROOT)
     report = import_module(".".join(path.with_suffix("").parts)).SyncReport
     return ({*report.__dataclass_fields__} - {"catalog_id", "rejections"}) | {"event", "catalog", "seconds"}
@@ -82,16 +82,16 @@ def queries() -> Iterator[tuple[str, str]]:
             yield path.name, query
 
 
-def test_bicep_sets_every_setting_when_the_app_is_deployed() -> None:
+def test_bicep_sets_every_setting_of_a_deployed_app() -> None:
     assert set(app_settings()) == (set(SETTING_NAMES) - NOT_DEPLOYED) | PLATFORM
 
 
-def test_local_example_has_every_setting_when_copied() -> None:
+def test_local_example_has_every_setting() -> None:
     values = json.loads((ROOT / "local.settings.example.json").read_text())["Values"]
     assert set(values) == set(SETTING_NAMES) | LOCAL_PLATFORM
 
 
-def test_readme_tables_name_every_setting_when_read() -> None:
+def test_readme_table_names_every_setting() -> None:
     first_cells = re.findall(r"^\|([^|]+)\|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     named = set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", " ".join(first_cells)))
     assert named == set(SETTING_NAMES)
@@ -148,12 +148,12 @@ def test_every_module_parameter_is_passed_when_main_uses_a_module() -> None:
         assert set(module["config"]["params"]) == set(bicep(name)["parameters"]), name
 
 
-def test_deployed_python_is_the_one_we_develop_on_when_versions_are_compared() -> None:
+def test_deployed_python_is_the_version_of_development() -> None:
     runtime = bicep("app")["resources"]["functionApp"]["config"]["properties"]["functionAppConfig"]["runtime"]
     assert runtime == {"name": "python", "version": (ROOT / ".python-version").read_text().strip()}
 
 
-def test_a_deployment_keeps_the_function_key_in_the_vault() -> None:
+def test_the_function_key_in_the_vault_is_kept_when_the_app_is_deployed_again() -> None:
     resources = bicep("gateway")["resources"]
     assert [decorator["type"] for decorator in resources["functionKeyInVault"]["decorators"]] == [
         "onlyIfNotExists"

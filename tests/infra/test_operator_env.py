@@ -81,7 +81,7 @@ def test_values_with_special_characters_of_shells_are_unchanged(azure: Azure, sh
         "SYNC_SCHEDULE": "0 7 * * * *",
         "ADMIN_ROLE": "NUS\\admin",
         "EDX_CATALOG_IDS": "",
-        "TABLES_CONNECTION_STRING": "",  # else the one of local.settings.json would count
+        "TABLES_CONNECTION_STRING": "",  # otherwise the value in local.settings.json would be used
         "EDX_TOKEN_URL": "",
     }
     assert {name: evaluated.environment[name] for name in expected} == expected

@@ -126,7 +126,7 @@ def test_policy_adds_the_function_key_and_keeps_the_callers_key_and_token_when_i
 
 
 @pytest.mark.parametrize("name", ["diagnostic", "azureMonitorDiagnostic"])
-def test_a_subscription_key_in_the_url_is_masked_in_the_logs(name: str) -> None:
+def test_a_subscription_key_is_masked_in_the_logs_when_it_is_in_the_url(name: str) -> None:
     logged = gateway()["resources"][name]["config"]["properties"]
     assert logged["frontend"] == logged["backend"] == {"request": "maskedRequest"}
     masked = gateway()["variables"]["maskedRequest"]["value"]["dataMasking"]["queryParams"]

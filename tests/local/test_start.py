@@ -11,7 +11,7 @@ from local.stack import made_up_edx
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_python_without_the_packages_ends_with_one_sentence() -> None:
+def test_message_is_one_sentence_when_python_lacks_the_packages() -> None:
     for module in ("local.stack", "local.host", "local.sandbox", "local.azurite"):
         ended = subprocess.run(  # noqa: S603  our own module
             [sys.executable, "-S", "-m", module],
@@ -27,7 +27,7 @@ def test_python_without_the_packages_ends_with_one_sentence() -> None:
         assert ended.stderr.count("\n") == 1
 
 
-def test_a_throttling_is_forgotten_because_each_sandbox_has_another_client() -> None:
+def test_a_throttling_does_not_apply_to_the_next_sandbox_because_its_client_id_is_new() -> None:
     with made_up_edx() as first, made_up_edx() as second:
         assert first.settings()["EDX_CLIENT_ID"] != second.settings()["EDX_CLIENT_ID"]
         assert first.settings()["EDX_CLIENT_ID"].startswith("sandbox-")

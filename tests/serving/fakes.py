@@ -82,7 +82,7 @@ class Store:
 
 
 class Sync:
-    """A scripted sync of one catalog: it waits until it may end, then fails or succeeds."""
+    """A fake sync of one catalog: it waits until `may_end` is set, then fails or succeeds."""
 
     def __init__(self, failure: BaseException | None = None, *, may_end: bool = True) -> None:
         self.failure = failure

@@ -229,7 +229,9 @@ def test_stored_answer_is_served_when_the_sync_fails_and_the_request_allows_its_
             ask(connector, cache_control)
 
 
-def test_catalog_that_edx_no_longer_has_is_not_served_stale(connector: Connector, sandbox: Sandbox) -> None:
+def test_stale_data_is_not_served_when_edx_no_longer_has_the_catalog(
+    connector: Connector, sandbox: Sandbox
+) -> None:
     ask(connector)
     sandbox.on("/courses/", answer(404))
     with pytest.raises(NotFound):
@@ -267,7 +269,7 @@ def test_stored_answer_is_served_by_default_when_the_sync_does_not_end_in_time(
     stale = ask(connector)
     assert same(stale, before._replace(age_s=1_000))
     assert stale.cache_status == "hit; ttl=-100; detail=sync-unfinished"
-    while (later := ask(connector, "only-if-cached")).age_s:  # the sync goes on
+    while (later := ask(connector, "only-if-cached")).age_s:  # the sync continues
         sleep(0.1)
     assert later.cache_status == "hit; ttl=900"
 
@@ -285,7 +287,7 @@ def test_hidden_catalog_stays_not_found_when_the_failure_is_remembered(
     assert len(pulls(sandbox)) == 3  # the first, and two before it is remembered
 
 
-def test_failing_catalog_is_pulled_twice_and_then_only_for_eager_requests(
+def test_catalog_is_pulled_twice_and_then_only_for_eager_requests_when_its_syncs_fail(
     connected: Connect, sandbox: Sandbox, clock: Clock
 ) -> None:
     connector = connected("1", SYNC_STALE_IF_ERROR_SECONDS="86400")
@@ -331,7 +333,7 @@ def test_age_is_that_of_the_oldest_sync_shown(connector: Connector, clock: Clock
 # Several catalogs
 
 
-def test_run_in_two_catalogs_is_from_the_one_synced_last_then_the_lowest_id(
+def test_run_is_from_the_catalog_synced_last_then_the_lowest_id_when_two_have_it(
     connector: Connector, clock: Clock
 ) -> None:
     assert ends(ask(connector))[SHARED] == "2026-11-11"  # both synced at the same moment
@@ -385,7 +387,7 @@ def test_answer_is_an_empty_array_when_edx_lists_no_catalog(connected: Connect, 
     assert content(ask(connected(""))) == []
 
 
-def test_others_are_synced_and_the_answer_is_the_failure_when_one_catalog_fails(
+def test_other_catalogs_are_synced_and_the_answer_is_the_failure_when_one_catalog_fails(
     connector: Connector, store: CatalogStore, sandbox: Sandbox
 ) -> None:
     sandbox.on("/1/courses/", answer(500))
@@ -449,6 +451,16 @@ def test_known_catalogs_are_used_when_their_list_cannot_be_fetched_and_the_reque
     assert ask(connector, "stale-if-error=1000").tag == before.tag
 
 
+def test_known_catalogs_are_returned_stale_when_their_list_takes_all_the_time_of_the_request(
+    connected: Connect, sandbox: Sandbox, clock: Clock
+) -> None:
+    before = ask(connected(""))
+    clock.pass_s(1000)
+    sandbox.on("/catalogs/$", slow(3))
+    stale = ask(connected("", SYNC_TIME_BUDGET_SECONDS="1"), "stale-if-error=2000")
+    assert (stale.tag, stale.age_s) == (before.tag, 1000)
+
+
 def test_storage_is_named_when_it_cannot_keep_the_list_of_catalogs(
     connected: Connect, proxy: TableProxy
 ) -> None:
@@ -487,7 +499,7 @@ def test_tag_of_one_run_changes_only_with_that_run(connector: Connector, one: Ca
     assert ask(connector, key=SHARED).tag == tags[SHARED]
 
 
-def test_run_is_not_found_when_it_is_unknown_ended_withdrawn_or_elsewhere(
+def test_run_is_not_found_when_it_is_unknown_ended_withdrawn_or_in_another_catalog(
     connector: Connector, one: Catalog
 ) -> None:
     one.add(
@@ -558,10 +570,12 @@ def test_body_is_read_once_when_nothing_changed(connector: Connector, proxy: Tab
     assert proxy.entities() == ["published", "published"]
 
 
-# Callers who come together
+# Concurrent callers
 
 
-def test_concurrent_callers_share_one_pull(connector: Connector, sandbox: Sandbox) -> None:
+def test_callers_share_one_pull_when_they_call_at_the_same_time(
+    connector: Connector, sandbox: Sandbox
+) -> None:
     sandbox.on("/courses/", slow(0.2))
 
     async def together() -> list[Answer]:
@@ -572,7 +586,9 @@ def test_concurrent_callers_share_one_pull(connector: Connector, sandbox: Sandbo
     assert pulls(sandbox) == ["1", "2"]
 
 
-def test_concurrent_processes_share_one_pull(connected: Connect, sandbox: Sandbox) -> None:
+def test_processes_share_one_pull_when_they_are_called_at_the_same_time(
+    connected: Connect, sandbox: Sandbox
+) -> None:
     sandbox.on("/courses/", slow(0.7))
     processes = [connected("1"), connected("1")]
     with ThreadPoolExecutor(2) as callers:
@@ -581,7 +597,9 @@ def test_concurrent_processes_share_one_pull(connected: Connect, sandbox: Sandbo
     assert pulls(sandbox) == ["1"]
 
 
-def test_concurrent_callers_share_a_failure(connector: Connector, sandbox: Sandbox) -> None:
+def test_callers_share_one_failure_when_they_call_at_the_same_time(
+    connector: Connector, sandbox: Sandbox
+) -> None:
     def fail_later(exchange: Exchange, reply: Reply) -> Reply | None:
         exchange.wait(0.2)
         return answer(400)(exchange, reply)  # not retried: one request per pull

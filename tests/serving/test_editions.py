@@ -35,7 +35,7 @@ def edition(house: House) -> Edition:
     return asyncio.run(house.editions.of(1, house.store.heads.get(1), soon()))
 
 
-def test_crowd_shares_one_reading_and_one_rendering_when_a_run_begins() -> None:
+def test_concurrent_callers_share_one_reading_and_one_rendering_when_a_run_begins() -> None:
     house = House()
     house.flights.work_lasts_s = 0.2
     house.store.publish(1, [make_served("a", start_date=BEGINS)])
@@ -92,7 +92,7 @@ def test_state_is_damaged_when_the_newest_generation_cannot_be_read() -> None:
 
 
 def test_reading_fails_when_no_sync_has_finished() -> None:
-    with pytest.raises(SyncUnfinished, match=r"^No sync of catalog 1 has finished yet$"):
+    with pytest.raises(SyncUnfinished, match=r"^No sync of catalog 1 has finished yet; ask again later$"):
         edition(House())
 
 

@@ -47,10 +47,23 @@ def test_failure_is_shared_and_the_work_can_be_done_again() -> None:
     assert flights.join("sync-1", work).result(SOON_S) == 2
 
 
+def test_work_can_be_done_later_when_its_thread_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more_threads(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    flights, work = Flights(), Work()
+    work.may_end.set()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more_threads)
+        with pytest.raises(RuntimeError, match="can't start"):
+            flights.join("sync-1", work)
+    assert flights.join("sync-1", work).result(SOON_S) == 1
+
+
 def test_work_starts_again_when_its_result_has_been_seen() -> None:
     flights, work = Flights(), Work()
     work.may_end.set()
-    # Asking again the moment that the result is there must never give the old one.
+    # A caller that asks again as soon as the result exists must never get the old result.
     assert [flights.join("sync-1", work).result(SOON_S) for _ in range(200)] == list(range(1, 201))
 
 

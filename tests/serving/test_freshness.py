@@ -118,7 +118,7 @@ def test_cache_status_says_in_a_fixed_word_why_the_answer_is_stale(
     assert cache_status(1_000, limits(), [], failure) == f"hit; ttl=-100; detail={detail}"
 
 
-def test_ttl_is_below_0_when_the_answer_is_stale_however_young_it_is() -> None:
+def test_ttl_is_below_0_when_the_answer_is_stale_at_any_age() -> None:
     assert cache_status(5, limits(60), [], SyncError("failed")) == "hit; ttl=-1; detail=sync-failed"
 
 

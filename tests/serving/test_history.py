@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.deadline import Deadline
+from shared.domain.catalog_list import CatalogList
 from shared.domain.changes import Entry
 from shared.domain.query import ChangesQuestion
 from shared.errors import BadRequest, NotFound, StorageError
@@ -102,7 +103,7 @@ def test_run_is_found_by_its_key_and_by_its_key_with_spaces_for_plus_signs() -> 
     assert read(house, courserun_key="never was") == Page([], None)
 
 
-def test_catalog_that_is_not_ours_is_not_found() -> None:
+def test_catalog_is_not_found_when_it_is_not_ours() -> None:
     with pytest.raises(NotFound, match=r"^the catalog is not found$"):
         read(house_of({1: []}), catalog_id=2)
 
@@ -136,6 +137,13 @@ def test_next_page_begins_where_the_last_one_ended_when_a_sync_has_published_bet
     assert keys(read(house, limit=2, cursor=page.cursor)) == ["c"]
 
 
+def test_no_entry_is_lost_when_two_catalogs_have_published_in_the_same_millisecond() -> None:
+    house = house_of({1: [Published(NOW, "g", (entry("a"),))]})
+    house.history.published[2] = [Published(NOW + timedelta(microseconds=5), "g", (entry("b"),))]
+    house.catalogs.list = CatalogList((1, 2), NOW)
+    assert pages(house, limit=1) == [["a"], ["b"]]
+
+
 def test_page_has_no_next_when_only_other_runs_follow() -> None:
     house = house_of({1: [published(1, "a"), published(2, "b"), published(3, "b")]})
     assert read(house, courserun_key="a", limit=1).cursor is None
@@ -158,7 +166,7 @@ def test_no_entry_is_lost_or_shown_twice(syncs: list[tuple[int, int, int]], limi
     assert sorted(shown) == sorted(every)
 
 
-def test_no_more_is_read_than_a_page_needs() -> None:
+def test_only_as_many_entries_are_read_as_a_page_needs() -> None:
     house = house_of({1: [published(minutes, f"a{minutes}") for minutes in range(1, 2_000)]})
     assert keys(read(house, limit=3)) == ["a1", "a2", "a3"]
     assert house.history.read == 4

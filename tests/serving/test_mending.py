@@ -9,7 +9,6 @@ from shared.api.contract import parse_freshness
 from shared.deadline import Deadline
 from shared.domain.published import unpack
 from shared.domain.query import Question
-from shared.errors import CatalogsFailed
 from shared.serving.answering import Answering, Reader
 from shared.serving.refreshing import Refresher
 from shared.settings import SyncSettings
@@ -41,31 +40,44 @@ def ask(house: House, cache_control: str = "") -> list[str]:
     return [run["courserunKey"] for run in json.loads(unpack(answer.body))]
 
 
-def publish_anew(house: House) -> None:
+def publish_again(house: House) -> None:
     house.store.publish(1, [make_served("a"), make_served("b")], generation="two")
 
 
-def test_no_sync_is_begun_when_what_is_stored_is_enough(house: House) -> None:
-    house.syncer.rebuild = lambda: publish_anew(house)
+def test_every_catalog_is_repaired_when_several_are_damaged() -> None:
+    house = House([1, 2])
+    states = {1: [make_served("a")], 2: [make_served("b")]}
+    for catalog_id, runs in states.items():
+        house.store.publish(catalog_id, runs)
+    house.store.bodies.clear()
+    repairs = iter(states.items())
+    house.syncer.rebuild = lambda: house.store.publish(*next(repairs), generation="two")  # type: ignore[assignment]
+    assert ask(house) == ["a", "b"]
+
+
+def test_no_sync_starts_when_the_body_can_be_rebuilt_from_stored_runs(house: House) -> None:
+    house.syncer.rebuild = lambda: publish_again(house)
     assert ask(house) == ["a", "b"]
     assert house.syncer.begun == []
 
 
-def test_catalog_is_synced_at_once_when_what_is_stored_is_not_enough(house: House) -> None:
+def test_catalog_is_synced_at_once_when_the_body_cannot_be_rebuilt_from_stored_runs(house: House) -> None:
     house.syncer.rebuilds = False
-    house.syncer.syncs[1] = [lambda: publish_anew(house)]
+    house.syncer.syncs[1] = [lambda: publish_again(house)]
     assert ask(house) == ["a", "b"]
-    assert house.syncer.begun == [(1, True)]
+    assert house.syncer.begun == [(1, False)]  # requests without a directive respect the back-off
 
 
-def test_edx_is_not_asked_when_only_what_is_stored_is_wanted_and_it_is_not_enough(house: House) -> None:
+def test_edx_is_not_called_when_the_request_says_only_if_cached_and_the_body_cannot_be_rebuilt(
+    house: House,
+) -> None:
     house.syncer.rebuilds = False
-    with pytest.raises(CatalogsFailed, match="The published state of catalog 1 is incomplete"):
+    with pytest.raises(StateDamaged, match=r"^The published state of catalog 1 is incomplete$"):
         ask(house, "only-if-cached")
     assert house.syncer.begun == []
 
 
-def test_damage_is_told_when_the_state_is_damaged_again_after_it_was_rebuilt(house: House) -> None:
+def test_error_names_the_damage_when_the_state_is_still_damaged_after_it_was_rebuilt(house: House) -> None:
     with pytest.raises(StateDamaged) as damaged:
         ask(house)
     assert damaged.value.message == "The published state of catalog 1 is incomplete"

@@ -26,7 +26,7 @@ def test_lines_of_other_threads_are_logged_once_and_in_order_by_the_thread_that_
     ]
 
 
-def test_oldest_lines_are_dropped_and_counted_when_nobody_asks_for_long(
+def test_oldest_lines_are_dropped_and_counted_when_no_invocation_logs_them(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -35,7 +35,7 @@ def test_oldest_lines_are_dropped_and_counted_when_nobody_asks_for_long(
         outbox.say(logging.INFO, f"line {number}")
     outbox.flush()
     assert caplog.messages[:2] == [
-        "3 log lines of earlier syncs were dropped: no request fetched them in time",
+        "3 log lines of earlier syncs were dropped, because no invocation logged them in time",
         "line 3",
     ]
     assert caplog.messages[-1] == "line 1002"

@@ -83,7 +83,7 @@ def test_round_fails_after_the_others_were_synced_when_one_catalog_fails() -> No
     assert len(done.line["catalogs"]) == 2
 
 
-def test_catalog_that_does_not_end_counts_as_unfinished_and_goes_on() -> None:
+def test_catalog_is_reported_as_unfinished_when_its_sync_does_not_end_in_time() -> None:
     house, endless = House([1, 2]), Sync(may_end=False)
     house.syncer.syncs[1] = [endless]
     done = Round(house, 1)
@@ -93,7 +93,7 @@ def test_catalog_that_does_not_end_counts_as_unfinished_and_goes_on() -> None:
     endless.may_end.set()
 
 
-def test_known_catalogs_are_synced_and_the_round_fails_when_the_list_cannot_be_had() -> None:
+def test_known_catalogs_are_synced_and_the_round_fails_when_the_list_cannot_be_fetched() -> None:
     house = House([1, 2])
     house.catalogs.failure = AWAY
     done = Round(house)
@@ -114,7 +114,8 @@ def test_round_fails_with_one_sentence_when_there_is_no_catalog() -> None:
     done = Round(House([]))
     assert done.error
     assert done.error.message == (
-        "There is no catalog to sync: edX lists none for this client id and EDX_CATALOG_IDS is empty"
+        "There is no catalog to sync: EDX_CATALOG_IDS is empty and edX lists none for this client id; "
+        "ask edX for access to one"
     )
 
 
@@ -135,7 +136,7 @@ def test_line_has_letters_of_any_script_unescaped() -> None:
 
 
 @pytest.mark.parametrize("ids", [[1], [1, 2, 3]])
-def test_catalog_whose_attempts_failed_is_not_first_in_every_round(ids: list[int]) -> None:
+def test_catalog_is_not_first_in_every_round_when_its_attempts_fail(ids: list[int]) -> None:
     house = House(ids)
     house.store.attempts = {
         catalog_id: Attempts(attempted_at=NOW - timedelta(minutes=catalog_id)) for catalog_id in ids

@@ -91,7 +91,7 @@ def wait_for_lease(
     on_wait: Callable[[LeaseState], None] = say_nothing,
     begins_attempt: bool = True,
 ) -> Lease | FinishedSync:
-    """Want the lease of catalog 1; as a process that knows nothing yet, unless it brings its leases."""
+    """Wait for the lease of catalog 1: as a new process, or as one that has used these `leases`."""
     leases = leases or Leases(
         table, clock=clock.monotonic, sleep=sleep or clock.sleep, now=clock.now, holder="host/1"
     )

@@ -63,7 +63,7 @@ def test_error_asks_whether_azurite_is_running_when_loopback_storage_refuses_the
     assert clock.slept == []
 
 
-def test_unknown_host_is_named(clock: Clock) -> None:
+def test_error_names_the_host_when_it_is_unknown(clock: Clock) -> None:
     assert failure_of(tables_at("https://acc.table.core.invalid", clock)) == (
         "Table Storage at acc.table.core.invalid cannot be found: there is no host of that name"
     )
@@ -112,7 +112,9 @@ def test_last_try_ends_with_the_step_when_storage_is_silent(azurite: Azurite, cl
 
 
 @pytest.mark.parametrize("fault", [drop, cut_head, cut_body])
-def test_reset_connection_is_named(proxied_table: Table, proxy: TableProxy, fault: object) -> None:
+def test_error_names_a_reset_when_storage_resets_the_connection(
+    proxied_table: Table, proxy: TableProxy, fault: object
+) -> None:
     proxied_table.put({"PartitionKey": "1", "RowKey": "a"})
     proxy.on(fault)  # type: ignore[arg-type]
     with pytest.raises(StorageError) as failure:
@@ -191,10 +193,10 @@ CHECK_SETTINGS = (
     "check TABLES_CONNECTION_STRING, or the role assignment behind TABLES_ENDPOINT, and that this machine's "
     "clock is right"
 )
-CHECK_CLOCK = "this machine's clock is wrong by 16 minutes, and 15 are allowed"
+CHECK_CLOCK = "this machine's clock is wrong by 16 minutes, and only 15 are allowed: correct the clock"
 
 
-@pytest.mark.filterwarnings("ignore:Testing an element:DeprecationWarning")  # the SDK's own slip
+@pytest.mark.filterwarnings("ignore:Testing an element:DeprecationWarning")  # a bug in the SDK
 @pytest.mark.parametrize(
     ("minutes", "advice"),
     [(-16, CHECK_CLOCK), (-15, CHECK_SETTINGS), (0, CHECK_SETTINGS), (15, CHECK_SETTINGS), (16, CHECK_CLOCK)],

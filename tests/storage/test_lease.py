@@ -99,9 +99,11 @@ def test_lease_is_not_taken_over_when_its_holder_renews_it(table: Table, clock: 
     holder.commit([replacing(RUN)])
 
 
-def test_waiting_ends_at_the_deadline(table: Table, clock: Clock) -> None:
+def test_waiting_ends_at_the_deadline_when_the_other_sync_does_not_end(table: Table, clock: Clock) -> None:
     take(table, clock, "holder")
-    with pytest.raises(SyncUnfinished, match="another sync of it did not end within 5 s"):
+    with pytest.raises(
+        SyncUnfinished, match="another sync of this catalog did not end within 5 s; ask again later"
+    ):
         take(table, clock, "waiter", wait_s=5)
     assert sum(clock.slept) == 5
     assert stored(table)["owner"] == "holder"
@@ -217,7 +219,7 @@ def test_lease_is_held_when_the_answer_to_its_creation_is_lost(
     proxied_table.put(RUN)
     proxy.on(lose_answer, kind="create lease", times=1)
     take(proxied_table, clock, "holder").commit([])
-    assert sum(clock.slept) < 1  # it knew its own lease at once
+    assert sum(clock.slept) < 1  # it recognised its own lease at the first read
 
 
 def test_lease_is_held_when_the_answer_to_the_write_that_takes_it_is_lost(
@@ -226,7 +228,7 @@ def test_lease_is_held_when_the_answer_to_the_write_that_takes_it_is_lost(
     take(proxied_table, clock, "earlier").commit([], FinishedSync("earlier"))
     proxy.on(lose_answer, kind="take or renew lease", times=1)
     take(proxied_table, clock, "holder").commit([])
-    assert sum(clock.slept) < 1  # it knew its own lease at once
+    assert sum(clock.slept) < 1  # it recognised its own lease at the first read
 
 
 @pytest.mark.parametrize("finished", [None, FinishedSync("holder", Failure("SyncError", "no luck"))])
@@ -410,7 +412,7 @@ def test_admission_is_not_checked_while_waiting_for_another_sync(table: Table, c
     assert seen == []
 
 
-def test_sync_whose_process_stopped_is_known_to_the_one_that_takes_over(table: Table, clock: Clock) -> None:
+def test_the_new_holder_knows_the_earlier_sync_when_its_process_stopped(table: Table, clock: Clock) -> None:
     first = take(table, clock, "first", wait_s=0)
     assert first.before == LeaseState("", "", FinishedSync())
     heir = take(table, clock, "heir")
@@ -435,7 +437,7 @@ def test_attempts_are_written_together_with_the_lease(
     ended = first.attempts.ended(clock.now(), FAILED.error())
     first.commit([], FinishedSync("first", FAILED, ended))
     assert [request.kind for request in proxy.requests] == [
-        "read lease", "create lease", "let go of lease",
+        "read lease", "create lease", "release lease",
     ]  # fmt: skip
     second = take(proxied_table, clock, "second")
     assert second.before.attempts == Attempts(
@@ -462,7 +464,7 @@ def test_attempts_are_unchanged_when_a_rebuild_takes_and_releases_the_lease(
 
 
 @pytest.mark.parametrize(("error_class", "failures"), [("", 0), ("SyncError", 3), ("EdxThrottled", 2)])
-def test_sync_of_the_previous_version_is_included_in_the_attempts(
+def test_attempts_include_the_last_sync_when_the_previous_version_ran_it(
     table: Table, clock: Clock, error_class: str, failures: int
 ) -> None:
     attempts = Attempts(ONE_OCLOCK, None, 2, ONE_OCLOCK, FAILED)
@@ -530,7 +532,7 @@ def test_no_lost_lease_is_reported_when_it_is_released_or_storage_fails_for_a_wh
     assert lost == []
 
 
-# Storage that answers nonsense
+# Invalid answers of storage
 
 
 @pytest.fixture
@@ -556,7 +558,7 @@ def test_taking_fails_when_storage_finds_no_lease_but_says_that_it_exists(
 @pytest.mark.parametrize(
     ("refused", "problem"),
     [
-        ("take or renew lease", "did not let this sync take its lease"),
+        ("take or renew lease", "refused every write of the lease"),
         ("write runs", "refused every write because of an outdated etag"),
     ],
 )
@@ -569,7 +571,9 @@ def test_taking_and_writing_fail_when_storage_refuses_every_batch_as_outdated(
         take(proxied_table, clock, "second").commit([replacing(RUN)])
 
 
-def test_pauses_between_lease_polls_grow(proxied_table: Table, proxy: TableProxy, clock: Clock) -> None:
+def test_pauses_between_lease_polls_grow_when_waiting_for_long(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
     take(proxied_table, clock, "dead")
     proxy.requests.clear()
     take(proxied_table, clock, "heir")

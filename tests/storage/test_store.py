@@ -119,7 +119,7 @@ def test_batches_of_long_texts_stay_within_the_limit_of_storage(store: CatalogSt
     assert len(all_runs(store)) == 60
 
 
-def test_others_are_written_when_storage_refuses_some(store: CatalogStore) -> None:
+def test_other_runs_are_written_when_storage_refuses_some(store: CatalogStore) -> None:
     addresses = ["https://x/" + "x" * (33_000 if number in {0, 4} else 1) for number in range(5)]
     runs = [make_mapped(f"NUSx/{number}/1", marketing_url=url) for number, url in enumerate(addresses)]
     writer = begin(store)
@@ -198,7 +198,9 @@ def test_digests_are_read_as_they_were_written_when_they_need_several_parts(stor
     assert store.digests(1, head) == digests
 
 
-def test_previous_generation_stays_and_older_ones_go(store: CatalogStore, runs_client: TableClient) -> None:
+def test_previous_generation_stays_and_older_ones_are_removed(
+    store: CatalogStore, runs_client: TableClient
+) -> None:
     heads = [publish(store) for _ in range(3)]
     orphan = {"PartitionKey": "1", "RowKey": "published-crashed-body-0000", "data00": b""}
     runs_client.create_entity(orphan)
@@ -286,7 +288,9 @@ def test_confirming_changes_only_the_time_and_releases_the_lease(store: CatalogS
     begin(store)
 
 
-def test_writer_that_lost_its_lease_changes_nothing(store: CatalogStore, table: Table, clock: Clock) -> None:
+def test_nothing_is_changed_when_the_writer_has_lost_its_lease(
+    store: CatalogStore, table: Table, clock: Clock
+) -> None:
     before = publish(store)
     store_runs(store, make_mapped())
     marked = store.head(1)

@@ -158,7 +158,7 @@ def test_sync_continues_from_what_version_0_1_stored(tables: Tables) -> None:
     assert store.counted_body(1, head) == BODY
 
 
-# The other way about: what version 0.1 requires of what it reads
+# The opposite direction: what version 0.1 requires of the entities that it reads
 
 
 def test_version_0_1_reads_the_head_of_a_sync_that_the_guard_stopped(
@@ -188,7 +188,7 @@ def test_version_0_1_reads_course_runs_and_ignores_newer_properties(
     mapped: MappedRun = make_mapped(price="1.00")._replace(course_key="NUSx+A1x", proposed_credit=2)
     store_runs(tables.catalogs, mapped)
     entity = dict(runs_client.get_entity("1", mapped.run.id))
-    # It reads the contract's names and `listed`, and passes over others.
+    # It reads the contract's names and `listed`, and ignores others.
     known = {name: value for name, value in entity.items() if name not in {"courseKey", "proposedCredit"}}
     assert known == {
         "PartitionKey": "1",
@@ -225,7 +225,7 @@ def test_version_0_1_takes_and_ends_a_sync_after_ours(tables: Tables, runs_clien
 def test_version_0_1_reads_the_account(tables: Tables, azurite: Azurite, storage: StorageSettings) -> None:
     client = TableClient.from_connection_string(azurite.connection_string, f"{storage.prefix}Accounts")
     tables.account.remember_attempts(Attempts(failures=1))
-    # No list is what it makes of a row without these two.
+    # It reads a row without these two properties as no list.
     assert not {"catalogIds", "listedAt"} & client.get_entity(ACCOUNT, "catalogs").keys()
     tables.account.remember_catalogs(CatalogList((1, 12), NOW, (7,)), Attempts())
     entity = client.get_entity(ACCOUNT, "catalogs")

@@ -102,7 +102,7 @@ def test_etag_of_the_guard_is_returned_when_a_batch_is_written(table: Table) -> 
         etag = table.commit([replacing(B), replacing_unchanged({**A, "x": number}, etag)])
 
 
-def test_refused_entity_is_named_by_its_place_when_a_batch_holds_one(table: Table) -> None:
+def test_refusal_has_the_position_of_the_entity_when_a_batch_is_refused(table: Table) -> None:
     table.put(A)
     too_long = {**B, "text": "x" * 40_000}
     with pytest.raises(EntityRefused) as refusal:
@@ -154,7 +154,7 @@ def test_batch_is_repeated_when_its_answer_was_lost(proxied_table: Table, proxy:
     assert sum(request.is_batch for request in proxy.requests) == 2
 
 
-@pytest.mark.filterwarnings("ignore:Testing an element:DeprecationWarning")  # the SDK's own slip
+@pytest.mark.filterwarnings("ignore:Testing an element:DeprecationWarning")  # a bug in the SDK
 def test_credentials_are_named_when_storage_refuses_them(
     table: Table, azurite: Azurite, clock: Clock
 ) -> None:
@@ -167,7 +167,7 @@ def test_credentials_are_named_when_storage_refuses_them(
     assert "d3Jvbmc" not in str(failure.value)
 
 
-# Storage that answers nonsense
+# Invalid answers of storage
 
 
 def test_query_that_finds_nothing_ends_without_a_pause(table: Table, clock: Clock) -> None:
@@ -264,7 +264,7 @@ def test_query_fails_when_an_entity_has_no_key(proxied_table: Table, proxy: Tabl
 
 
 @pytest.mark.parametrize("status", [200, 202])
-def test_batch_fails_when_its_answer_holds_no_results(
+def test_batch_fails_when_its_answer_has_no_results(
     proxied_table: Table, proxy: TableProxy, status: int
 ) -> None:
     proxied_table.put(A)

@@ -3,6 +3,7 @@
 import pytest
 from azure.data.tables import TableClient, UpdateMode
 
+from shared.deadline import Deadline
 from shared.domain.attempts import FinishedSync
 from shared.domain.course_run import MappedRun, StoredRun, course_run_id
 from shared.domain.published import render
@@ -53,6 +54,18 @@ def test_batch_holds_at_most_a_mebibyte_and_100_operations(proxied_tables: Table
     fresh.put(runs[1], 2**19)
     fresh.put(runs[2], 1)
     assert [len(request.row_keys) for request in proxy.requests] == [4]  # two runs, the head and the lease
+
+
+def test_no_more_runs_are_written_when_the_time_of_the_sync_has_run_out(
+    store: CatalogStore, clock: Clock
+) -> None:
+    writer = begin(store)
+    writer.deadline = Deadline.after(10, clock.monotonic)
+    put(writer, make_mapped("NUSx/1/1"))
+    clock.pass_s(10)
+    with pytest.raises(StorageError, match=r"^Table Storage was too slow: the sync's time ran out"):
+        put(writer, make_mapped("NUSx/2/1"))
+    assert [stored.mapped for stored in store.runs(1)] == [make_mapped("NUSx/1/1")]
 
 
 # Refusals
@@ -140,7 +153,7 @@ def test_course_key_and_proposed_credit_are_read_back(store: CatalogStore, runs_
     assert stored.mapped == make_mapped(modular_credit=2)
 
 
-# What counts for the guard
+# The body that the guard compares with
 
 
 def test_body_of_the_last_successful_sync_stays_when_the_guard_stops_later_syncs(store: CatalogStore) -> None:

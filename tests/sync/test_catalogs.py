@@ -90,7 +90,7 @@ def test_known_list_stays_and_the_failure_is_reported_when_edx_lists_too_few(
     assert (report.catalog_id, report.outcome, report.trigger) == (0, "failed", "http")
 
 
-def test_one_catalog_that_leaves_the_list_is_a_warning_in_log_and_history(
+def test_log_and_history_have_a_warning_when_edx_no_longer_lists_one_catalog(
     make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, tables: Tables, said: list[str]
 ) -> None:
     ours = make_ours()
@@ -100,7 +100,10 @@ def test_one_catalog_that_leaves_the_list_is_a_warning_in_log_and_history(
         listed = ours.ask(HTTP)
         assert (listed.catalog_ids, listed.left) == ((1, 12), (3,))
     (report,) = tables.reports.newest()
-    sentence = "edX no longer lists catalog 3: it left the answer, and its runs stay in storage"
+    sentence = (
+        "edX no longer lists catalog 3: its runs left the answer and stay in storage; if this is a mistake, "
+        "ask edX for access to it"
+    )
     assert list(report.warnings) == [sentence]
     assert [json.loads(line)["warnings"] for line in said] == [[sentence]]
 

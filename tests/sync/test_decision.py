@@ -1,4 +1,4 @@
-"""What a pull takes away in the end: decided without any I/O."""
+"""Which runs leave the answer after a pull; no I/O."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,9 @@ IDS = [course_run_id(f"{number:02}") for number in range(20)]
 def decided(
     seen: int, *, incomplete: str | None = None, unreadable: int = 0, percent: int = 20, allow: bool = False
 ) -> Decision:
-    """Return what is decided when the last `seen` of twenty stored runs came, and records without a key."""
+    """Return the decision after a pull that returned the last `seen` of twenty stored runs.
+
+    `unreadable` is the number of records without a key; one such record was known before."""
     comparison = Comparison(
         {IDS[n]: digest(each, stored_json(each.run)) for n, each in enumerate(RUNS)}, MOMENT
     )
@@ -35,32 +37,32 @@ def decided(
     return decide(7, state, progress, moment=MOMENT, percent=percent, allow=allow)
 
 
-def test_runs_that_are_missing_leave() -> None:
+def test_missing_runs_leave_the_answer_when_the_loss_is_allowed() -> None:
     decision = decided(17)
     assert decision == Decision(IDS[:3], {"missing": IDS[:3]}, {"missing": set(IDS[:3])}, None)
     assert decision.staying == set()
 
 
 @pytest.mark.parametrize(("percent", "stops"), [(54, True), (55, False)])
-def test_guard_stops_what_is_more_than_the_setting_allows(percent: int, *, stops: bool) -> None:
+def test_guard_stops_the_sync_when_the_loss_is_above_the_setting(percent: int, *, stops: bool) -> None:
     decision = decided(9, percent=percent)
     assert (decision.stopped is not None) is stops
     assert decision.staying == (set(IDS[:11]) if stops else set())
 
 
-def test_everything_leaves_when_the_operator_allows_it() -> None:
+def test_all_runs_leave_the_answer_when_the_operator_allows_it() -> None:
     decision = decided(0, allow=True)
     assert (decision.missing, decision.stopped, decision.staying) == (IDS, None, set())
 
 
-def test_nothing_is_missing_when_the_pull_is_not_whole() -> None:
+def test_nothing_is_missing_when_the_pull_is_incomplete() -> None:
     assert decided(0, incomplete="edX sent no count") == Decision()
 
 
 @pytest.mark.parametrize(("unreadable", "missing"), [(0, 3), (1, 3), (2, 0)])
-def test_nothing_is_missing_when_more_records_than_before_have_no_key(unreadable: int, missing: int) -> None:
+def test_nothing_is_missing_when_there_are_new_records_without_a_key(unreadable: int, missing: int) -> None:
     assert len(decided(17, unreadable=unreadable).missing) == missing
 
 
-def test_records_without_a_key_are_no_obstacle_when_the_operator_allows_it() -> None:
+def test_missing_runs_leave_despite_records_without_a_key_when_the_operator_allows_it() -> None:
     assert decided(17, unreadable=2, allow=True).missing == IDS[:3]

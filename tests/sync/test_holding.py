@@ -12,7 +12,7 @@ from shared.domain.attempts import Attempts, FinishedSync
 from shared.errors import EdxUnavailable, Failure, StorageError
 from shared.storage.lease import LeaseLost
 from shared.sync.holding import holding
-from shared.sync.run import Origin, Run
+from shared.sync.run import Origin, SyncInProgress
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ENDED = datetime(2026, 3, 1, 12, 1, tzinfo=UTC)
@@ -45,7 +45,7 @@ class Held:
     def __init__(self, writer: Any, *, loses: bool = False) -> None:
         self.calls: list[str] = []
         self.said: list[tuple[int, str]] = []
-        run = Run(
+        run = SyncInProgress(
             1, Origin("timer"), BEGAN, "sync-1", end_exchange=lambda: self.calls.append("edX cancelled")
         )
 
@@ -74,7 +74,7 @@ def test_lease_is_released_with_the_failure_when_the_sync_fails() -> None:
 def test_requests_are_cancelled_and_nothing_is_released_when_the_lease_is_lost() -> None:
     writer = Writer()
     held = Held(writer, loses=True)
-    assert str(held.raised.value) == "another process has taken over this sync, and this one stopped"
+    assert str(held.raised.value) == "another process now syncs this catalog, and this one stopped"
     assert held.raised.value.__cause__ is AWAY
     assert held.calls == ["edX cancelled"]
     assert writer.released == []

@@ -49,7 +49,7 @@ def test_catalog_was_never_published_when_nothing_is_stored_of_it(store: Catalog
     assert (state.counted, state.digests, state.was_never_published) == ({}, {}, True)
 
 
-def test_first_sync_that_was_killed_has_published_nothing(store: CatalogStore) -> None:
+def test_nothing_is_published_when_the_first_sync_was_killed(store: CatalogStore) -> None:
     writer = begin(store, sync_id="killed")
     writer.put(run("a"), 100)
     writer.flush()
@@ -57,7 +57,9 @@ def test_first_sync_that_was_killed_has_published_nothing(store: CatalogStore) -
     assert (list(state.digests), state.was_never_published) == ([A], True)
 
 
-def test_head_in_an_unknown_format_is_no_first_sync(store: CatalogStore, runs_client: TableClient) -> None:
+def test_catalog_counts_as_published_when_its_head_has_an_unknown_format(
+    store: CatalogStore, runs_client: TableClient
+) -> None:
     store_runs(store, run("a"))
     head = {"PartitionKey": "1", "RowKey": "published", "format": 99}
     runs_client.update_entity(head, UpdateMode.REPLACE)
@@ -73,7 +75,7 @@ def test_guard_counts_what_callers_saw_when_runs_were_written_and_not_published(
     assert set(state.kept) == {A, B}
 
 
-def test_guard_counts_the_published_body_when_the_one_before_the_stop_is_damaged(
+def test_guard_counts_the_published_body_when_the_last_successful_body_is_damaged(
     store: CatalogStore, runs_client: TableClient
 ) -> None:
     counted = publish(store, body_of("a"))
@@ -83,10 +85,10 @@ def test_guard_counts_the_published_body_when_the_one_before_the_stop_is_damaged
     assert StoredState(store, 1, rebuild=False).counted == {A: END, B: END}
 
 
-def test_marks_that_the_rows_cannot_tell_are_kept_when_the_runs_are_read_again(store: CatalogStore) -> None:
+def test_marks_are_kept_when_digests_are_computed_from_the_rows(store: CatalogStore) -> None:
     publish(
         store, body_of("a"), digests={A: UNREADABLE, B: UNPUBLISHED, C: UNPUBLISHED, D: UNPUBLISHED}
-    )  # nothing is stored of the last one
+    )  # the last one has no row
     store_runs(store, run("a"), run("b", is_published=False), run("c", is_published=False))
     writer = begin(store)
     writer.withdraw([C], NOW)
@@ -94,7 +96,7 @@ def test_marks_that_the_rows_cannot_tell_are_kept_when_the_runs_are_read_again(s
     assert StoredState(store, 1, rebuild=True).digests == {A: UNREADABLE, B: UNPUBLISHED, C: WITHDRAWN}
 
 
-def test_mark_is_dropped_when_the_row_says_otherwise(store: CatalogStore) -> None:
+def test_mark_is_dropped_when_the_row_contradicts_it(store: CatalogStore) -> None:
     publish(store, body_of("a"), digests={A: UNPUBLISHED, B: UNREADABLE})
     store_runs(store, run("a"), run("b", is_published=False))
     assert StoredState(store, 1, rebuild=True).digests == {
@@ -105,7 +107,7 @@ def test_mark_is_dropped_when_the_row_says_otherwise(store: CatalogStore) -> Non
 @pytest.mark.parametrize(
     ("kind", "key", "is_read"), [("changed", "b", True), ("changed", "a", False), ("restored", "b", False)]
 )
-def test_row_before_is_read_when_the_body_does_not_show_a_run_that_changes(
+def test_stored_row_is_read_when_a_changed_run_is_not_in_the_body(
     store: CatalogStore, kind: Any, key: str, *, is_read: bool
 ) -> None:
     store_runs(store, run("a"), run("b"))
@@ -115,7 +117,7 @@ def test_row_before_is_read_when_the_body_does_not_show_a_run_that_changes(
     assert state.rows_before == ({B: make_served("b", end_date=END)} if is_read else {})
 
 
-def test_slow_read_of_one_catalog_holds_up_no_other(
+def test_other_catalogs_are_not_delayed_when_the_read_of_one_is_slow(
     store: CatalogStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(store, body_of("a"))

@@ -38,7 +38,8 @@ from shared.storage.lease import LeaseLost, Leases, LeaseState
 from shared.storage.table import Table
 from shared.storage.tables import Tables, open_tables
 from shared.storage.writer import CatalogWriter
-from shared.sync.run import Origin
+from shared.sync.run import Origin, SyncInProgress
+from shared.sync.state import StoredState
 from shared.sync.sync import BackingOff, Syncer
 from tests.builders import make_course, make_run
 from tests.clock import Clock
@@ -187,7 +188,13 @@ def test_second_sync_writes_no_course_run_when_nothing_changed(
     assert after.synced_at == clock.now()
 
 
-def test_only_what_differs_is_written_and_a_preview_tells_it_before(
+def test_preview_reads_no_course_run_when_all_are_new(syncer: Syncer, proxy: TableProxy) -> None:
+    preview = syncer.preview(1)
+    assert [change.kind for _, change in preview.changes] == ["created"] * 5
+    assert run_ids(proxy) == []
+
+
+def test_only_changed_runs_are_written_and_a_preview_shows_them_before(
     syncer: Syncer, tables: Tables, catalog: Catalog, proxy: TableProxy
 ) -> None:
     sync(syncer)
@@ -198,6 +205,7 @@ def test_only_what_differs_is_written_and_a_preview_tells_it_before(
     proxy.requests.clear()
     preview = syncer.preview(1)
     assert {request.method for request in proxy.requests} == {"GET"}
+    assert set(run_ids(proxy)) == {course_run_id(run_key(number)) for number in (1, 2)}
     assert [(change.kind, stored is None) for stored, change in preview.changes] == [
         ("changed", False), ("created", True),
     ]  # fmt: skip
@@ -230,7 +238,9 @@ def test_withdrawn_run_stays_in_storage_and_keeps_its_id_when_it_returns(
     assert served(tables) == ["0", "1", "2", "3", "4"]
 
 
-def test_rejected_run_keeps_its_stored_value(syncer: Syncer, tables: Tables, catalog: Catalog) -> None:
+def test_run_keeps_its_stored_values_when_its_record_is_rejected(
+    syncer: Syncer, tables: Tables, catalog: Catalog
+) -> None:
     sync(syncer)
     catalog.alter_run(run_key(2), start="soon", end="2027-01-01T00:00:00Z")
     catalog.alter_run(run_key(3), end="2028-01-01T00:00:00Z")
@@ -240,7 +250,7 @@ def test_rejected_run_keeps_its_stored_value(syncer: Syncer, tables: Tables, cat
     assert counts(report) == {"changed": 1, "unchanged": 2, "withdrawn": 1, "rejected": 1}
     assert [each.run_key for each in report.rejections] == [run_key(2)]
     assert (report.outcome, tables.catalogs.run(1, course_run_id(run_key(2)))) == ("ok", before)
-    assert served(tables) == ["0", "1", "2", "3"]  # the last one is gone, the rejected one is not
+    assert served(tables) == ["0", "1", "2", "3"]  # the last run is missing; the rejected run is not
     assert b"2027" not in body(tables)
 
 
@@ -254,7 +264,7 @@ def test_rejected_run_is_marked_when_nothing_else_changed(
     assert [key for key in range(5) if digests[course_run_id(run_key(key))] == UNREADABLE] == [2]
 
 
-def test_run_that_storage_refuses_is_rejected_and_written_by_the_next_sync(
+def test_run_is_rejected_and_written_by_the_next_sync_when_storage_refuses_it(
     syncer: Syncer, tables: Tables, proxy: TableProxy
 ) -> None:
     proxy.on(refuse_in_batch(0), kind="write runs", times=1)
@@ -266,7 +276,7 @@ def test_run_that_storage_refuses_is_rejected_and_written_by_the_next_sync(
     assert served(tables) == ["0", "1", "2", "3", "4"]
 
 
-def test_run_that_edx_no_longer_publishes_is_stored_and_not_served(
+def test_run_is_stored_and_not_served_when_edx_no_longer_publishes_it(
     syncer: Syncer, tables: Tables, catalog: Catalog
 ) -> None:
     sync(syncer)
@@ -309,7 +319,7 @@ def test_empty_catalog_is_an_empty_array_when_it_never_had_runs(syncer: Syncer, 
         assert body(tables, 12) == b"[]"
 
 
-# Pulls that are not whole
+# Incomplete pulls
 
 
 INCOMPLETE: list[tuple[int | None, Action, str]] = [
@@ -351,7 +361,7 @@ def test_nothing_is_withdrawn_when_both_pulls_are_incomplete(  # noqa: PLR0917 -
     assert b"2027" in body(tables)
 
 
-def test_incomplete_sync_publishes_the_received_runs_and_is_successful(
+def test_received_runs_are_published_and_the_sync_succeeds_when_the_pull_is_incomplete(
     syncer: Syncer, tables: Tables, catalog: Catalog, sandbox: Sandbox, clock: Clock
 ) -> None:
     sync(syncer)
@@ -379,7 +389,7 @@ def test_second_pull_is_used_when_it_is_complete(
     assert served(tables) == ["1", "2", "3", "4"]
 
 
-def test_run_that_is_only_in_the_first_of_two_pulls_is_withdrawn(
+def test_run_is_withdrawn_when_only_the_first_of_two_pulls_returned_it(
     syncer: Syncer, tables: Tables, catalog: Catalog, sandbox: Sandbox
 ) -> None:
     sync(syncer)
@@ -399,7 +409,7 @@ def test_run_that_is_only_in_the_first_of_two_pulls_is_withdrawn(
     assert stored.withdrawn_at
 
 
-def test_new_records_without_a_key_stop_withdrawals_until_an_operator_allows_them(
+def test_no_run_is_withdrawn_until_an_operator_allows_it_when_there_are_new_records_without_a_key(
     syncer: Syncer, tables: Tables, catalog: Catalog
 ) -> None:
     catalog.add(make_course(make_run(key=run_key(5)), {"start": None}, key="NUSx+5x"))
@@ -471,7 +481,7 @@ def test_empty_pull_is_a_failure_when_runs_are_stored(
     assert {stored.withdrawn_at for stored in tables.catalogs.runs(1)} == {None}
 
 
-def test_sync_ends_within_its_lifetime(
+def test_sync_fails_at_the_end_of_its_lifetime_when_edx_is_slow(
     syncer: Syncer, make_syncer: Callable[..., Syncer], tables: Tables, sandbox: Sandbox
 ) -> None:
     sync(syncer)
@@ -505,7 +515,7 @@ def test_lease_is_released_and_the_report_written_when_a_sync_is_stopped(
         sync(syncer, on_progress=stop)
     assert ("secret" in str(stopped.value)) == (expected is error)
     (report,) = tables.reports.newest()
-    assert (report.outcome, report.error) == ("failed", f"the sync was stopped by {error.__name__}")
+    assert (report.outcome, report.error) == ("failed", f"the sync stopped unexpectedly ({error.__name__})")
     assert sync(make_syncer(lifetime_s=10)).outcome == "ok"  # too short to take over a lease that is held
 
 
@@ -528,7 +538,35 @@ def test_sync_stops_and_publishes_nothing_when_its_lease_is_taken_over(
     assert {stored.withdrawn_at for stored in tables.catalogs.runs(1)} == {None}
 
 
-def test_progress_knows_the_total(syncer: Syncer) -> None:
+def test_no_page_is_requested_when_the_lease_is_lost_before_the_pull(
+    syncer: Syncer, tables: Tables, sandbox: Sandbox, clock: Clock
+) -> None:
+    run = SyncInProgress(1, Origin("http"), clock.now())
+    run.lose_lease()
+    state = StoredState(tables.catalogs, 1, rebuild=False)
+    with pytest.raises(EdxUnavailable):
+        syncer._puller.pull(
+            run, state, Deadline.after(60), lambda _: None, lambda *_: None, allow_withdrawals=False
+        )
+    assert sandbox.requests_to(COURSES) == []
+
+
+def test_sync_has_its_whole_time_when_it_has_waited_for_another(
+    storage: StorageSettings, settings: dict[str, str], clock: Clock
+) -> None:
+    tables = open_tables(storage, CLIENT_ID, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
+    ours = connector_settings(settings)
+    edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep)
+    syncer = Syncer(tables, edx, ours, now=clock.now, clock=clock.monotonic, sleep=clock.sleep, lifetime_s=40)
+    begin(tables, "dead")
+
+    def pass_time(_done: int, _total: int | None) -> None:
+        clock.pass_s(20)  # with the wait of 30 s, more than the time of one sync
+
+    assert sync(syncer, on_progress=pass_time).outcome == "ok"
+
+
+def test_progress_has_the_count_of_edx_as_the_total(syncer: Syncer) -> None:
     seen: list[tuple[int, int | None]] = []
     sync(syncer, on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(3, 5), (5, 5)]
@@ -553,7 +591,7 @@ def twenty(catalog: Catalog, **fields: Any) -> None:
         ({"start": "TBD", "status": "archived"}, "no longer published"),
     ],
 )
-def test_sync_is_stopped_when_callers_would_lose_too_much_whatever_the_reason(
+def test_sync_is_stopped_when_callers_would_lose_too_much_for_any_reason(
     syncer: Syncer, tables: Tables, catalog: Catalog, taken_away: dict[str, str], reason: str
 ) -> None:
     twenty(catalog)
@@ -569,7 +607,7 @@ def test_sync_is_stopped_when_callers_would_lose_too_much_whatever_the_reason(
     assert sync(syncer).outcome == "ok"
 
 
-def test_small_loss_is_counted_apart_from_withdrawals(
+def test_small_loss_is_counted_separately_from_withdrawals(
     syncer: Syncer, tables: Tables, catalog: Catalog
 ) -> None:
     twenty(catalog)
@@ -624,7 +662,7 @@ def test_empty_catalog_is_allowed_by_the_operator_only_when_edx_says_that_it_is_
     assert served(tables) == []
 
 
-def test_sync_that_the_guard_stopped_publishes_new_and_changed_runs_and_is_not_successful(
+def test_new_and_changed_runs_are_published_and_the_sync_fails_when_the_guard_stops_it(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     catalog.replace([make_course(key=f"NUSx+{number}x") for number in range(10, 30)])
@@ -686,7 +724,7 @@ def test_published_state_is_rebuilt_when_it_is_damaged(
     assert served(tables) == ["0", "1", "2", "3", "4"]
 
 
-def test_published_state_is_made_anew_when_it_is_damaged_and_nothing_changed(
+def test_published_state_is_rebuilt_when_it_is_damaged_and_no_run_changed(
     syncer: Syncer, tables: Tables, runs_client: TableClient
 ) -> None:
     sync(syncer)
@@ -695,7 +733,7 @@ def test_published_state_is_made_anew_when_it_is_damaged_and_nothing_changed(
     assert len(tables.catalogs.digests(1, head_of(tables))) == 5
 
 
-# One at a time
+# One sync of a catalog at a time
 
 
 @pytest.mark.parametrize(
@@ -718,7 +756,7 @@ def test_published_state_is_made_anew_when_it_is_damaged_and_nothing_changed(
         ),
     ],
 )
-def test_result_of_a_sync_in_another_process_is_waited_for_and_used(  # noqa: PLR0917 - fixtures
+def test_result_of_a_sync_is_waited_for_and_used_when_another_process_runs_it(  # noqa: PLR0917 - fixtures
     syncer: Syncer,
     tables: Tables,
     sandbox: Sandbox,
@@ -754,7 +792,7 @@ def begin(tables: Tables, sync_id: str) -> CatalogWriter:
 
 
 @pytest.mark.parametrize("option", ["rebuild", "allow_withdrawals"])
-def test_operator_gets_a_sync_of_its_own_after_the_one_that_runs_when_an_option_asks_for_more(
+def test_operator_gets_a_new_sync_after_the_running_one_when_an_option_requires_it(
     syncer: Syncer, tables: Tables, option: str
 ) -> None:
     ending = Timer(0.2, begin(tables, "other").release, [FinishedSync("other")])
@@ -767,12 +805,12 @@ def test_operator_gets_a_sync_of_its_own_after_the_one_that_runs_when_an_option_
 @pytest.mark.parametrize(
     "failure",
     [
-        Failure("LeaseLost", "another process has taken over this sync, and this one stopped"),
-        Failure("KeyboardInterrupt", "the sync was stopped by KeyboardInterrupt"),
-        Failure("SyncError", "the sync was stopped by ValueError"),
+        Failure("LeaseLost", "another process now syncs this catalog, and this one stopped"),
+        Failure("KeyboardInterrupt", "the sync stopped unexpectedly (KeyboardInterrupt)"),
+        Failure("SyncError", "the sync stopped unexpectedly (ValueError)"),
     ],
 )
-def test_sync_is_tried_when_the_other_sync_failed_for_a_reason_of_its_own(
+def test_sync_is_tried_when_the_other_sync_lost_its_lease_or_was_stopped(
     syncer: Syncer, tables: Tables, failure: Failure
 ) -> None:
     ending = Timer(0.2, begin(tables, "other").release, [FinishedSync("other", failure)])
@@ -800,7 +838,19 @@ def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
     assert "stopped before the sync ended" in (dead.error or "")
 
 
-# Memory of attempts
+def test_sync_whose_process_stopped_is_reported_when_a_repair_takes_over_its_lease(
+    storage: StorageSettings, settings: dict[str, str], clock: Clock
+) -> None:
+    tables = open_tables(storage, CLIENT_ID, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
+    ours = connector_settings(settings)
+    edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep)
+    syncer = Syncer(tables, edx, ours, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
+    begin(tables, "dead")
+    assert not syncer.republish(1)
+    assert [each.sync_id for each in tables.reports.newest()] == ["dead"]
+
+
+# Remembered attempts
 
 
 def test_no_sync_begins_for_a_caller_that_is_not_eager_when_the_last_two_failed(
@@ -828,7 +878,7 @@ def test_no_sync_begins_for_a_caller_that_is_not_eager_when_the_last_two_failed(
 # Throttling
 
 
-def test_edx_is_not_called_before_its_rate_limit_ends(
+def test_edx_is_not_called_when_its_rate_limit_has_not_ended(
     make_syncer: Callable[..., Syncer], tables: Tables, sandbox: Sandbox, clock: Clock
 ) -> None:
     sandbox.on(COURSES, throttle(3592), offset=2, times=1)
@@ -841,9 +891,13 @@ def test_edx_is_not_called_before_its_rate_limit_ends(
     sandbox.forget_requests()
     for catalog_id in (1, 12):
         with pytest.raises(EdxThrottled, match="2026-03-01T12:59:52Z") as throttled:
-            sync(make_syncer(), catalog_id)  # another process: it knows from storage alone
+            make_syncer().sync(catalog_id, Origin("http"))  # as another process
         assert throttled.value.retry_at == until
     assert sandbox.requests == []
+    assert len(tables.reports.newest()) == 1  # requests may come often, and the first sync has a report
+    with pytest.raises(EdxThrottled):
+        make_syncer().sync(1, Origin("timer"))
+    assert [report.trigger for report in tables.reports.newest()] == ["timer", "operator"]
     clock.pass_s(3592)
     assert counts(sync(make_syncer())) == {"created": 5}
 
@@ -905,7 +959,7 @@ def test_history_has_the_changes_that_callers_see(
     ]
 
 
-def test_history_has_the_changes_of_a_sync_that_was_killed_after_it_wrote(
+def test_history_has_the_changes_of_the_killed_sync_when_it_had_written_runs(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     sync(syncer)
@@ -933,7 +987,7 @@ def test_history_has_the_changes_of_a_sync_that_was_killed_after_it_wrote(
     ]  # fmt: skip
 
 
-def test_history_says_restored_when_a_sync_that_was_killed_had_written_the_run_that_came_back(
+def test_history_says_restored_when_a_killed_sync_had_already_written_the_returned_run(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
     sync(syncer)

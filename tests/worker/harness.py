@@ -1,4 +1,4 @@
-"""FunctionsWorker: runs the app on Azure's worker package; this module replaces the host."""
+"""FunctionsWorker: runs the app on Azure's worker package; this module replaces the Functions host."""
 
 import json
 import subprocess

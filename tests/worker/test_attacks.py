@@ -34,7 +34,7 @@ def synced(start_worker: StartWorker) -> Iterator[FunctionsWorker]:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-def test_nothing_is_reached_or_told_when_attacked(
+def test_edx_and_storage_are_not_reached_and_no_secret_is_shown_when_attacked(
     attack: Attack, path: str, guarded: FunctionsWorker, sandbox: Sandbox
 ) -> None:
     sandbox.forget_requests()

@@ -28,7 +28,7 @@ def healthy(sandbox: Sandbox) -> Iterator[None]:
 
 
 def get(worker: FunctionsWorker, sandbox: Sandbox, query: str = "", **headers: str) -> Answer:
-    """Ask as an administrator; an underscore in a header's name stands for a hyphen."""
+    """Send a GET as an administrator; an underscore in a header's name stands for a hyphen."""
     more = {name.replace("_", "-"): value for name, value in headers.items()}
     return worker.http(f"{PATH}?{query}", {**honest_headers(sandbox), **more})
 

@@ -43,7 +43,7 @@ def test_lines_of_a_sync_belong_to_the_request_that_waits_for_it(
     assert {record.level for record in syncs} == {"INFO"}
 
 
-def test_lines_of_a_failed_sync_are_logged(start_worker: StartWorker, sandbox: Sandbox) -> None:
+def test_log_lines_of_a_sync_are_logged_when_it_fails(start_worker: StartWorker, sandbox: Sandbox) -> None:
     sandbox.on("/courses/", answer(400))
     with start_worker() as worker:
         failed = worker.http(PATH, honest_headers(sandbox))
@@ -54,7 +54,7 @@ def test_lines_of_a_failed_sync_are_logged(start_worker: StartWorker, sandbox: S
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lines_of_a_sync_that_outlives_its_callers_belong_to_the_next_invocation(
+def test_log_lines_belong_to_the_next_invocation_when_a_sync_outlives_its_callers(
     kind: str, start_worker: StartWorker, sandbox: Sandbox
 ) -> None:
     sandbox.latency_s = 1
@@ -65,7 +65,7 @@ def test_lines_of_a_sync_that_outlives_its_callers_belong_to_the_next_invocation
         while worker.http(PATH, {**honest_headers(sandbox), "Cache-Control": "only-if-cached"}).status != 200:
             assert monotonic() < deadline_s
             sleep(0.2)
-        sleep(1)  # it ends by reporting, after it has published
+        sleep(1)  # a sync writes its report last, after it has published
         next_one = worker.http("/health")
         syncs = events(worker, "sync")
         assert_all_arrive(worker)
@@ -107,7 +107,9 @@ def test_timer_logs_its_line_when_it_fails(start_worker: StartWorker, sandbox: S
     assert run.event["catalogs"][1]["succeeded"] is not None
 
 
-def test_line_about_a_failed_jwks_fetch_is_logged(start_worker: StartWorker, sandbox: Sandbox) -> None:
+def test_log_line_is_written_when_the_jwks_cannot_be_fetched(
+    start_worker: StartWorker, sandbox: Sandbox
+) -> None:
     with start_worker(ADMIN_JWKS_URL="http://127.0.0.1:9/jwks?secret=x") as worker:
         assert worker.http(PATH, honest_headers(sandbox)).status == 500
         (line,) = events(worker, "jwks")

@@ -1,9 +1,9 @@
 """The worker process of the harness: azure-functions-runtime with one app, controlled over a pipe.
 
-It replaces the proxy in front of that package, whose gRPC messages are generated from FunctionRpc.proto and
-are on no package index: those that the runtime uses stand here under the names and types of that file, and
-this module is the `protos` that the runtime is handed. They are strict, as protobuf is: a header value that
-is no string fails the invocation here as it does in Azure.
+It replaces the proxy in front of that package. The proxy's gRPC messages are generated from FunctionRpc.proto
+and are on no package index, so this module defines those that the runtime uses, with that file's names and
+types, and is passed to the runtime as its `protos`. They check types like protobuf: a header value that is
+not a string fails the invocation here as in Azure.
 """
 
 from __future__ import annotations
@@ -269,5 +269,7 @@ if __name__ == "__main__":
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers, Path(sys.argv[2]).open("a") as records:
         routing = Routing(records)
         logging.getLogger().addHandler(routing)
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the app prints is no answer
+        os.dup2(
+            sys.stderr.fileno(), sys.stdout.fileno()
+        )  # text that the app prints must not be read as an answer
         asyncio.run(_serve(sys.argv[1], answers, routing))

@@ -27,7 +27,7 @@ def serve(app_directory: Path, cors: Cors | None = None) -> Host:
     return Host(app_directory, environment={"SCHEDULE": NEVER}, cors=cors)
 
 
-def test_preflight_is_answered_for_an_origin_of_the_list(app_directory: Path) -> None:
+def test_preflight_is_answered_when_the_origin_is_listed(app_directory: Path) -> None:
     cors = Cors("https://other.example, https://luminus.example", credentials=True)
     with serve(app_directory, cors) as host:
         answer = requests.options(f"{host.url}/Pre/Links/echo", headers=PREFLIGHT, timeout=10)
@@ -42,7 +42,7 @@ def test_preflight_is_answered_for_an_origin_of_the_list(app_directory: Path) ->
     }
 
 
-def test_preflight_allows_nothing_to_another_origin(app_directory: Path) -> None:
+def test_preflight_allows_nothing_when_the_origin_is_not_listed(app_directory: Path) -> None:
     with serve(app_directory, Cors("https://other.example,*")) as host:
         answer = requests.options(f"{host.url}/Pre/Links/echo", headers=PREFLIGHT, timeout=10)
 
@@ -79,7 +79,7 @@ def test_vary_of_the_function_is_kept_when_origins_differ(app_directory: Path) -
     }
 
 
-def test_credentials_for_every_origin_are_refused() -> None:
+def test_credentials_are_refused_when_every_origin_is_allowed() -> None:
     with pytest.raises(ValueError, match=r"name the origins instead of \*"):
         Cors("*", credentials=True)
 

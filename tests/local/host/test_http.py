@@ -87,7 +87,7 @@ def test_empty_query_values_are_dropped_and_repeated_ones_joined(host: Host) -> 
     assert answer.json()["params"] == {"b": "1,2,3", "c": "x y+", "a": "4"}
 
 
-def test_url_is_the_original_one_when_it_holds_escapes(host: Host) -> None:
+def test_url_is_unchanged_when_it_contains_escapes(host: Host) -> None:
     url = f"{host.url}/Pre/Links/echo?c=x+y%2B&a="
 
     assert requests.get(url, timeout=10).json()["url"] == url
@@ -162,7 +162,7 @@ def test_the_request_line_may_have_8_kib(host: Host, line_bytes: int) -> None:
     assert raw_status(host, line + b"\r\n") == (200 if line_bytes <= 8192 else 414)
 
 
-def test_a_304_has_a_content_type_of_its_own_or_text(host: Host) -> None:
+def test_a_304_has_the_content_type_of_the_function_or_text_plain(host: Host) -> None:
     answer = requests.get(f"{host.url}/Pre/status?code=304", timeout=10)
     own = requests.get(f"{host.url}/Pre/not_modified", timeout=10)
 
@@ -171,7 +171,7 @@ def test_a_304_has_a_content_type_of_its_own_or_text(host: Host) -> None:
 
 
 @pytest.mark.parametrize(("disabled", "status", "body"), [("", 200, True), ("True", 204, False)])
-def test_the_root_is_a_home_page_unless_it_is_disabled(
+def test_the_root_is_a_home_page_when_it_is_not_disabled(
     app_directory: Path, disabled: str, status: int, *, body: bool
 ) -> None:
     with Host(app_directory, environment={"AzureWebJobsDisableHomepage": disabled}) as host:

@@ -74,7 +74,7 @@ def test_the_host_ends_when_its_parent_process_is_killed(app_directory: Path) ->
     pytest.fail("The host outlived its parent")
 
 
-def test_the_host_says_in_one_line_that_its_port_is_busy(app_directory: Path) -> None:
+def test_the_host_prints_one_line_when_its_port_is_busy(app_directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         with pytest.raises(ChildFailed) as failed:

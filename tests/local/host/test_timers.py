@@ -37,7 +37,7 @@ def test_admin_answers_400_when_the_input_is_malformed(host: Host, body: str) ->
     assert requests.post(f"{host.url}/admin/functions/tick", data=body, timeout=10).status_code == 400
 
 
-def test_fire_raises_what_the_timer_raised(host: Host) -> None:
+def test_fire_raises_an_error_when_the_timer_function_raises(host: Host) -> None:
     with pytest.raises(RuntimeError, match="failed\non purpose"):
         host.fire("failing")
 

@@ -32,7 +32,7 @@ def test_change_is_an_error_when_nothing_has_that_key(catalog: Catalog) -> None:
         catalog.alter_run("course-v1:NUSx+unknown+R", min_effort=1)
 
 
-def test_page_is_500_when_it_holds_a_course_that_cannot_be_rendered(edx: Caller, catalog: Catalog) -> None:
+def test_page_is_500_when_it_contains_a_course_that_cannot_be_rendered(edx: Caller, catalog: Catalog) -> None:
     catalog.unrenderable = ["NUSx+25x"]
     pages = ["limit=20", "limit=20&offset=20", "limit=20&offset=40", "limit=1&offset=25", "limit=1&offset=26"]
     answers = [edx.get(f"{COURSES}?{page}") for page in pages]
@@ -40,7 +40,9 @@ def test_page_is_500_when_it_holds_a_course_that_cannot_be_rendered(edx: Caller,
     assert answers[1].headers["Content-Type"] == "text/html"
 
 
-def test_page_has_fewer_courses_than_asked_when_the_limit_is_capped(edx: Caller, catalog: Catalog) -> None:
+def test_page_has_fewer_courses_than_requested_when_the_limit_is_capped(
+    edx: Caller, catalog: Catalog
+) -> None:
     catalog.max_limit = 20
     page = edx.get(f"{COURSES}?limit=101")
     assert (len(keys(page)), page.json()["next"]) == (20, f"{FOREIGN}?limit=20&offset=20")
@@ -62,7 +64,7 @@ def test_seats_can_be_expired(edx: Caller, catalog: Catalog) -> None:
     assert deadlines == [[None, None], ["2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"]]
 
 
-def test_catalog_has_its_original_content_when_it_is_cleared(catalog: Catalog) -> None:
+def test_catalog_has_its_original_content_after_clear(catalog: Catalog) -> None:
     before, described = catalog.courses, catalog.described()
     catalog.remove("NUSx+0x")
     catalog.alter("NUSx+4x", lambda course: course.update(title="Retitled"))

@@ -114,7 +114,7 @@ def test_help_shows_every_knob_action_and_example() -> None:
         assert f"  edX {example.case}:\n    curl http://127.0.0.1:8400/sandbox/{example.path} -H" in shown
 
 
-def test_sandbox_says_in_one_line_that_its_port_is_busy() -> None:
+def test_sandbox_prints_one_line_when_its_port_is_busy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         ended = subprocess.run(  # noqa: S603  our own module

@@ -58,7 +58,7 @@ def test_pages_are_walked_by_limit_and_offset_when_page_size_is_ignored(edx: Cal
     assert (last.json()["next"], last.json()["previous"]) == (None, f"{FOREIGN}?limit=20&offset=20")
 
 
-def test_page_is_as_large_as_asked_or_empty_when_the_offset_is_past_the_end(edx: Caller) -> None:
+def test_page_has_the_requested_size_or_is_empty_when_the_offset_is_past_the_end(edx: Caller) -> None:
     assert len(keys(edx.get(f"{COURSES}?limit=1000"))) == 45
     past = edx.get(f"{COURSES}?limit=20&offset=100")
     assert (past.status_code, past.json()["results"], past.json()["next"]) == (200, [], None)

@@ -154,7 +154,7 @@ def test_connections_can_be_refused_for_a_while(edx: Caller) -> None:
     assert edx.get().status_code == 200
 
 
-def test_connections_are_refused_while_the_sandbox_is_unreachable(edx: Caller) -> None:
+def test_connections_are_refused_when_the_sandbox_is_unreachable(edx: Caller) -> None:
     with edx.sandbox.unreachable(), pytest.raises(requests.ConnectionError):
         edx.get()
     assert edx.get().status_code == 200
@@ -180,7 +180,7 @@ def test_answer_can_be_delayed(edx: Caller) -> None:
     assert edx.get().elapsed.total_seconds() > 0.2
 
 
-def test_sandbox_stops_at_once_during_a_slow_answer(catalog: Catalog) -> None:
+def test_sandbox_stops_at_once_when_it_is_sending_a_slow_answer(catalog: Catalog) -> None:
     with Sandbox([catalog]) as sandbox, ThreadPoolExecutor(1) as pool:
         edx = Caller(sandbox)
         sandbox.on("/courses/", trickle("body", byte_every_s=60))
@@ -247,5 +247,5 @@ def test_courses_can_leave_and_join_after_a_page(edx: Caller) -> None:
     edx.sandbox.on("/courses/", change(swap=1), after=1, times=1)
     pages = [edx.get(f"{COURSES}?limit=20&offset={offset}") for offset in (0, 20, 40)]
     assert [page.json()["count"] for page in pages] == [45, 45, 45]
-    assert (keys(pages[1])[-1], keys(pages[2])[0]) == ("NUSx+39x", "NUSx+41x")  # 40 was never seen
+    assert (keys(pages[1])[-1], keys(pages[2])[0]) == ("NUSx+39x", "NUSx+41x")  # course 40 was never returned
     assert keys(pages[2])[-1].startswith("JoinedX+")

@@ -35,6 +35,6 @@ def test_minted_token_verifies_against_the_jwks_when_nothing_is_overridden(sandb
     ],
     ids="+".join,
 )
-def test_forged_token_does_not_verify(sandbox: Sandbox, forgery: dict[str, object]) -> None:
+def test_token_does_not_verify_when_it_is_forged(sandbox: Sandbox, forgery: dict[str, object]) -> None:
     with pytest.raises(jwt.PyJWTError):
         verified(sandbox, sandbox.mint(**forgery))  # type: ignore[arg-type]
