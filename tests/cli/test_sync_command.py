@@ -66,6 +66,12 @@ def test_everything_that_a_report_has_is_shown(capsys: pytest.CaptureFixture[str
     ]
 
 
+def test_rejections_have_their_parts_by_name_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    sync_catalogs([7], lambda _catalog_id, _bar: FULL, as_json=True)
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["rejections"] == [{"run_key": "", "field": "key", "reason": "it is missing"}]
+
+
 def test_time_to_get_the_lease_is_not_shown_as_a_wait(capsys: pytest.CaptureFixture[str]) -> None:
     sync_catalogs([7], lambda _catalog_id, _bar: replace(FULL, waited_s=0.9))
     assert capsys.readouterr().out.startswith("Catalog 7: incomplete in 9.1 s. 1 course, ")
