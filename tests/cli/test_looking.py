@@ -93,6 +93,7 @@ def test_stored_run_that_cannot_be_read_is_left_out(cli: Cli, runs_client: Table
         (["--state", "Unpublished"], [HIDDEN]),
         (["--state", "ended", "--key", "nusx+a1"], [OLD]),
         (["--type", "audit"], []),
+        (["--type", "verified", "--key", "a2x"], [OTHER]),
         (["--withdrawn"], []),
     ],
 )

@@ -69,7 +69,9 @@ def test_everything_that_a_report_has_is_shown(capsys: pytest.CaptureFixture[str
 def test_rejections_have_their_parts_by_name_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     sync_catalogs([7], lambda _catalog_id, _bar: FULL, as_json=True)
     (report,) = json.loads(capsys.readouterr().out)
-    assert report["rejections"] == [{"run_key": "", "field": "key", "reason": "it is missing"}]
+    assert report["rejections"] == [
+        {"run_key": "", "field": "key", "reason": "it is missing", "is_unpublished": False}
+    ]
 
 
 def test_time_to_get_the_lease_is_not_shown_as_a_wait(capsys: pytest.CaptureFixture[str]) -> None:
