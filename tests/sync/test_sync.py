@@ -78,6 +78,30 @@ def syncer(make_syncer: Callable[..., Syncer]) -> Syncer:
     return make_syncer()
 
 
+@pytest.fixture
+def after_a_dead_sync(
+    storage: StorageSettings, settings: dict[str, str], clock: Clock
+) -> Callable[..., Syncer]:
+    """Makes a syncer that finds the lease of a sync whose process stopped; all its pauses are skipped."""
+
+    def make(lifetime_s: float = 60) -> Syncer:
+        tables = open_tables(storage, CLIENT_ID, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
+        begin(tables, "dead")
+        ours = connector_settings(settings)
+        edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep)
+        return Syncer(
+            tables,
+            edx,
+            ours,
+            now=clock.now,
+            clock=clock.monotonic,
+            sleep=clock.sleep,
+            lifetime_s=lifetime_s,
+        )
+
+    return make
+
+
 def sync(syncer: Syncer, catalog_id: int = 1, **options: Any) -> SyncReport:
     report = syncer.sync(catalog_id, Origin("operator", "0a1b"), **options)
     assert report
@@ -552,13 +576,9 @@ def test_no_page_is_requested_when_the_lease_is_lost_before_the_pull(
 
 
 def test_sync_has_its_whole_time_when_it_has_waited_for_another(
-    storage: StorageSettings, settings: dict[str, str], clock: Clock
+    after_a_dead_sync: Callable[..., Syncer], clock: Clock
 ) -> None:
-    tables = open_tables(storage, CLIENT_ID, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
-    ours = connector_settings(settings)
-    edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep)
-    syncer = Syncer(tables, edx, ours, now=clock.now, clock=clock.monotonic, sleep=clock.sleep, lifetime_s=40)
-    begin(tables, "dead")
+    syncer = after_a_dead_sync(lifetime_s=40)
 
     def pass_time(_done: int, _total: int | None) -> None:
         clock.pass_s(20)  # with the wait of 30 s, more than the time of one sync
@@ -821,13 +841,9 @@ def test_sync_is_tried_when_the_other_sync_lost_its_lease_or_was_stopped(
 
 
 def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
-    storage: StorageSettings, settings: dict[str, str], clock: Clock
+    after_a_dead_sync: Callable[..., Syncer], tables: Tables, clock: Clock
 ) -> None:
-    tables = open_tables(storage, CLIENT_ID, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
-    ours = connector_settings(settings)
-    edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep)
-    syncer = Syncer(tables, edx, ours, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
-    begin(tables, "dead")
+    syncer = after_a_dead_sync()
     began = clock.now()
     waited_for: list[LeaseState] = []
     report = sync(syncer, on_wait=waited_for.append)
@@ -839,13 +855,9 @@ def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
 
 
 def test_sync_whose_process_stopped_is_reported_when_a_repair_takes_over_its_lease(
-    storage: StorageSettings, settings: dict[str, str], clock: Clock
+    after_a_dead_sync: Callable[..., Syncer], tables: Tables
 ) -> None:
-    tables = open_tables(storage, CLIENT_ID, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
-    ours = connector_settings(settings)
-    edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep)
-    syncer = Syncer(tables, edx, ours, now=clock.now, clock=clock.monotonic, sleep=clock.sleep)
-    begin(tables, "dead")
+    syncer = after_a_dead_sync()
     assert not syncer.republish(1)
     assert [each.sync_id for each in tables.reports.newest()] == ["dead"]
 
