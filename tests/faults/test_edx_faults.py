@@ -392,7 +392,8 @@ def test_pages_are_requested_from_edx_api_url_when_next_names_another_host(
     answered = stage.ask(patient, shelf)
 
     assert_reached(answered, stage.stored, shelf)
-    assert {request.path for request in stage.edx.requests} == {f"/catalog/v1/catalogs/{shelf.id}/courses/"}
+    called = {request.path for request in stage.edx.requests_to("^/catalog/")}
+    assert called == {f"/catalog/v1/catalogs/{shelf.id}/courses/"}
     assert callers == []
 
 
@@ -676,7 +677,9 @@ def test_the_other_catalogs_are_synced_when_one_of_three_fails(  # noqa: PLR0917
         assert_kept(before, stored, shelves[1])
         for shelf in (shelves[0], shelves[2]):
             assert_reached(ask(host.url, admin, shelf.id, "only-if-cached"), stored, shelf)
-        with pytest.raises(FunctionFailed, match=r"\b12\b"):
+        with pytest.raises(
+            FunctionFailed, match=r"Catalog 12 could not be synced|the catalog is not found: 12$"
+        ):
             host.fire("sync_course_runs")
         assert [stored.reports(shelf.id)[0]["outcome"] for shelf in shelves] == ["ok", "failed", "ok"]
 
