@@ -1,13 +1,14 @@
 """Faults of edX during the pull of a changed catalog: nothing is lost, and the next sync recovers."""
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from socket import SHUT_RDWR, create_server
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -37,7 +38,7 @@ from tests.faults.promise import (
     run_id,
     runs_of,
 )
-from tests.faults.stage import Stage
+from tests.faults.stage import Stage, held_until
 
 SECOND_PAGE = "second page"  # of three; of the changed catalog
 FIRST_PAGE = "first page"
@@ -279,17 +280,19 @@ def test_the_caller_is_told_that_the_sync_continues_when_edx_is_slower_than_the_
     shelf = stage.synced_shelf(patient)
     before, served = stage.stored.runs(shelf.id), _served(stage, patient, shelf)
     _served(stage, hurried, shelf)  # the first request of a process is slower
-    break_down(stage.edx, shelf, Fault("slow", faults.slow(3 * HURRIED_S), where=where), times=1)
+    ends = Event()
+    break_down(stage.edx, shelf, Fault("held", held_until(ends), where=where), times=1)
 
     began = time.monotonic()
     answered = stage.ask(hurried, shelf)
 
-    assert HURRIED_S - 0.5 < time.monotonic() - began < 2.5 * HURRIED_S
-    says = f"did not end within {HURRIED_S} s and continues; ask again later"
+    assert HURRIED_S - 0.5 < time.monotonic() - began < HURRIED_S + 10
+    says = r"did not end within \d+ s and continues; ask again later"
     assert_says(answered, 500, f"Catalog {shelf.id} could not be synced", says, "stored before is intact")
     assert len(stage.stored.reports(shelf.id)) == 1
     assert_kept(before, stage.stored, shelf)
     assert _served(stage, patient, shelf) == served
+    ends.set()
     assert stage.last_report(shelf)["outcome"] == "ok"
     assert_reached(stage.ask(hurried, shelf, "only-if-cached"), stage.stored, shelf)
 
@@ -711,6 +714,7 @@ def test_no_catalog_leaves_the_answer_when_the_list_of_catalogs_fails(  # noqa: 
     fault: Action,
     says: str,
 ) -> None:
+    caplog.set_level(logging.INFO)
     shelves = [make_shelf(11, 3), make_shelf(12, 3)]
     sandbox.catalogs = {shelf.id: shelf for shelf in shelves}
     assert_shows(ask(host_here.url, admin), runs_of(*shelves))
@@ -732,6 +736,7 @@ def test_no_catalog_leaves_the_answer_when_the_list_of_catalogs_fails(  # noqa: 
 
     sandbox.rules.clear()
     assert_shows(ask(host_here.url, admin), runs_of(*shelves))
+    assert caplog.messages
     assert_discreet([caplog.text])
 
 

@@ -1,6 +1,7 @@
 """Callers, processes and timers that sync a catalog at the same time, each with its own deadline."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,23 +15,30 @@ from shared.serving.outbox import Outbox
 from shared.sync.run import Origin
 from shared.wiring import connect
 from tests.faults.promise import assert_reached, assert_says
-from tests.faults.stage import Stage
+from tests.faults.stage import Stage, wait_until
+from tests.table_proxy import TableProxy
 
 
 @pytest.fixture
 def hurried(stage: Stage) -> Iterator[HostProcess]:
-    """A process whose callers wait for one second."""
-    with stage.host(SYNC_TIME_BUDGET_SECONDS="1") as host:
+    """A process whose callers wait for two seconds."""
+    with stage.host(SYNC_TIME_BUDGET_SECONDS="2") as host:
+        stage.warm(host)
         yield host
 
 
 def test_other_callers_get_their_answer_when_the_one_that_started_the_sync_has_a_short_deadline(
-    stage: Stage, healthy: HostProcess, hurried: HostProcess
+    stage: Stage, proxy: TableProxy, proxied: HostProcess, hurried: HostProcess
 ) -> None:
-    shelf = stage.synced_shelf(healthy)
-    first = stage.begin_slow_sync(hurried, shelf, page_s=4)
-    patient = [stage.begin_to_ask(host, shelf) for host in (healthy, healthy)]
-    assert_says(first.result(), 500, f"Catalog {shelf.id}", "did not end within 1 s and continues")
+    shelf = stage.synced_shelf(proxied)
+    first = stage.begin_held_sync(hurried, shelf)
+    proxy.requests.clear()
+    patient = [stage.begin_to_ask(host, shelf) for host in (proxied, proxied)]
+    wait_until(lambda: Counter(proxy.kinds(shelf.id)) >= Counter({"read head": 2, "read lease": 1}))
+    says = r"did not end within \d+ s and continues"
+    assert_says(first.call.result(), 500, f"Catalog {shelf.id}", says)
+    assert not any(call.done() for call in patient)
+    first.page.set()
     for call in patient:
         assert_reached(call.result(), stage.stored, shelf)
     assert stage.pulls_of(shelf) == 1
@@ -59,11 +67,12 @@ def test_the_caller_is_told_to_ask_again_when_its_time_runs_out_while_another_pr
     stage: Stage, healthy: HostProcess, hurried: HostProcess
 ) -> None:
     shelf = stage.synced_shelf(healthy)
-    running = stage.begin_slow_sync(healthy, shelf, page_s=4)
+    running = stage.begin_held_sync(healthy, shelf)
     answered = stage.ask(hurried, shelf)
-    assert not running.done()
-    assert_says(answered, 500, f"Catalog {shelf.id}", "did not end within 1 s", "is intact")
-    assert_reached(running.result(), stage.stored, shelf)
+    assert not running.call.done()
+    running.page.set()
+    assert_says(answered, 500, f"Catalog {shelf.id}", r"did not end within \d+ s", "is intact")
+    assert_reached(running.call.result(), stage.stored, shelf)
     assert stage.pulls_of(shelf) == 1
 
 
@@ -100,4 +109,6 @@ def test_no_two_pulls_of_a_catalog_overlap_when_the_timer_fires_twice_at_once_an
     for shelf, answered in zip(shelves, answers, strict=True):
         assert_reached(answered, stage.stored, shelf)
         # A call that comes too late to share a sync may start the next one, after the first has ended.
-        assert stage.pulls_of(shelf) == len(stage.stored.reports(shelf.id)) - 1
+        pulls = stage.pulls_of(shelf)
+        stage.last_report(shelf, number=1 + pulls)
+        assert pulls == len(stage.stored.reports(shelf.id)) - 1
