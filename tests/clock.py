@@ -29,8 +29,16 @@ class Clock:
         self.moment += timedelta(seconds=seconds)
 
 
+def nap(seconds: float) -> None:
+    """Sleep for ten milliseconds at most, for pauses that need not be long in a test."""
+    time.sleep(min(seconds, 0.01))
+
+
 class SkippingClock:
-    """A monotonic clock that skips pauses: each takes ten milliseconds at most and counts in full."""
+    """A monotonic clock that skips pauses: each takes ten milliseconds at most and counts in full.
+
+    The pauses of all threads count: do not use it to limit the time of what other threads do meanwhile.
+    """
 
     def __init__(self) -> None:
         self._skipped_s = 0.0
@@ -40,6 +48,6 @@ class SkippingClock:
         return time.monotonic() + self._skipped_s
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(min(seconds, 0.01))
+        nap(seconds)
         with self._lock:
             self._skipped_s += seconds

@@ -1,6 +1,7 @@
 """A proxy in front of Table Storage that records every request and applies the faults of a test."""
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -206,8 +207,11 @@ class TableProxy:
         self._target_port = int(target[1])
         self.requests: list[Passed] = []
         self.rules: list[Rule] = []
+        self.errors: list[BaseException | None] = []
+        """Errors in faults, which the end of the block raises; a cut connection is none."""
         self._lock = Lock()
         self._server = _Server(("127.0.0.1", 0), self._handler())
+        self._server.errors = self.errors
         self.connection_string = connection_string.replace(f":{target[1]}/", f":{self._server.server_port}/")
 
     def on(
@@ -303,11 +307,16 @@ class TableProxy:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+        assert error or not self.errors, self.errors
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+    errors: list[BaseException | None]
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Print nothing: the caller may have been killed."""
+    def handle_error(self, *_: object) -> None:
+        """Collect the error, unless the connection was cut: the caller may have been killed."""
+        error = sys.exception()
+        if not isinstance(error, (OSError, HTTPException)):
+            self.errors.append(error)

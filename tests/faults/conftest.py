@@ -9,15 +9,19 @@ from uuid import uuid4
 
 import pytest
 import requests
+from azure.data.tables import TableClient
 
 from local.azurite import Azurite
 from local.host import Host
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from shared.settings import connector_settings
+from shared.storage.lease import Leases
+from shared.storage.store import CatalogStore
+from shared.storage.table import Table
 from shared.storage.tables import open_tables
 from shared.wiring import connect
-from tests.clock import SkippingClock
+from tests.clock import SkippingClock, nap
 from tests.conftest import administrator
 from tests.faults.promise import Stored, ask
 from tests.faults.stage import Stage
@@ -73,12 +77,21 @@ def ask_here(host_here: Host, admin: requests.Session) -> AskHere:
 @pytest.fixture
 def host_without_pauses(host_here: Host, settings: dict[str, str]) -> Host:
     """`host_here` without pauses between tries of a storage request and without the wait for a dead lease."""
-    clock = SkippingClock()
     storage, edx = connector_settings(settings).storage, connector_settings(settings).edx
-    tables = open_tables(storage, edx.client_id, clock=clock.monotonic, sleep=clock.sleep)
+    tables = open_tables(storage, edx.client_id, sleep=nap)
+    tables = tables._replace(catalogs=_catalogs_without_waits(settings))
     function_app: Any = importlib.import_module("function_app")  # the one that the host has loaded
     function_app.process = function_app.Process(lambda outbox: connect(outbox, settings, tables=tables))
     return host_here
+
+
+def _catalogs_without_waits(settings: dict[str, str]) -> CatalogStore:
+    """Open the catalogs; only leases skip time, because that must not use up the time of other requests."""
+    client = TableClient.from_connection_string(
+        settings["TABLES_CONNECTION_STRING"], f"{settings['TABLES_PREFIX']}CourseRuns", retry_total=0
+    )
+    runs, clock = Table(client, sleep=nap), SkippingClock()
+    return CatalogStore(runs, Leases(runs, clock=clock.monotonic, sleep=clock.sleep))
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ one of the states that edX showed, and never older than the answer before.
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -19,7 +19,8 @@ from local.host import Host
 from local.host.process import HostProcess
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
-from local.sandbox.faults import slow
+from local.sandbox.faults import Action
+from local.sandbox.http import Exchange, Reply
 from tests.conftest import settings_of
 from tests.faults.promise import (
     Stored,
@@ -34,6 +35,15 @@ from tests.faults.promise import (
 
 CATALOGS = range(1, 400)
 CALLERS_AT_ONCE = 128
+HELD_AT_MOST_S = 25.0
+"""The longest wait of a held page, after which edX answers: the connector repeats a request after 30 s."""
+
+
+class HeldSync(NamedTuple):
+    """A sync that waits for a page which edX sends when `page` is set, and the caller's call."""
+
+    call: "Future[requests.Response]"
+    page: Event
 
 
 class Stage:
@@ -135,14 +145,17 @@ class Stage:
         """Ask for a sync of a catalog, in a thread."""
         return self._callers.submit(self.ask, host, shelf)
 
-    def begin_slow_sync(
-        self, host: Host | HostProcess, shelf: Catalog, page_s: float
-    ) -> "Future[requests.Response]":
-        """Ask for a sync, and return when it waits for its second page, which edX sends after `page_s`."""
-        page = self.edx.on(f"/catalogs/{shelf.id}/courses/", slow(page_s), offset=5, times=1)
+    def begin_held_sync(self, host: Host | HostProcess, shelf: Catalog) -> HeldSync:
+        """Ask for a sync, and return when it waits for its second page, which edX holds."""
+        event = Event()
+        page = self.edx.on(f"/catalogs/{shelf.id}/courses/", held_until(event), offset=5, times=1)
         call = self.begin_to_ask(host, shelf)
         wait_until(lambda: page.fired)
-        return call
+        return HeldSync(call, event)
+
+    def warm(self, host: Host | HostProcess) -> None:
+        """Let a process load what its first request needs, so that the next one is not slower than others."""
+        self.ask(host, Catalog(next(self._ids), "Never synced"), "only-if-cached")
 
     def ask_all(self, host: Host | HostProcess, shelves: Iterable[Catalog]) -> list[requests.Response]:
         """Ask for a sync of each catalog, all at once."""
@@ -160,11 +173,15 @@ class Stage:
         stop = Event()
         faults: list[str] = []
         seen = dict.fromkeys((shelf.id for shelf in shelves), -1)
+        looks = Counter[int]()
 
         def watch() -> None:
-            while not stop.wait(0.01):
+            while True:
                 for catalog_id in seen:
                     self._look(host, catalog_id, seen, faults)
+                    looks[catalog_id] += 1
+                if stop.wait(0.01):
+                    return
 
         reader = Thread(target=watch, daemon=True)
         reader.start()
@@ -174,6 +191,7 @@ class Stage:
             stop.set()
             reader.join()
         assert not faults, faults[:3]
+        assert looks.keys() == seen.keys()
 
     def _look(self, host: HostProcess, catalog_id: int, seen: dict[int, int], faults: list[str]) -> None:
         answered = ask(host.url, self.admin, catalog_id, "only-if-cached")
@@ -188,6 +206,18 @@ class Stage:
                 seen[catalog_id] = number
                 return
         faults.append(f"Catalog {catalog_id} after state {seen[catalog_id]}: {answered.text[:2000]}")
+
+
+def held_until(event: Event) -> Action:
+    """Answer normally, but only when an event is set."""
+
+    def act(exchange: Exchange, reply: Reply) -> Reply:
+        deadline = time.monotonic() + HELD_AT_MOST_S
+        while not event.is_set() and time.monotonic() < deadline and not exchange.wait(0.02):
+            pass
+        return reply
+
+    return act
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 60) -> None:

@@ -1,13 +1,14 @@
 """Faults of edX during the pull of a changed catalog: nothing is lost, and the next sync recovers."""
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from socket import SHUT_RDWR, create_server
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -37,7 +38,7 @@ from tests.faults.promise import (
     run_id,
     runs_of,
 )
-from tests.faults.stage import Stage
+from tests.faults.stage import Stage, held_until
 
 SECOND_PAGE = "second page"  # of three; of the changed catalog
 FIRST_PAGE = "first page"
@@ -281,17 +282,19 @@ def test_the_caller_is_told_that_the_sync_continues_when_edx_is_slower_than_the_
     shelf = stage.synced_shelf(patient)
     before, served = stage.stored.runs(shelf.id), _served(stage, patient, shelf)
     _served(stage, hurried, shelf)  # the first request of a process is slower
-    break_down(stage.edx, shelf, Fault("slow", faults.slow(3 * HURRIED_S), where=where), times=1)
+    ends = Event()
+    break_down(stage.edx, shelf, Fault("held", held_until(ends), where=where), times=1)
 
     began = time.monotonic()
     answered = stage.ask(hurried, shelf)
 
-    assert HURRIED_S - 0.5 < time.monotonic() - began < 2.5 * HURRIED_S
-    says = f"did not end within {HURRIED_S} s and continues; ask again later"
+    assert HURRIED_S - 0.5 < time.monotonic() - began < HURRIED_S + 10
+    says = r"did not end within \d+ s and continues; ask again later"
     assert_says(answered, 500, f"Catalog {shelf.id} could not be synced", says, "stored before is intact")
     assert len(stage.stored.reports(shelf.id)) == 1
     assert_kept(before, stage.stored, shelf)
     assert _served(stage, patient, shelf) == served
+    ends.set()
     assert stage.last_report(shelf)["outcome"] == "ok"
     assert_reached(stage.ask(hurried, shelf, "only-if-cached"), stage.stored, shelf)
 
@@ -394,7 +397,8 @@ def test_pages_are_requested_from_edx_api_url_when_next_names_another_host(
     answered = stage.ask(patient, shelf)
 
     assert_reached(answered, stage.stored, shelf)
-    assert {request.path for request in stage.edx.requests} == {f"/catalog/v1/catalogs/{shelf.id}/courses/"}
+    called = {request.path for request in stage.edx.requests_to("^/catalog/")}
+    assert called == {f"/catalog/v1/catalogs/{shelf.id}/courses/"}
     assert callers == []
 
 
@@ -678,7 +682,9 @@ def test_the_other_catalogs_are_synced_when_one_of_three_fails(  # noqa: PLR0917
         assert_kept(before, stored, shelves[1])
         for shelf in (shelves[0], shelves[2]):
             assert_reached(ask(host.url, admin, shelf.id, "only-if-cached"), stored, shelf)
-        with pytest.raises(FunctionFailed, match=r"\b12\b"):
+        with pytest.raises(
+            FunctionFailed, match=r"Catalog 12 could not be synced|the catalog is not found: 12$"
+        ):
             host.fire("sync_course_runs")
         assert [stored.reports(shelf.id)[0]["outcome"] for shelf in shelves] == ["ok", "failed", "ok"]
 
@@ -710,6 +716,7 @@ def test_no_catalog_leaves_the_answer_when_the_list_of_catalogs_fails(  # noqa: 
     fault: Action,
     says: str,
 ) -> None:
+    caplog.set_level(logging.INFO)
     shelves = [make_shelf(11, 3), make_shelf(12, 3)]
     sandbox.catalogs = {shelf.id: shelf for shelf in shelves}
     assert_shows(ask(host_here.url, admin), runs_of(*shelves))
@@ -731,6 +738,7 @@ def test_no_catalog_leaves_the_answer_when_the_list_of_catalogs_fails(  # noqa: 
 
     sandbox.rules.clear()
     assert_shows(ask(host_here.url, admin), runs_of(*shelves))
+    assert caplog.messages
     assert_discreet([caplog.text])
 
 
