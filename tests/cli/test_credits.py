@@ -48,11 +48,12 @@ def test_approval_of_a_course_applies_to_its_runs_with_the_next_sync(cli: Cli) -
 
 
 def test_approval_is_stored_with_a_warning_when_no_catalog_has_the_key(cli: Cli) -> None:
-    done = cli("credits", "set", "NUSx+Z9x", "0")
+    done = cli("credits", "set", "NUSx+Z9x", "0", LOGNAME="ann")
     assert (done.returncode, done.stdout) == (0, "0 modular credits approved for NUSx+Z9x.\n")
     assert done.stderr == "Warning: no catalog has a run or a course with the key NUSx+Z9x yet\n"
     (listed,) = printed(cli("credits", "list", "--json"))
     assert (listed["key"], listed["credit"], listed["note"]) == ("NUSx+Z9x", 0, "")
+    assert listed["by"] == "ann"  # the user of this machine
 
 
 @pytest.mark.parametrize("arguments", [["NUSx+Z9x", "-1"], ["NUSx+Z9x", "1.5"], ["", "1"], ["a\nb", "1"]])
@@ -87,7 +88,12 @@ def test_import_restores_approvals_from_the_csv_of_list(cli: Cli, tmp_path: obje
     file = f"{tmp_path}/backup.csv"
     with open(file, "w", encoding="utf-8") as opened:  # noqa: PTH123
         opened.write(backup)
-    assert cli("credits", "import", file, "--by", "bob").stdout.splitlines()[0] == "2 approvals stored."
+    done = cli("credits", "import", file, "--by", "bob", EDX_CATALOG_IDS="7")
+    assert done.stdout == "2 approvals stored.\n"
+    assert done.stderr.splitlines() == [
+        "Warning: no catalog has a run or a course with the key NUSx+é yet",
+        f"Warning: no catalog has a run or a course with the key {OTHER} yet",
+    ]
     assert printed(cli("credits", "list", "--json")) == before
     assert [each["by"] for each in before if each["key"] == OTHER] == ["ann"]
 
