@@ -1,5 +1,7 @@
 """`credits`: approvals, set one by one or from a file, and their effect."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.cli.printed import printed
@@ -48,12 +50,22 @@ def test_approval_of_a_course_applies_to_its_runs_with_the_next_sync(cli: Cli) -
 
 
 def test_approval_is_stored_with_a_warning_when_no_catalog_has_the_key(cli: Cli) -> None:
-    done = cli("credits", "set", "NUSx+Z9x", "0", LOGNAME="ann")
+    done = cli("credits", "set", "NUSx+Z9x", "0")
     assert (done.returncode, done.stdout) == (0, "0 modular credits approved for NUSx+Z9x.\n")
     assert done.stderr == "Warning: no catalog has a run or a course with the key NUSx+Z9x yet\n"
     (listed,) = printed(cli("credits", "list", "--json"))
     assert (listed["key"], listed["credit"], listed["note"]) == ("NUSx+Z9x", 0, "")
-    assert listed["by"] == "ann"  # the user of this machine
+
+
+def test_approvals_are_those_of_the_user_of_this_machine_when_nobody_is_named(
+    cli: Cli, tmp_path: Path
+) -> None:
+    file = tmp_path / "credits.csv"
+    file.write_text("key,credit\nA,1\n")
+    cli("credits", "import", str(file), LOGNAME="ann")
+    cli("credits", "set", "B", "2", LOGNAME="bob")
+    listed = printed(cli("credits", "list", "--json"))
+    assert [(each["key"], each["by"]) for each in listed] == [("A", "ann"), ("B", "bob")]
 
 
 @pytest.mark.parametrize("arguments", [["NUSx+Z9x", "-1"], ["NUSx+Z9x", "1.5"], ["", "1"], ["a\nb", "1"]])
