@@ -110,7 +110,7 @@ def _connection_string(secret: SecretStr) -> SecretStr:
 
 
 def _digits(value: object) -> object:
-    # int() and pydantic also take "+4", "4.0" and "4_0".
+    # int() and pydantic also take "-4", "+4", "4.0" and "4_0".
     if isinstance(value, str) and not re.fullmatch("[0-9]+", value):
         raise ValueError
     return value

@@ -154,17 +154,16 @@ class SyncSettings(_Settings):
 
     # A pull of 4,000 courses takes 41 of the 200 requests per hour that edX allows.
     fresh_for_s: WholeNumber = Field(
-        900, alias="SYNC_FRESH_FOR_SECONDS", ge=0, description="a whole number of seconds, 0 or more"
+        900, alias="SYNC_FRESH_FOR_SECONDS", description="a whole number of seconds, 0 or more"
     )
     # Of a catalog's runs that are published and have not ended.
     max_withdraw_percent: WholeNumber = Field(
-        20, alias="SYNC_MAX_WITHDRAW_PERCENT", ge=0, le=100, description="a whole number from 0 to 100"
+        20, alias="SYNC_MAX_WITHDRAW_PERCENT", le=100, description="a whole number from 0 to 100"
     )
     # The maximum age of an answer after a failed sync, if the request has no stale-if-error.
     stale_if_error_s: WholeNumber = Field(
         86_400,
         alias="SYNC_STALE_IF_ERROR_SECONDS",
-        ge=0,
         description="a whole number of seconds, 0 or more (0: never answer with stale data)",
     )
     # How long a caller waits for a sync; the sync continues after that.

@@ -130,6 +130,8 @@ def test_error_names_the_first_setting_when_all_are_missing() -> None:
         ("EDX_ENROLLMENT_URL", "https://courses.edx.org/choose/"),
         ("EDX_ENROLLMENT_URL", "https://courses.edx.org/{key}/{other}/"),
         ("EDX_ENROLLMENT_URL", "https://courses.edx.org/{{key}}/"),
+        ("EDX_ENROLLMENT_URL", "https://courses.edx.org/{key}/{"),
+        ("EDX_ENROLLMENT_URL", "https://courses.edx.org/{key}/}"),
         ("EDX_ENROLLMENT_URL", "http://courses.edx.org/{key}/"),
         ("EDX_ENROLLMENT_URL", "https://{key}/"),
         ("EDX_CATALOG_IDS", "1,a"),
@@ -159,6 +161,8 @@ def test_error_names_the_first_setting_when_all_are_missing() -> None:
         ("SYNC_SCHEDULE", "hunter2"),
         ("TABLES_ENDPOINT", "http://127.0.0.1:10002/devstoreaccount1"),
         ("ADMIN_JWT_ISSUER", "https://login.example/{tenantid}/v2.0"),
+        ("ADMIN_JWT_ISSUER", "https://login.example/{"),
+        ("ADMIN_JWT_ISSUER", "https://login.example/}"),
         ("APIM_SUBSCRIPTION_KEYS", " , ,"),
     ],
 )
@@ -375,6 +379,12 @@ def test_setting_is_missing_when_its_key_vault_reference_could_not_be_resolved(
         f"The setting {name} is missing: its Key Vault reference could not be resolved; expected "
     )
     assert "vault.example" not in error.message
+
+
+@pytest.mark.parametrize("name", SETTING_NAMES)
+def test_error_says_what_is_expected_whatever_the_setting(name: str) -> None:
+    expected = fault({name: "@Microsoft.KeyVault(a)"}).message.partition("expected ")[2]
+    assert expected not in {"", "None"}
 
 
 def test_key_vault_reference_is_not_used_as_a_key_when_it_is_in_a_list() -> None:

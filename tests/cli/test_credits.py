@@ -1,5 +1,7 @@
 """`credits`: approvals, set one by one or from a file, and their effect."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.cli.printed import printed
@@ -55,6 +57,17 @@ def test_approval_is_stored_with_a_warning_when_no_catalog_has_the_key(cli: Cli)
     assert (listed["key"], listed["credit"], listed["note"]) == ("NUSx+Z9x", 0, "")
 
 
+def test_approvals_are_those_of_the_user_of_this_machine_when_nobody_is_named(
+    cli: Cli, tmp_path: Path
+) -> None:
+    file = tmp_path / "credits.csv"
+    file.write_text("key,credit\nA,1\n")
+    cli("credits", "import", str(file), LOGNAME="ann")
+    cli("credits", "set", "B", "2", LOGNAME="bob")
+    listed = printed(cli("credits", "list", "--json"))
+    assert [(each["key"], each["by"]) for each in listed] == [("A", "ann"), ("B", "bob")]
+
+
 @pytest.mark.parametrize("arguments", [["NUSx+Z9x", "-1"], ["NUSx+Z9x", "1.5"], ["", "1"], ["a\nb", "1"]])
 def test_exit_code_is_2_when_key_or_credit_is_invalid(cli: Cli, arguments: list[str]) -> None:
     assert cli("credits", "set", "--", *arguments).returncode == 2
@@ -87,7 +100,12 @@ def test_import_restores_approvals_from_the_csv_of_list(cli: Cli, tmp_path: obje
     file = f"{tmp_path}/backup.csv"
     with open(file, "w", encoding="utf-8") as opened:  # noqa: PTH123
         opened.write(backup)
-    assert cli("credits", "import", file, "--by", "bob").stdout.splitlines()[0] == "2 approvals stored."
+    done = cli("credits", "import", file, "--by", "bob", EDX_CATALOG_IDS="7")
+    assert done.stdout == "2 approvals stored.\n"
+    assert done.stderr.splitlines() == [
+        "Warning: no catalog has a run or a course with the key NUSx+é yet",
+        f"Warning: no catalog has a run or a course with the key {OTHER} yet",
+    ]
     assert printed(cli("credits", "list", "--json")) == before
     assert [each["by"] for each in before if each["key"] == OTHER] == ["ann"]
 

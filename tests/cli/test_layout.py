@@ -74,6 +74,27 @@ def test_note_is_folded_between_words_when_it_is_longer_than_the_terminal() -> N
     ]
 
 
+def test_key_in_a_note_is_not_folded_when_it_is_longer_than_the_terminal() -> None:
+    rows = [Row(["a"], "see course-v1:NUSx+Intro-Water+2T2026")]
+    assert [line.plain for line in table_lines(["key"], rows, 30, "key")] == [
+        "key",
+        "a",
+        "  see",
+        "  course-v1:NUSx+Intro-Water+2T2026",
+    ]
+
+
+def test_state_has_a_colour_when_it_is_good_or_bad() -> None:
+    rows = [Row(["a", state]) for state in ("ok", "withdrawn 2026-03-01", "Current")]
+    shown = [
+        (line.plain[span.start : span.end], span.style)
+        for line in list(table_lines(["key", "state"], rows, 80, "key"))[1:]
+        for span in line.spans
+        if span.style
+    ]
+    assert shown == [("ok", "green"), ("withdrawn 2026-03-01", "red")]
+
+
 def test_only_column_has_no_heading_when_it_is_wider_than_the_terminal() -> None:
     rows = [Row(["course-v1:A"]), Row(["course-v1:B"])]
     assert [line.plain for line in table_lines(["key"], rows, 10, "key")] == ["course-v1:A", "course-v1:B"]

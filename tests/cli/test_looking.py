@@ -43,6 +43,16 @@ def test_catalogs_are_listed(cli: Cli) -> None:
     shown = cli("catalogs")
     assert shown.returncode == 0
     assert rows(shown.stdout) == [["id", "name", "courses"], ["7", "[bold]Ours", "9"], ["8", "Empty", "0"]]
+    assert shown.stderr == "courses: as edX counts them, archived ones too\n"
+
+
+def test_catalogs_says_whom_to_ask_when_edx_lists_none(cli: Cli, sandbox: Sandbox) -> None:
+    sandbox.catalogs.clear()
+    done = cli("catalogs")
+    assert (done.returncode, done.stderr) == (
+        0,
+        "edX lists no catalog for our credentials; ask edX for access to one\n",
+    )
 
 
 def test_one_catalog_is_requested_by_its_id(cli: Cli, sandbox: Sandbox) -> None:
@@ -69,6 +79,13 @@ def test_runs_are_shown_one_per_line_with_weeks_and_effort(cli: Cli) -> None:
         ["7", OTHER, "Current", *rest],
     ]
     assert shown.stderr == "4 course runs\n"
+    exported = list(csv.DictReader(io.StringIO(cli("runs", "--catalog", "7", "--csv").stdout)))
+    assert [(run["catalog"], run["courserunKey"], run["state"], run["withdrawnAt"]) for run in exported] == [
+        ("7", ODD_KEY, "Current", ""),
+        ("7", HIDDEN, "unpublished", ""),
+        ("7", OLD, "ended", ""),
+        ("7", OTHER, "Current", ""),
+    ]
 
 
 def test_withdrawn_run_is_shown_with_its_day(cli: Cli, catalog: Catalog) -> None:
@@ -155,6 +172,9 @@ def test_one_run_is_shown_with_the_reason_for_its_credit_and_its_changes(cli: Cl
     assert "  price            99.00" in shown
     (credit,) = [line for line in shown if " modular credit" in line or "approved for the course" in line]
     assert credit == f"  modularCredit    4 ({run['creditReason']})"
+    assert (
+        cli("show", OTHER, EDX_CATALOG_IDS="7").stdout.splitlines()[-1] == "  No change in the last 90 days."
+    )
     unknown = cli("show", "course-v1:NUSx+A1x+none", EDX_CATALOG_IDS="7")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr == (
@@ -220,10 +240,13 @@ def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: T
 
 
 def test_last_20_syncs_are_shown_unless_another_number_is_given(cli: Cli, tables: Tables) -> None:
+    first = datetime(2026, 10, 1, tzinfo=UTC)
+    tables.reports.add(make_report(sync_id="first", started=first, ended=first, outcome="failed"))
     for number in range(21):
         tables.reports.add(make_report(sync_id=str(number)))
     assert len(printed(cli("history", "--json"))) == 20
     assert len(printed(cli("history", "-n", "21", "--json"))) == 21
+    assert [each["sync_id"] for each in printed(cli("history", "--failed", "--json"))] == ["first"]
 
 
 def test_past_sync_is_shown_with_all_that_it_did(cli: Cli, tables: Tables) -> None:

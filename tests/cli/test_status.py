@@ -82,9 +82,10 @@ def test_status_names_a_catalog_when_edx_no_longer_lists_it(cli: Cli, sandbox: S
 def test_catalog_that_left_before_its_first_sync_had_ended_has_no_last_sync(cli: Cli, tables: Tables) -> None:
     store_runs(tables.catalogs, make_mapped(), catalog_id=9)
     assert tables.catalogs.head(9)
-    tables.account.remember_catalogs(CatalogList((7,), NOW, left=(9,)), Attempts())
-    _, left = printed(cli("status", "--json"))
-    assert (left["catalog"], left["left_list"], left["succeeded"], left["late"]) == (9, True, None, False)
+    tables.account.remember_catalogs(CatalogList((7,), NOW, left=(9, 10)), Attempts())
+    _, begun, never_begun = printed(cli("status", "--json"))
+    assert (begun["catalog"], begun["left_list"], begun["succeeded"], begun["late"]) == (9, True, None, False)
+    assert (never_begun["catalog"], never_begun["succeeded"]) == (10, None)
 
 
 def test_ages_are_0_when_the_clock_of_another_process_is_ahead(

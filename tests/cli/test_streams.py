@@ -64,6 +64,15 @@ def test_every_command_works_on_a_console_of_any_encoding(synced: dict[str, str]
     assert run("catalogs").splitlines()[1].split("\t")[1] == name
 
 
+def test_marks_are_words_when_the_console_is_ascii(synced: dict[str, str], sandbox: Sandbox) -> None:
+    wrong = run_here({**synced, "EDX_CLIENT_SECRET": "wrong"}, "check", encoding="ascii")
+    marks = [line.partition(" ")[0] for line in wrong.stdout.splitlines()]
+    assert marks == ["ok", "ok", "ok", "ok", "FAILED", "-", "ok"]
+    sandbox.catalogs[7].alter_run(KEY, end="2999-01-01T00:00:00Z")
+    previewed = run_here(synced, "sync", "--dry-run", encoding="ascii").stdout.splitlines()
+    assert "  endDate: 3000-01-01T00:00:00Z -> 2999-01-01T00:00:00Z" in previewed
+
+
 def test_characters_are_replaced_by_spaces_when_they_move_the_cursor(cli: Cli) -> None:
     cli("credits", "set", KEY, "2", "--note", "a\x1b[31m\nb\u202ec")
     assert cli("credits", "list").stdout.splitlines()[1].split("\t")[2] == "a [31m b c"

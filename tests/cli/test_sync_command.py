@@ -23,7 +23,7 @@ from shared.domain.attempts import FinishedSync
 from shared.domain.course_run import Rejection, course_run_id
 from shared.domain.sync_report import SyncReport
 from shared.storage.lease import LeaseState
-from tests.builders import make_course
+from tests.builders import make_course, make_run
 from tests.cli.conftest import ODD_KEY
 from tests.cli.printed import everything_stored, printed
 from tests.cli.running import Cli
@@ -148,6 +148,16 @@ def test_totals_are_printed_first_and_nothing_is_written_when_it_is_a_dry_run(
     assert preview["lost"] == {"missing": ["course-v1:NUSx+A2x+2T2026"]}
     assert preview["stopped"] is None
     assert everything_stored(azurite, tables_prefix) == before
+
+
+def test_new_run_is_previewed_with_what_is_known_of_it(cli: Cli, catalog: Catalog) -> None:
+    plain = make_run(key="plain", start=None, end=None, seats=[], type=None, weeks_to_complete=None)
+    hidden = make_run(key="hidden", status="unpublished", end=None, weeks_to_complete=None)
+    catalog.replace([make_course(plain, hidden)])
+    assert cli("sync", "--catalog", "7", "--dry-run").stdout.splitlines()[1:] == [
+        "created plain",
+        "created hidden: 2026-01-12, 150.00 USD, verified, not published",
+    ]
 
 
 def test_withdrawals_above_the_limit_are_allowed_when_the_option_is_given(cli: Cli, catalog: Catalog) -> None:
