@@ -105,7 +105,13 @@ def test_mark_is_dropped_when_the_row_contradicts_it(store: CatalogStore) -> Non
 
 
 @pytest.mark.parametrize(
-    ("kind", "key", "is_read"), [("changed", "b", True), ("changed", "a", False), ("restored", "b", False)]
+    ("kind", "key", "is_read"),
+    [
+        ("changed", "b", True),
+        ("changed", "a", False),
+        ("restored", "b", False),
+        ("changed", "c", False),  # its row is missing
+    ],
 )
 def test_stored_row_is_read_when_a_changed_run_is_not_in_the_body(
     store: CatalogStore, kind: Any, key: str, *, is_read: bool
