@@ -57,6 +57,12 @@ def test_nothing_is_published_when_the_first_sync_was_killed(store: CatalogStore
     assert (list(state.digests), state.was_never_published) == ([A], True)
 
 
+def test_catalog_counts_as_published_when_its_published_state_is_empty(store: CatalogStore) -> None:
+    publish(store, body_of())
+    state = StoredState(store, 1, rebuild=False)
+    assert (state.counted, state.digests, state.was_never_published) == ({}, {}, False)
+
+
 def test_catalog_counts_as_published_when_its_head_has_an_unknown_format(
     store: CatalogStore, runs_client: TableClient
 ) -> None:
