@@ -209,7 +209,7 @@ class CatalogWriter:
 
 def _with_guard_body_of(head: Head, previous: Head) -> Head:
     """Return the head with the guard's body of the previous head: that of the last successful sync."""
-    if previous.counted_generation or not previous.generation:
+    if previous.counted_generation:
         return dataclasses.replace(
             head,
             counted_runs=previous.counted_runs,

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.edx.halving import Halving, Page
 from shared.edx.models import CoursesPage, EdxCourse
 from shared.edx.paging import Cursor
 from shared.errors import EdxProtocolError, EdxUnavailable, NotFound
@@ -473,6 +474,17 @@ def test_the_position_is_named_when_edx_cannot_render_a_course(place: int, ahead
     walk = walk_of(server.fetch, 4, ahead)
     assert keys_of(walk) == [key for key in keys if key != f"c{place}"]
     assert walk.problems == [f"edX could not render the course at position {place}"]
+
+
+def test_a_course_that_edx_cannot_render_is_known_to_be_in_the_pages_that_contain_its_position() -> None:
+    def broken(at: Cursor) -> Page:
+        del at
+        raise EdxUnavailable("answered 500", status=500)
+
+    halving = Halving()
+    halving.page(Cursor("offset", 4, 1), broken)
+    known = [begin for begin in range(8) if halving.knows_one_in(Cursor("offset", begin, 3))]
+    assert known == [2, 3, 4]
 
 
 @pytest.mark.parametrize("page_size", [1, 20, 100, 500])

@@ -137,6 +137,12 @@ def test_next_page_begins_where_the_last_one_ended_when_a_sync_has_published_bet
     assert keys(read(house, limit=2, cursor=page.cursor)) == ["c"]
 
 
+@pytest.mark.parametrize("length", range(1, 13))
+def test_next_page_is_found_when_the_cursor_has_any_length(length: int) -> None:
+    house = house_of({1: [published(1, "a", "b", generation="g" * length)]})
+    assert pages(house, limit=1) == [["a"], ["b"]]
+
+
 def test_no_entry_is_lost_when_two_catalogs_have_published_in_the_same_millisecond() -> None:
     house = house_of({1: [Published(NOW, "g", (entry("a"),))]})
     house.history.published[2] = [Published(NOW + timedelta(microseconds=5), "g", (entry("b"),))]

@@ -240,6 +240,7 @@ def test_state_is_damaged_when_a_part_is_missing_or_altered(
         {"runs": 1.5},
         {"generation": ""},
         {"generation": "", "writing": "s1"},
+        {"generation": "a/b"},
     ],
 )
 def test_head_is_treated_as_never_published_when_its_format_is_unknown(

@@ -79,11 +79,20 @@ def test_keys_with_quotes_are_read_and_written(table: Table) -> None:
     assert [each["RowKey"] for each in table.query("PartitionKey eq @p", {"p": "o'clock"})] == ["it's"]
 
 
-def test_query_returns_all_in_order_when_there_are_several_pages(table: Table) -> None:
+def test_query_returns_all_in_order_without_pauses_when_there_are_several_pages(
+    table: Table, clock: Clock
+) -> None:
     keys = [f"{number:04}" for number in range(1001)]
     for start in range(0, 1001, 100):
         table.commit([replacing({"PartitionKey": "1", "RowKey": key}) for key in keys[start : start + 100]])
     assert rows(table) == keys
+    assert clock.slept == []
+
+
+def test_requests_to_storage_are_not_logged(table: Table, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    table.put(A)
+    assert caplog.messages == []
 
 
 def test_batch_writes_nothing_when_its_guard_has_changed(table: Table) -> None:

@@ -15,7 +15,7 @@ from shared.errors import EdxProtocolError
 from shared.settings import connector_settings
 from shared.storage.tables import Tables
 from shared.sync.catalogs import OurCatalogs
-from shared.sync.run import Origin
+from shared.sync.run import Origin, StillThrottled
 from shared.sync.sessions import Sessions
 from shared.sync.sync import BackingOff
 from tests.clock import Clock
@@ -87,7 +87,21 @@ def test_known_list_stays_and_the_failure_is_reported_when_edx_lists_too_few(
     assert known
     assert known.catalog_ids == (1, 3, 12)
     (report,) = tables.reports.newest()
-    assert (report.catalog_id, report.outcome, report.trigger) == (0, "failed", "http")
+    assert (report.catalog_id, report.outcome, report.trigger, report.edx_requests) == (
+        0,
+        "failed",
+        "http",
+        1,
+    )
+
+
+def test_edx_is_not_asked_for_its_list_when_its_rate_limit_lasts_for_long(
+    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, tables: Tables, clock: Clock
+) -> None:
+    tables.account.remember_throttled(clock.now() + timedelta(hours=1))
+    with pytest.raises(StillThrottled, match=r"^edX's rate limit is used up until 2026-03-01T13:00:00Z$"):
+        make_ours().ask(HTTP)
+    assert sandbox.requests == []
 
 
 def test_log_and_history_have_a_warning_when_edx_no_longer_lists_one_catalog(

@@ -57,6 +57,12 @@ def test_nothing_is_published_when_the_first_sync_was_killed(store: CatalogStore
     assert (list(state.digests), state.was_never_published) == ([A], True)
 
 
+def test_catalog_counts_as_published_when_its_published_state_is_empty(store: CatalogStore) -> None:
+    publish(store, body_of())
+    state = StoredState(store, 1, rebuild=False)
+    assert (state.counted, state.digests, state.was_never_published) == ({}, {}, False)
+
+
 def test_catalog_counts_as_published_when_its_head_has_an_unknown_format(
     store: CatalogStore, runs_client: TableClient
 ) -> None:
@@ -105,7 +111,13 @@ def test_mark_is_dropped_when_the_row_contradicts_it(store: CatalogStore) -> Non
 
 
 @pytest.mark.parametrize(
-    ("kind", "key", "is_read"), [("changed", "b", True), ("changed", "a", False), ("restored", "b", False)]
+    ("kind", "key", "is_read"),
+    [
+        ("changed", "b", True),
+        ("changed", "a", False),
+        ("restored", "b", False),
+        ("changed", "c", False),  # its row is missing
+    ],
 )
 def test_stored_row_is_read_when_a_changed_run_is_not_in_the_body(
     store: CatalogStore, kind: Any, key: str, *, is_read: bool
