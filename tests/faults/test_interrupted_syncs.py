@@ -108,7 +108,7 @@ def test_a_new_process_reaches_what_edx_shows_when_one_was_killed_at_any_request
 
 
 def cut_syncs(stage: Stage, shelves: list[Catalog], delay_s: float) -> int:
-    """Kill a process some time after its first page request; return how many of its syncs were interrupted."""
+    """Kill a process some time after its first page request; return how many syncs were interrupted."""
     with stage.host() as killed:
         stage.warm(killed)
         stage.edx.forget_requests()
