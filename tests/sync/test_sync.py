@@ -909,7 +909,7 @@ def test_edx_is_not_called_when_its_rate_limit_has_not_ended(
     assert len(tables.reports.newest()) == 1  # requests may come often, and the first sync has a report
     with pytest.raises(EdxThrottled):
         make_syncer().sync(1, Origin("timer"))
-    assert [report.trigger for report in tables.reports.newest()] == ["timer", "operator"]
+    assert {report.trigger for report in tables.reports.newest()} == {"timer", "operator"}
     clock.pass_s(3592)
     assert counts(sync(make_syncer())) == {"created": 5}
 
