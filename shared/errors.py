@@ -152,7 +152,15 @@ class Forbidden(RequestError):
 
 
 class NotFound(RequestError):
-    """A catalog or a course run that does not exist for us."""
+    """A catalog or a course run that does not exist for us.
+
+    Attributes:
+        answered: what edX answered, as a clause; "" when edX was not asked.
+    """
+
+    def __init__(self, message: str, retry_at: datetime | None = None, *, answered: str = "") -> None:
+        super().__init__(message, retry_at)
+        self.answered = answered
 
 
 class Failure(NamedTuple):
@@ -180,7 +188,9 @@ class Failure(NamedTuple):
         return error
 
 
-_STORABLE = {getattr_static(each, "__init__") for each in (ConnectorError, EdxUnavailable, EdxThrottled)}
+_STORABLE = {
+    getattr_static(each, "__init__") for each in (ConnectorError, EdxUnavailable, EdxThrottled, NotFound)
+}
 
 
 def _kinds(kind: type[ConnectorError]) -> Iterator[type[ConnectorError]]:

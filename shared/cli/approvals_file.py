@@ -24,7 +24,7 @@ def problem_of(approval: Approval) -> str | None:
         return f"the key is longer than {RUN_KEY_MAX} characters"
     if not key.isprintable():
         return "the key contains control characters"
-    if not _is_unicode(f"{key}{approval.note}{approval.by}"):
+    if not _is_unicode(approval.note + approval.by):
         return f"a text of {key!r} has bytes that are not UTF-8"
     if max(len(approval.note), len(approval.by)) > _TEXT_MAX:
         return f"a text of {key} is longer than {_TEXT_MAX} characters"

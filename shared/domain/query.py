@@ -12,9 +12,9 @@ class Freshness(NamedTuple):
     stale_if_error_s: int | None = None
 
     @property
-    def has_no_directive(self) -> bool:
-        """Tell whether the request has no freshness directive, so that the default applies."""
-        return self.max_age_s is None and not self.only_if_cached
+    def has_directive(self) -> bool:
+        """Tell whether the request has a freshness directive; otherwise the default applies."""
+        return self.max_age_s is not None or self.only_if_cached
 
 
 class Question(NamedTuple):

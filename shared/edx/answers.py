@@ -30,9 +30,6 @@ EXPLAINED_STATUSES = frozenset({_BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _TOO_MANY_
 # https://github.com/encode/django-rest-framework/blob/master/rest_framework/exceptions.py (class Throttled)
 _EXPECTED_AVAILABLE = re.compile(r"available in ([0-9]{1,9}) second")
 
-CATALOG_HIDDEN = "the catalog is not found: "
-"""How the message begins when edX says that a catalog does not exist for us; the answer of edX follows."""
-
 _ASK_EDX = "ask edX whether our account still has access"
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -181,7 +178,8 @@ def _hidden(question: Question[_Model], answer: Answer) -> Exception:
     if not _explanation(answer.body, "detail"):
         return _gateway(answer)
     if question.may_be_hidden:
-        return NotFound(f"{CATALOG_HIDDEN}edX answered {answer.status} for {question.what}")
+        answered = f"edX answered {answer.status} for {question.what}"
+        return NotFound(f"the catalog is not found: {answered}", answered=answered)
     if answer.status == _FORBIDDEN:
         return EdxRefused(f"edX refused us: {question.what} answered 403 to a valid token; {_ASK_EDX}")
     return _not_promised(question, answer)

@@ -6,7 +6,6 @@ from concurrent.futures import Executor, Future
 from itertools import islice
 from typing import Protocol
 
-from shared.edx.answers import CATALOG_HIDDEN
 from shared.edx.halving import Halving, Page, is_server_error
 from shared.edx.models import CoursesPage
 from shared.edx.paging import Cursor, next_cursor, usable_count
@@ -94,7 +93,7 @@ class Pages:
         except NotFound as error:
             if not self._one_came:
                 raise
-            problem = error.message.removeprefix(CATALOG_HIDDEN)
+            problem = error.answered
         else:
             self._one_came = True
             page = Page(at, sent.results, usable_count(sent.count), next_cursor(sent.next, at))

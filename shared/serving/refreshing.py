@@ -105,7 +105,7 @@ class Refresher:
             is_rebuilt = await self._syncs.republish(catalog_id, deadline)
             if not is_rebuilt and may_sync:
                 await self._syncs.sync(
-                    catalog_id, origin, deadline, is_eager=not question.freshness.has_no_directive
+                    catalog_id, origin, deadline, is_eager=question.freshness.has_directive
                 )
         except ConnectorError as error:
             raise combined({catalog_id: error}, question.catalog_id) from None
@@ -145,7 +145,7 @@ class Refresher:
     ) -> CatalogList:
         try:
             return await self._syncs.list_catalogs(
-                origin, deadline, is_eager=not question.freshness.has_no_directive
+                origin, deadline, is_eager=question.freshness.has_directive
             )
         except ConnectorError as error:
             # A catalog that the known list lacks may have been added at edX since.
@@ -180,7 +180,7 @@ class Refresher:
         if not stale:
             return
         failures = await self._syncs.sync_in_turn(
-            stale, origin, deadline, is_eager=not question.freshness.has_no_directive, waits_to_the_end=True
+            stale, origin, deadline, is_eager=question.freshness.has_directive, waits_to_the_end=True
         )
         state.heads |= await in_pool(self._pool, reading, self._heads, stale)
         state.forwards = [limits.forward(before[each], now) for each in stale if each not in failures]

@@ -425,7 +425,8 @@ def test_protocol_error_after_the_earlier_pages_when_a_cursor_does_not_advance(f
 def test_not_found_when_edx_hides_the_first_page_but_not_after_a_page_was_received(ahead: int) -> None:
     def hidden(at: Cursor, *, is_part: bool = False) -> CoursesPage:
         if at.position == hidden_from:
-            raise NotFound("the catalog is not found: edX answered 404 for catalogs/7/courses/")
+            answered = "edX answered 404 for catalogs/7/courses/"
+            raise NotFound(f"the catalog is not found: {answered}", answered=answered)
         return server.fetch(at, is_part=is_part)
 
     server = CatalogServer(FIVE)

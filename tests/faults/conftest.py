@@ -77,8 +77,8 @@ def ask_here(host_here: Host, admin: requests.Session) -> AskHere:
 @pytest.fixture
 def host_without_pauses(host_here: Host, settings: dict[str, str]) -> Host:
     """`host_here` without pauses between tries of a storage request and without the wait for a dead lease."""
-    storage, edx = connector_settings(settings).storage, connector_settings(settings).edx
-    tables = open_tables(storage, edx.client_id, sleep=nap)
+    ours = connector_settings(settings)
+    tables = open_tables(ours.storage, ours.edx.client_id, sleep=nap)
     tables = tables._replace(catalogs=_catalogs_without_waits(settings))
     function_app: Any = importlib.import_module("function_app")  # the one that the host has loaded
     function_app.process = function_app.Process(lambda outbox: connect(outbox, settings, tables=tables))

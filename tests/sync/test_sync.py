@@ -38,6 +38,7 @@ from shared.storage.lease import LeaseLost, Leases, LeaseState
 from shared.storage.table import Table
 from shared.storage.tables import Tables, open_tables
 from shared.storage.writer import CatalogWriter
+from shared.sync.pull import Puller
 from shared.sync.run import Origin, SyncInProgress
 from shared.sync.state import StoredState
 from shared.sync.sync import BackingOff, Syncer
@@ -563,15 +564,14 @@ def test_sync_stops_and_publishes_nothing_when_its_lease_is_taken_over(
 
 
 def test_no_page_is_requested_when_the_lease_is_lost_before_the_pull(
-    syncer: Syncer, tables: Tables, sandbox: Sandbox, clock: Clock
+    syncer: Syncer, tables: Tables, settings: dict[str, str], sandbox: Sandbox, clock: Clock
 ) -> None:
+    puller = Puller(tables.credits, syncer.sessions, connector_settings(settings), clock.now)
     run = SyncInProgress(1, Origin("http"), clock.now())
     run.lose_lease()
     state = StoredState(tables.catalogs, 1, rebuild=False)
     with pytest.raises(EdxUnavailable):
-        syncer._puller.pull(
-            run, state, Deadline.after(60), lambda _: None, lambda *_: None, allow_withdrawals=False
-        )
+        puller.pull(run, state, Deadline.after(60), lambda _: None, lambda *_: None, allow_withdrawals=False)
     assert sandbox.requests_to(COURSES) == []
 
 
