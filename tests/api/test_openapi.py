@@ -37,6 +37,7 @@ _CHECKS = [
     response_schema_conformance,
 ]
 
+pytest_plugins = "schemathesis.pytest.plugin"  # gives the tests of `schema` their `case`
 schema = schemathesis.openapi.from_path(_FILE)
 
 
