@@ -180,7 +180,8 @@ class Stage:
                 for catalog_id in seen:
                     self._look(host, catalog_id, seen, faults)
                     looks[catalog_id] += 1
-                if stop.wait(0.01):
+                    stop.wait(0.1)  # a reader without pauses would slow down what it watches
+                if stop.is_set():
                     return
 
         reader = Thread(target=watch, daemon=True)
