@@ -8,7 +8,6 @@ one of the pages, even if other courses leave or join. See docs/decisions/0010-w
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import closing
 
 from shared.edx.halving import UNRENDERED, Page
 from shared.edx.models import EdxCourse
@@ -66,8 +65,7 @@ class CourseWalk:
 
     def __iter__(self) -> Iterator[list[object]]:
         try:
-            with closing(Pages(self._fetch, self._workers, self._ahead)) as pages:
-                yield from self._walk(pages)
+            yield from self._walk(Pages(self._fetch, self._workers, self._ahead))
         finally:
             self.abandoned.set()
 
