@@ -132,7 +132,6 @@ class Exchanges:
             headers=headers,
             timeout=(min(CONNECT_TIMEOUT_S, seconds), min(READ_TIMEOUT_S, seconds)),
             stream=True,
-            allow_redirects=False,
         ) as response:
             sockets.has_answered = True
             body = b""

@@ -22,7 +22,6 @@ class GaveUp(Exception):
     """
 
     def __init__(self, last: NoUsableAnswer, tries: int) -> None:
-        super().__init__(last.problem)
         self.last = last
         self.tries = tries
 

@@ -110,7 +110,7 @@ def test_the_list_ends_with_a_page_that_has_no_new_catalog(web: Mocker, edx: Edx
 
 
 def test_the_highest_count_of_the_pages_is_expected_when_they_differ(web: Mocker, edx: EdxSession) -> None:
-    pages = [
+    pages: list[dict[str, Any]] = [
         {"json": {"count": 3, "next": at(2), "results": [{"id": 1}]}},
         {"json": {"count": 2, "next": None, "results": [{"id": 2}]}},
     ]
@@ -202,6 +202,17 @@ def test_connections_are_reused_when_pages_are_pulled_in_parallel() -> None:
         assert all(in_flight)
         assert server.connections <= 2
     assert not threads_of_ours()
+
+
+def test_the_connections_are_closed_when_the_session_is_left() -> None:
+    with serving(lambda handler: send(handler, {"id": 7})) as server:
+        with EdxClient(server.settings).session(Deadline.after(20)) as edx:
+            edx.catalog(7)
+            assert (server.connections, server.closed) == (1, 0)
+        until = time.monotonic() + 5
+        while not server.closed and time.monotonic() < until:
+            time.sleep(0.01)
+        assert server.closed == 1
 
 
 def test_requests_in_flight_are_cancelled_when_the_session_is_left() -> None:

@@ -354,6 +354,15 @@ def test_the_real_answer_is_read_when_interim_ones_come_first() -> None:
         assert server.connections <= 2  # each request gets its own answer, so the connection is kept open
 
 
+def test_a_change_of_protocol_is_an_answer(exchanges: Exchanges) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        handler.close_connection = True
+
+    with serving(answer) as server:
+        assert exchanges.send("GET", server.url, Deadline.after(60)).status == 101
+
+
 # Connections
 
 
@@ -366,6 +375,28 @@ def test_a_connection_is_not_cut_when_its_exchange_has_released_it() -> None:
         sockets.cut()
         theirs.sendall(b"x")
         assert ours.recv(1) == b"x"
+
+
+def test_a_connection_is_cut_when_its_exchange_was_cut_before() -> None:
+    sockets = Sockets()
+    sockets.cut()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sockets.hold(ours)
+        assert theirs.recv(1) == b""
+
+
+def test_a_new_connection_is_held_by_a_copy_until_its_exchange_releases_it() -> None:
+    for end in (Sockets.cut, Sockets.release):
+        sockets = Sockets()
+        ours, theirs = socket.socketpair()
+        theirs.settimeout(5)
+        with theirs:
+            sockets.hold_new(ours)
+            ours.close()
+            end(sockets)
+            assert theirs.recv(1) == b""
+            sockets.release()
 
 
 def test_nothing_is_kept_of_an_exchange_that_has_ended(exchanges: Exchanges) -> None:

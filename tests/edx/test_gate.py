@@ -84,10 +84,46 @@ def test_a_short_429_is_waited_for_when_it_fits_the_budget(
 ) -> None:
     web.get(CATALOG, [{"status_code": 429, "headers": {"Retry-After": "3"}}, {"json": {"id": 7}}])
     told: list[datetime] = []
-    with client.session(fake_time.left(100), on_throttled=told.append) as edx:
+    with client.session(fake_time.left(4), on_throttled=told.append) as edx:
         assert edx.catalog(7).id == 7
     assert fake_time.slept == [3]
     assert told == [NOW + timedelta(seconds=3)]
+
+
+def test_throttled_at_once_when_a_short_429_does_not_fit_the_budget(
+    web: Mocker, client: EdxClient, fake_time: FakeTime
+) -> None:
+    web.get(CATALOG, status_code=429, headers={"Retry-After": "3"})
+    with client.session(fake_time.left(3)) as edx, pytest.raises(EdxThrottled) as caught:
+        edx.catalog(7)
+    assert caught.value.message == "edX's rate limit is used up until 2026-03-01T12:00:03Z"
+    assert (fake_time.slept, edx.requests) == ([], 2)
+
+
+class Patient:
+    """A session for the gate, in this thread."""
+
+    def __init__(self, fake_time: FakeTime) -> None:
+        self.sleep = fake_time.sleep
+
+    def check(self) -> None:
+        pass
+
+    def left_s(self) -> float:
+        return 60
+
+
+@pytest.mark.parametrize(("later_s", "ends_s", "slept"), [(0, 30, [30]), (9, 30, [21]), (15, 35, [20])])
+def test_the_end_of_throttling_is_the_latest_that_edx_has_announced(
+    fake_time: FakeTime, later_s: int, ends_s: int, slept: list[float]
+) -> None:
+    gate, visitor = Gate(1, fake_time.clock, fake_time.now), Patient(fake_time)
+    gate.open(visitor)
+    assert gate.throttle(30) == NOW + timedelta(seconds=30)
+    fake_time.passed_s += later_s
+    assert gate.throttle(20) == NOW + timedelta(seconds=ends_s)
+    with gate.slot(visitor):
+        assert fake_time.slept == slept
 
 
 def test_throttled_when_edx_throttles_four_times(web: Mocker, edx: EdxSession, fake_time: FakeTime) -> None:
@@ -174,9 +210,12 @@ def caller() -> Iterator[Callable[[], Caller]]:
 
 def test_one_session_gets_all_slots_when_no_other_is_open(caller: Callable[[], Caller]) -> None:
     alone = caller()
-    for _ in range(5):
+    for _ in range(6):
         alone.ask()
     assert alone.held == 4
+    alone.leave(0)
+    assert alone.entered[4].wait(5)
+    assert not alone.entered[5].wait(0.05)
 
 
 @pytest.mark.parametrize(("sessions", "share"), [(2, 2), (3, 1), (4, 1)])
