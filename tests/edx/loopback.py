@@ -49,7 +49,7 @@ class Edx(ThreadingHTTPServer):
         self.connections += 1
         return super().get_request()
 
-    def shutdown_request(self, request: object) -> None:  # type: ignore[override]
+    def shutdown_request(self, request: object) -> None:
         super().shutdown_request(request)  # type: ignore[arg-type]
         self.closed += 1
 

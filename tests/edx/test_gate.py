@@ -310,6 +310,28 @@ def test_other_sessions_are_not_blocked_when_the_answers_of_one_are_slow() -> No
             assert not stuck.is_alive()
 
 
+def test_a_request_that_waits_for_the_slot_of_another_session_is_cancelled_when_its_own_ends() -> None:
+    def ask(edx: EdxSession) -> None:
+        with pytest.raises(EdxUnavailable, match="were cancelled"):
+            edx.catalog(7)
+
+    with serving(trickled_body) as server:
+        client = EdxClient(server.settings.model_copy(update={"concurrency": 1}))
+        with client.session(Deadline.after(60)) as slow, client.session(Deadline.after(60)) as waiting:
+            threads = [Thread(target=ask, args=[session]) for session in (slow, waiting)]
+            threads[0].start()
+            while len(server.asked) < 2:  # token, and the answer that trickles
+                time.sleep(0.01)
+            threads[1].start()
+            time.sleep(0.05)
+            waiting.end()
+            threads[1].join(5)
+            assert [thread.is_alive() for thread in threads] == [True, False]
+            slow.end()
+            threads[0].join(5)
+    assert len(server.asked) == 2
+
+
 def suppress_all(action: Callable[[], object]) -> None:
     with suppress(EdxUnavailable):
         action()
