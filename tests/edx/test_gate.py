@@ -126,6 +126,31 @@ def test_the_end_of_throttling_is_the_latest_that_edx_has_announced(
         assert fake_time.slept == slept
 
 
+def test_a_request_that_waited_for_the_end_of_throttling_holds_a_slot(fake_time: FakeTime) -> None:
+    class Hasty(Patient):
+        """A session whose time is up when it has to wait."""
+
+        checks = 0
+
+        def check(self) -> None:
+            self.checks += 1
+            if self.checks > 1:
+                raise EdxUnavailable("the time is up")
+
+        def left_s(self) -> float:
+            return 0
+
+    gate = Gate(1, fake_time.clock, fake_time.now)
+    visitor, other = Patient(fake_time), Hasty(fake_time)
+    gate.open(visitor)
+    gate.open(other)
+    gate.throttle(30)
+    with gate.slot(visitor):
+        assert fake_time.slept == [30]
+        with pytest.raises(EdxUnavailable, match="the time is up"), gate.slot(other):
+            pass
+
+
 def test_throttled_when_edx_throttles_four_times(web: Mocker, edx: EdxSession, fake_time: FakeTime) -> None:
     web.get(CATALOG, status_code=429, headers={"Retry-After": "1"})
     with pytest.raises(EdxThrottled):
@@ -264,7 +289,7 @@ def test_waiting_requests_get_the_slots_of_a_session_when_it_closes(caller: Call
     for _ in range(4):
         first.ask()
     assert first.held == 2
-    second.close()
+    second._gate.close(second)  # alone: `Caller.close` also wakes
     assert all(entered.wait(5) for entered in first.entered)
     second._gate.open(second)  # so that the fixture can close it, too
 
@@ -352,6 +377,27 @@ def test_no_page_is_requested_when_another_was_throttled() -> None:
             assert caught.value.retry_at > datetime.now(UTC) + timedelta(seconds=3590)
     assert len(seen) == 1
     assert len(server.asked) <= 4  # token, the first page, and at most as many as are in flight at once
+
+
+def test_the_requests_in_flight_are_cancelled_when_one_is_throttled_for_long() -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if "catalogs/8/" in handler.path:
+            trickled_body(handler)
+        else:
+            send(handler, b"", 429, Retry_After="3600")
+
+    def ask(catalog_id: int) -> None:
+        with pytest.raises(EdxThrottled):
+            edx.catalog(catalog_id)
+
+    with serving(answer) as server, EdxClient(server.settings).session(Deadline.after(60)) as edx:
+        stuck = Thread(target=ask, args=[8])
+        stuck.start()
+        while len(server.asked) < 2:  # token, and the answer that trickles
+            time.sleep(0.01)
+        ask(7)
+        stuck.join(5)
+        assert not stuck.is_alive()
 
 
 def test_no_request_is_sent_when_a_short_throttling_has_not_ended() -> None:

@@ -182,6 +182,20 @@ def test_the_pull_is_incomplete_when_the_count_changes() -> None:
     ]
 
 
+def test_the_last_count_is_named_when_the_count_changes_late() -> None:
+    fetch, _ = answering(
+        {
+            ("offset", 0): some("abc", 6, "?offset=3"),
+            ("offset", 2): some("cde", 6, "?offset=5"),
+            ("offset", 4): some("ef", 7),
+            ("offset", 5): some("f", 6),  # has no new course, so that its count is ignored
+        }
+    )
+    walk = walk_of(fetch)
+    assert keys_of(walk) == ["a", "b", "c", "d", "e", "f"]
+    assert walk.problems == ["the count changed from 6 to 7 while the pages were pulled"]
+
+
 def test_the_count_of_the_last_page_is_used_when_one_more_was_requested() -> None:
     server = CatalogServer(["a", "b", "c", "d"])
 
