@@ -28,7 +28,7 @@ class CourseWalk:
     the pages before it. Requests are cancelled when the iteration stops.
 
     Args:
-        fetch: requests a page from edX.
+        fetch: requests a page from edX; it must refuse to once `abandoned` is set.
         page_size: courses between the beginnings of two pages; a request asks for one more.
         workers: the threads that request pages ahead.
         ahead: the maximum number of pages that are requested but not taken.
@@ -126,7 +126,7 @@ class CourseWalk:
         self._records += len(courses)
         # Ignore the count of a page without courses, or of which no course could be rendered.
         is_first = not self._counts and (page.count is not None or not page.courses)
-        if is_first or (courses and not self._stale):
+        if is_first or courses:
             self._counts.append(page.count)
             self.count = self._counts[0]
         for position in unrendered:

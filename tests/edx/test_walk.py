@@ -188,7 +188,7 @@ def test_the_last_count_is_named_when_the_count_changes_late() -> None:
             ("offset", 0): some("abc", 6, "?offset=3"),
             ("offset", 2): some("cde", 6, "?offset=5"),
             ("offset", 4): some("ef", 7),
-            ("offset", 5): some("f", 6),  # has no new course, so that its count is ignored
+            ("offset", 5): some("f", 6),  # has only the shared course, so that its count is ignored
         }
     )
     walk = walk_of(fetch)
