@@ -35,7 +35,7 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
         try:
             date = parsedate_to_datetime(text)
             seconds = (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds()
-        except (ValueError, TypeError, IndexError, OverflowError):
+        except (ValueError, IndexError, OverflowError):
             return None
     return min(seconds, RETRY_AFTER_MAX_S) if seconds > 0 else None
 
@@ -98,7 +98,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     todo: list[object] = [error]
     seen: set[int] = set()
     while todo:
-        cause = todo.pop(0)
+        cause = todo.pop()
         if not isinstance(cause, BaseException) or id(cause) in seen:
             continue
         seen.add(id(cause))

@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = b""
+    body: bytes
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,6 @@ class NoUsableAnswer(Exception):
         wait_s: float | None = None,
         is_final: bool = False,
     ) -> None:
-        super().__init__(problem)
         self.problem = problem
         self.status = status
         self.wait_s = wait_s
@@ -103,7 +102,6 @@ class Throttled(Exception):
     """edX's rate limit is used up for `wait_s` seconds."""
 
     def __init__(self, wait_s: float) -> None:
-        super().__init__(wait_s)
         self.wait_s = wait_s
 
 

@@ -74,7 +74,7 @@ class _FinalResponse(http.client.HTTPResponse):
 
 class _NoRedirects(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Ignore redirects: requests would read the whole body of one, even without following it."""
+        """Follow no redirect; requests would read the whole body of one, even without following it."""
         del resp
 
 

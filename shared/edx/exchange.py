@@ -3,7 +3,6 @@
 answers.py interprets the answer.
 """
 
-import http.client
 import logging
 import threading
 import zlib
@@ -74,7 +73,7 @@ class Exchanges:
                     sockets, method, url, limit_s, params=params, form=form, headers=headers
                 )
             # requests' errors contain the request with its secrets: never chain them.
-            except (OSError, HTTPError, http.client.HTTPException) as error:
+            except (OSError, HTTPError) as error:
                 fault = fault_of(error)
                 if fault == UNKNOWN_FAULT and sockets.has_answered:
                     fault = _BROKEN_BODY
@@ -133,7 +132,6 @@ class Exchanges:
             headers=headers,
             timeout=(min(CONNECT_TIMEOUT_S, seconds), min(READ_TIMEOUT_S, seconds)),
             stream=True,
-            allow_redirects=False,
         ) as response:
             sockets.has_answered = True
             body = b""
@@ -152,7 +150,7 @@ def _explanation(response: requests.Response, encoding: str, sockets: Sockets) -
         try:
             body = response.raw.read(EXPLANATION_MAX_BYTES, decode_content=False)
             return decoded([body], encoding, EXPLANATION_MAX_BYTES)
-        except (OSError, HTTPError, http.client.HTTPException, zlib.error, EOFError, EdxProtocolError):
+        except (HTTPError, zlib.error, EOFError, EdxProtocolError):
             return b""
 
 

@@ -43,7 +43,7 @@ class Halving:
     def knows_one_in(self, at: Cursor) -> bool:
         """Tell whether a page contains a course that edX is known not to render."""
         return at.style == "offset" and any(
-            at.position <= position < at.position + (at.size or 1) for position in tuple(self._positions)
+            at.position <= position < at.position + at.size for position in tuple(self._positions)
         )
 
     def page(self, at: Cursor, ask: Callable[[Cursor], Page]) -> Page:
@@ -62,7 +62,7 @@ class Halving:
             return self._in_parts(at, ask)
 
     def _in_parts(self, at: Cursor, ask: Callable[[Cursor], Page]) -> Page:
-        end = at.position + (at.size or 1)
+        end = at.position + at.size
         is_known = self.knows_one_in(at)
         todo = self._around_known(at.position, end) if is_known else _halves(at.position, end)
         courses: list[object] = []
@@ -88,10 +88,11 @@ class Halving:
 
     def _assembled(self, at: Cursor, courses: list[object], last: Page | None) -> Page:
         count = last.count if last else None
-        reached = at.position + len(courses)
         following = last.next if last else None
-        if courses and courses[-1] is UNRENDERED and (count is None or reached < count):
-            following = Cursor("offset", reached, at.size)  # edX named no cursor for what follows
+        if courses and courses[-1] is UNRENDERED:  # edX named no cursor for what follows
+            reached = at.position + len(courses)
+            is_end = count is not None and reached >= count
+            following = None if is_end else Cursor("offset", reached, at.size)
         return Page(at, courses, count, following, is_whole=False)
 
     def _ask(self, ask: Callable[[Cursor], Page], part: Cursor) -> Page:

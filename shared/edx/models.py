@@ -153,13 +153,13 @@ def parse(model: type[_Model], body: bytes, what: str) -> _Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        problem = error.errors()[0]
     if problem["type"] == "json_invalid":
         value = _lenient_json(body)
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            problem = error.errors()[0]
     text = ": ".join([*map(str, problem["loc"]), problem["msg"]])
     raise EdxProtocolError(f"edX's answer to {what} does not match its API: {text}")
 

@@ -60,15 +60,10 @@ class Pages:
         self._ask_ahead()
         return coming.result() if coming else self._page(at)
 
-    def close(self) -> None:
-        """Request no further pages."""
-        for future in self._coming.values():
-            future.cancel()
-
     def _ask_ahead(self) -> None:
         if self._last_came:
             return
-        for at in islice(self._planned, max(0, self._ahead - len(self._coming))):
+        for at in islice(self._planned, self._ahead - len(self._coming)):
             try:
                 self._coming[at.position] = self._workers.submit(self._page, at)
             except RuntimeError:  # the threads have ended with their session; the next page raises the reason

@@ -11,16 +11,19 @@ _STYLES: tuple[tuple[Literal["offset", "page"], str], ...] = (("offset", "limit"
 
 
 class Cursor(NamedTuple):
-    """A place in a paginated list; `position` is an offset or a page number, `size` the number of items."""
+    """A place in a paginated list; `position` is an offset or a page number.
+
+    `size` is the number of items to ask for; 0 leaves it to the server.
+    """
 
     style: Literal["offset", "page"]
     position: int
-    size: int | None
+    size: int
 
     @property
     def query(self) -> dict[str, str]:
         """The query parameters for the page at this place."""
-        size = {} if self.size is None else {dict(_STYLES)[self.style]: str(self.size)}
+        size = {dict(_STYLES)[self.style]: str(self.size)} if self.size else {}
         return {**size, self.style: str(self.position)}
 
 
@@ -41,8 +44,9 @@ def next_cursor(link: object, after: Cursor) -> Cursor | None:
     for style, size_name in _STYLES:
         if style in query:
             position = _whole_number(query[style])
-            size = _whole_number(query[size_name]) if size_name in query else None
-            if position is None or (size_name in query and not size):
+            sizes = query.get(size_name, [])
+            size = _whole_number(sizes) or 0
+            if position is None or (sizes and not size):
                 break
             # The first request is by offset, even if the server then continues with page numbers.
             begun = 1 if style == "page" and after.position == 0 else after.position
@@ -73,7 +77,7 @@ class Grid:
 
     def fit(self, asked: Cursor, came: int) -> None:
         """Reduce the page size to the server's, when it returns fewer courses than requested."""
-        if asked.size is not None and 0 < came < asked.size:
+        if 0 < came < asked.size:
             self.stride = max(came - 1, 1)
 
     def up_to(self, count: int) -> Iterator[Cursor]:
@@ -83,7 +87,7 @@ class Grid:
 
 def numbered_pages(following: Cursor, count: int, first_page_length: int) -> Iterator[Cursor]:
     """Plan the pages from `following` on, for a server with page numbers."""
-    size = max(following.size or 0, first_page_length, 1)  # too few pages rather than one past the end
+    size = max(following.size, first_page_length, 1)  # too few pages rather than one past the end
     return (following._replace(position=n) for n in range(following.position, -(-count // size) + 1))
 
 

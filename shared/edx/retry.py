@@ -7,7 +7,6 @@ from shared.edx.answers import NoUsableAnswer, Throttled
 
 TRIES = 4
 BACKOFF_BASE_S = 0.5
-BACKOFF_CAP_S = 8.0
 WAITED_AT_MOST_S = 60
 """The longest pause for a Retry-After; if edX asks for more, the error has the time in `retry_at`."""
 
@@ -23,7 +22,6 @@ class GaveUp(Exception):
     """
 
     def __init__(self, last: NoUsableAnswer, tries: int) -> None:
-        super().__init__(last.problem)
         self.last = last
         self.tries = tries
 
@@ -43,7 +41,7 @@ def with_retries(
     time: Time,
     *,
     random: Callable[[], float],
-    is_worth_it: Callable[[NoUsableAnswer], bool] = lambda _failure: True,
+    is_worth_it: Callable[[NoUsableAnswer], bool],
 ) -> _Result:
     """Return what `send` returns; try it four times, with a growing pause between 0 and 0.5, 1 and 2 s.
 
@@ -67,7 +65,7 @@ def with_retries(
             if tried == TRIES:
                 break
             continue
-        wait_s = failure.wait_s or random() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (tried - 1))
+        wait_s = failure.wait_s or random() * BACKOFF_BASE_S * 2 ** (tried - 1)
         is_last = tried == TRIES or failure.is_final or not is_worth_it(failure)
         if is_last or wait_s > WAITED_AT_MOST_S or wait_s >= time.left_s():
             raise GaveUp(failure, tried)

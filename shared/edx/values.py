@@ -39,7 +39,6 @@ class Unmappable(Exception):
     """The run is rejected; caught in `mapping.map_course`."""
 
     def __init__(self, field: str, reason: str) -> None:
-        super().__init__(reason)
         self.field = field
         self.reason = reason
 

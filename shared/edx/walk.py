@@ -8,7 +8,6 @@ one of the pages, even if other courses leave or join. See docs/decisions/0010-w
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import closing
 
 from shared.edx.halving import UNRENDERED, Page
 from shared.edx.models import EdxCourse
@@ -29,7 +28,7 @@ class CourseWalk:
     the pages before it. Requests are cancelled when the iteration stops.
 
     Args:
-        fetch: requests a page from edX.
+        fetch: requests a page from edX; it must refuse to once `abandoned` is set.
         page_size: courses between the beginnings of two pages; a request asks for one more.
         workers: the threads that request pages ahead.
         ahead: the maximum number of pages that are requested but not taken.
@@ -66,8 +65,7 @@ class CourseWalk:
 
     def __iter__(self) -> Iterator[list[object]]:
         try:
-            with closing(Pages(self._fetch, self._workers, self._ahead)) as pages:
-                yield from self._walk(pages)
+            yield from self._walk(Pages(self._fetch, self._workers, self._ahead))
         finally:
             self.abandoned.set()
 
@@ -128,7 +126,7 @@ class CourseWalk:
         self._records += len(courses)
         # Ignore the count of a page without courses, or of which no course could be rendered.
         is_first = not self._counts and (page.count is not None or not page.courses)
-        if is_first or (courses and not self._stale):
+        if is_first or courses:
             self._counts.append(page.count)
             self.count = self._counts[0]
         for position in unrendered:

@@ -18,6 +18,7 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
     [
         ("1", 1),
         (" 3592 ", 3592),
+        ("86399", 86399),
         ("86401", 86400),
         ("9" * 6000, 86400),
         ("Sun, 01 Mar 2026 12:00:30 GMT", 30),
@@ -42,6 +43,8 @@ def test_retry_after_is_parsed_when_it_is_seconds_or_a_date(
 
 
 @given(st.one_of(st.text(), st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ [-+]?\w+")))
+@example("Sun, 01 Jan , 00:00:00 GMT")
+@example("Sun, 01 Jan 99999999999999999999 00:00:00 GMT")
 @example("Sun, 01 Jan 0001 00:00:00 +2359")
 @example("Fri, 31 Dec 9999 23:59:59 -2359")
 def test_retry_after_never_raises_for_any_text(header: str) -> None:
@@ -80,9 +83,11 @@ def wrapped(cause: Exception) -> requests.ConnectionError:
         (socket.gaierror(-2, "Name or service not known"), "cannot be reached: unknown host", False),
         (ConnectionRefusedError(111, "refused"), "cannot be reached: connection refused", False),
         (ConnectionResetError(104, "reset"), "dropped the connection", False),
+        (ConnectionAbortedError(103, "aborted"), "dropped the connection", False),
         (BrokenPipeError(32, "pipe"), "dropped the connection", False),
         (TimeoutError(), "did not answer in time", False),
         (requests.ReadTimeout(), "did not answer in time", False),
+        (urllib3.exceptions.TimeoutError(), "did not answer in time", False),
         (OSError(113, "No route to host"), "cannot be reached or dropped the connection", False),
     ],
 )

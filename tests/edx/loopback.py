@@ -14,13 +14,14 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Edx(ThreadingHTTPServer):
-    """A server whose answers the test writes; it counts its connections."""
+    """A server whose answers the test writes; it counts connections and those that have ended."""
 
     daemon_threads = True
     block_on_close = False
 
     def __init__(self, answer: Answer, token: Answer) -> None:
         self.connections = 0
+        self.closed = 0
         self.asked: list[str] = []
         self.gone = threading.Event()  # so that a handler that sends slowly ends with the test
         edx = self
@@ -47,6 +48,10 @@ class Edx(ThreadingHTTPServer):
     def get_request(self) -> tuple[object, object]:  # type: ignore[override]
         self.connections += 1
         return super().get_request()
+
+    def shutdown_request(self, request: object) -> None:
+        super().shutdown_request(request)  # type: ignore[arg-type]
+        self.closed += 1
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass  # tests need clients that close the connection

@@ -129,6 +129,7 @@ def test_a_catalog_is_not_found_when_edx_itself_says_so(question: Question[Any],
         b'{"detail": "Not fou',
         b"\xff\xfe",
         b"[" * 4000,
+        b"[" * 200_000,
     ],
 )
 def test_a_403_or_404_is_retried_when_it_comes_from_a_gateway(

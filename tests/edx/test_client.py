@@ -2,8 +2,10 @@ import logging
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
@@ -23,6 +25,7 @@ from tests.edx.loopback import (
     trickled_body,
 )
 from tests.edx.pretend import (
+    API,
     CATALOG,
     CATALOGS,
     COURSES,
@@ -30,8 +33,10 @@ from tests.edx.pretend import (
     TOKEN,
     FakeTime,
     at,
+    make_client,
     offsets,
     page,
+    serve,
     walked,
 )
 
@@ -95,6 +100,23 @@ def test_a_page_of_courses_is_requested_again_when_the_connection_breaks(
 def test_the_list_is_empty_when_edx_lists_none(web: Mocker, edx: EdxSession) -> None:
     web.get(CATALOGS, json={"count": 0, "next": "", "results": []})
     assert edx.catalogs() == []
+
+
+def test_the_list_ends_with_a_page_that_has_no_new_catalog(web: Mocker, edx: EdxSession) -> None:
+    web.get(CATALOGS, [{"json": {"count": 5, "next": at(n), "results": [{"id": 1}]}} for n in (2, 4, 6)])
+    with pytest.raises(EdxProtocolError, match=r"^edX sent 1 usable catalogs but counts 5$"):
+        edx.catalogs()
+    assert offsets(web) == ["0", "2"]
+
+
+def test_the_highest_count_of_the_pages_is_expected_when_they_differ(web: Mocker, edx: EdxSession) -> None:
+    pages: list[dict[str, Any]] = [
+        {"json": {"count": 3, "next": at(2), "results": [{"id": 1}]}},
+        {"json": {"count": 2, "next": None, "results": [{"id": 2}]}},
+    ]
+    web.get(CATALOGS, pages)
+    with pytest.raises(EdxProtocolError, match=r"^edX sent 2 usable catalogs but counts 3$"):
+        edx.catalogs()
 
 
 @pytest.mark.parametrize(
@@ -182,6 +204,17 @@ def test_connections_are_reused_when_pages_are_pulled_in_parallel() -> None:
     assert not threads_of_ours()
 
 
+def test_the_connections_are_closed_when_the_session_is_left() -> None:
+    with serving(lambda handler: send(handler, {"id": 7})) as server:
+        with EdxClient(server.settings).session(Deadline.after(20)) as edx:
+            edx.catalog(7)
+            assert (server.connections, server.closed) == (1, 0)
+        until = time.monotonic() + 5
+        while not server.closed and time.monotonic() < until:
+            time.sleep(0.01)
+        assert server.closed == 1
+
+
 def test_requests_in_flight_are_cancelled_when_the_session_is_left() -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         (courses_page if "offset=0" in handler.path else trickled_body)(handler)
@@ -199,21 +232,61 @@ def test_requests_in_flight_are_cancelled_when_the_session_is_left() -> None:
     assert not threads_of_ours()
 
 
-def test_no_further_page_is_requested_when_the_walk_is_left() -> None:
+def test_two_pages_for_each_request_in_flight_are_requested_ahead(web: Mocker, fake_time: FakeTime) -> None:
+    serve(web, {n: page([f"c{n}", f"c{n + 1}", f"c{n + 2}"], 100, at(n + 3)) for n in range(0, 100, 2)})
+    with make_client(fake_time, EDX_CONCURRENCY=3).session(fake_time.left(100)) as edx:
+        pages = iter(edx.courses(7))
+        next(pages)
+        until = time.monotonic() + 5
+        while edx.requests < 1 + 1 + 6 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert edx.requests == 1 + 1 + 6  # token, the first page, and those ahead
+
+
+def test_no_further_page_is_requested_when_the_walk_is_left(web: Mocker, fake_time: FakeTime) -> None:
+    asked, left = threading.Event(), threading.Event()
+
+    def second_page(_request: object, context: Any) -> object:
+        asked.set()
+        left.wait(10)
+        context.status_code = 500  # neither tried again nor requested in parts
+        return {}
+
+    serve(web, {0: page(["a", "b", "c"], 9, at(3)), 4: page(["e", "f", "g"], 9, at(7))})
+    web.get(f"{COURSES}?offset=2", json=second_page)
+    web.get(f"{API}catalogs/8/courses/?offset=0", json=page(["x", "y", "z"], 4, at(3)))
+    web.get(f"{API}catalogs/8/courses/?offset=2", json=page(["z", "w"], 4))
+    with make_client(fake_time, EDX_CONCURRENCY=1).session(fake_time.left(100)) as edx:
+        for _page in edx.courses(7):
+            assert asked.wait(10)  # the third page waits for the only thread
+            break
+        left.set()
+        assert walked(edx.courses(8)) == [["x", "y", "z"], ["w"]]  # by the same thread, after the third page
+    asked_for = [request.qs["offset"] for request in web.request_history if "/7/" in request.path]
+    assert asked_for == [["0"], ["2"]]
+    assert fake_time.slept == []
+
+
+def test_a_part_of_a_page_is_tried_again_when_its_content_is_not_the_cause_of_the_failure(
+    web: Mocker, edx: EdxSession, fake_time: FakeTime
+) -> None:
+    web.get(f"{COURSES}?offset=0&limit=3", status_code=500)
+    web.get(f"{COURSES}?offset=0&limit=2", [{"status_code": 408}, {"json": page(["a", "b"], 3, at(2))}])
+    web.get(f"{COURSES}?offset=2&limit=1", [{"exc": requests.ReadTimeout}, {"json": page(["c"], 3)}])
+    assert walked(edx.courses(7)) == [["a", "b", "c"]]
+    assert fake_time.slept == [0.5, 1.0, 2.0, 0.5, 0.5]
+
+
+def test_a_session_uses_all_slots_when_an_earlier_one_was_left() -> None:
+    both = threading.Barrier(2)
+
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        if "offset=0" in handler.path:
-            courses_page(handler)
-        else:
-            time.sleep(0.1)
-            send(handler, b"", 500)
+        both.wait(10)
+        send(handler, {"id": 7})
 
     with serving(answer) as server:
-        client = EdxClient(server.settings, random=lambda: 0.0)
-        with client.session(Deadline.after(60)) as edx:
-            for _page in edx.courses(7):
-                break
-            time.sleep(0.5)
-            assert (
-                edx.requests <= 2 + 2
-            )  # token, first page, and the requests in flight: no retries, no further pages
-        assert not threads_of_ours()
+        client = EdxClient(server.settings)
+        with client.session(Deadline.after(20)):
+            pass
+        with client.session(Deadline.after(20)) as edx, ThreadPoolExecutor(2) as threads:
+            assert [catalog.id for catalog in threads.map(edx.catalog, [7, 7])] == [7, 7]

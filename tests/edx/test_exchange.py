@@ -1,3 +1,4 @@
+import gc
 import gzip
 import re
 import socket
@@ -22,6 +23,7 @@ from requests_mock import Mocker
 from shared.deadline import Deadline
 from shared.edx.answers import NoUsableAnswer
 from shared.edx.client import EdxClient
+from shared.edx.connections import Sockets
 from shared.edx.exchange import Exchanges
 from shared.errors import EdxError, EdxProtocolError, EdxUnavailable
 from tests.edx.loopback import (
@@ -51,7 +53,9 @@ def test_the_time_limit_ends_an_exchange_when_the_answer_is_slow(answer: Answer)
     with serving(answer) as server:
         began = time.monotonic()
         with EdxClient(server.settings).session(Deadline.after(0.5)) as edx:
-            with pytest.raises(EdxUnavailable, match="edX did not answer everything within the time limit"):
+            with pytest.raises(
+                EdxUnavailable, match=r"^edX did not answer everything within the time limit$"
+            ):
                 edx.catalog(7)
             assert 0.4 < time.monotonic() - began < 2
             sent = edx.requests
@@ -165,6 +169,25 @@ def unasked_encoding(handler: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        (cut_short, "sent a broken body"),
+        (cut_chunks, "sent a broken body"),
+        (broken_gzip, "sent a broken body"),
+        (gzip_without_trailer, "sent a broken body"),
+        (unasked_encoding, "sent a broken body"),
+        (not_http, "cannot be reached or dropped the connection"),
+    ],
+)
+def test_a_broken_exchange_is_described_by_what_arrived(
+    exchanges: Exchanges, fault: Answer, problem: str
+) -> None:
+    with serving(fault) as server, pytest.raises(NoUsableAnswer) as caught:
+        exchanges.send("GET", server.url, Deadline.after(60))
+    assert (caught.value.problem, caught.value.is_final) == (problem, False)
+
+
+@pytest.mark.parametrize(
     "fault",
     [
         reset_in_headers,
@@ -239,6 +262,7 @@ def test_the_time_limit_applies_when_a_connection_is_reused(exchanges: Exchanges
 
     with serving(answer) as server:
         assert exchanges.send("GET", server.url, Deadline.after(60)).status == 200
+        assert not threads_of_ours()
         began = time.monotonic()
         with pytest.raises(NoUsableAnswer, match=r"did not answer (within 0\.4 s|in time)"):
             exchanges.send("GET", server.url, Deadline.after(60))
@@ -284,7 +308,7 @@ def test_a_session_ends_at_once_when_another_thread_ends_it() -> None:
     with serving(trickled_body) as server, EdxClient(server.settings).session(Deadline.after(60)) as edx:
         threading.Timer(0.2, edx.end).start()
         began = time.monotonic()
-        with pytest.raises(EdxUnavailable, match="the requests to edX were cancelled"):
+        with pytest.raises(EdxUnavailable, match=r"^the requests to edX were cancelled$"):
             edx.catalog(7)
         assert time.monotonic() - began < 2
 
@@ -330,17 +354,148 @@ def test_the_real_answer_is_read_when_interim_ones_come_first() -> None:
         assert server.connections <= 2  # each request gets its own answer, so the connection is kept open
 
 
+def test_a_change_of_protocol_is_an_answer(exchanges: Exchanges) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        handler.close_connection = True
+
+    with serving(answer) as server:
+        assert exchanges.send("GET", server.url, Deadline.after(60)).status == 101
+
+
+# Connections
+
+
+def test_a_connection_is_not_cut_when_its_exchange_has_released_it() -> None:
+    sockets = Sockets()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sockets.hold(ours)
+        sockets.release()
+        sockets.cut()
+        theirs.sendall(b"x")
+        assert ours.recv(1) == b"x"
+
+
+def test_a_connection_is_cut_when_its_exchange_was_cut_before() -> None:
+    sockets = Sockets()
+    sockets.cut()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sockets.hold(ours)
+        assert theirs.recv(1) == b""
+
+
+def test_a_new_connection_is_held_by_a_copy_until_its_exchange_releases_it() -> None:
+    for end in (Sockets.cut, Sockets.release):
+        sockets = Sockets()
+        ours, theirs = socket.socketpair()
+        theirs.settimeout(5)
+        with theirs:
+            sockets.hold_new(ours)
+            ours.close()
+            end(sockets)
+            assert theirs.recv(1) == b""
+            sockets.release()
+
+
+def test_nothing_is_kept_of_an_exchange_that_has_ended(exchanges: Exchanges) -> None:
+    def kept() -> list[object]:
+        return [thing for thing in gc.get_objects() if isinstance(thing, Sockets)]
+
+    before = {id(sockets): sockets for sockets in kept()}
+    with serving(lambda handler: send(handler, {})) as server:
+        for _ in range(3):
+            exchanges.send("GET", server.url, Deadline.after(60))
+        assert len([sockets for sockets in kept() if id(sockets) not in before]) <= 1  # of the last one
+
+
+def test_the_timer_of_an_exchange_does_not_keep_the_process_running(exchanges: Exchanges) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        timers.extend(threads_of_ours())
+        send(handler, {})
+
+    timers: list[threading.Thread] = []
+    with serving(answer) as server:
+        exchanges.send("GET", server.url, Deadline.after(60))
+    assert [timer.daemon for timer in timers] == [True]
+
+
+def test_as_many_connections_are_kept_open_as_asked_for() -> None:
+    exchanges = Exchanges(1)
+    both = threading.Barrier(2)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        both.wait(10)
+        send(handler, {})
+
+    with serving(answer) as server:
+        for _ in range(2):
+            threads = [
+                threading.Thread(target=exchanges.send, args=["GET", server.url, Deadline.after(60)])
+                for _ in range(2)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert server.connections == 3
+        exchanges.close()
+
+
 # edX's explanation of an error
 
+DETAIL = b'{"detail": "No Catalog matches the given query."}'
 
-@pytest.mark.parametrize("encoding", ["", "gzip"])
-def test_the_explanation_of_an_error_is_read(exchanges: Exchanges, encoding: str) -> None:
-    detail = b'{"detail": "No Catalog matches the given query."}'
-    body = gzip.compress(detail) if encoding else detail
+
+@pytest.mark.parametrize("encoding", ["", "gzip", " GZIP "])
+@pytest.mark.parametrize(
+    ("status", "is_read"),
+    [(400, True), (403, True), (404, True), (429, True), (401, False), (302, False), (500, False)],
+)
+def test_the_explanation_of_an_error_is_read_when_its_status_has_one(
+    exchanges: Exchanges, encoding: str, status: int, *, is_read: bool
+) -> None:
+    body = gzip.compress(DETAIL) if encoding else DETAIL
     headers = {"Content_Encoding": encoding} if encoding else {}
-    with serving(lambda handler: send(handler, body, 404, **headers)) as server:
+    with serving(lambda handler: send(handler, body, status, **headers)) as server:
         answer = exchanges.send("GET", server.url, Deadline.after(60))
-    assert (answer.status, answer.body) == (404, detail)
+    assert (answer.status, answer.body) == (status, DETAIL if is_read else b"")
+
+
+def cut_explanation(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b'HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{"detail"')
+    handler.close_connection = True
+
+
+def reset_explanation(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\n{")
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+    handler.close_connection = True
+
+
+def broken_gzip_explanation(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, b"no gzip", 404, Content_Encoding="gzip")
+
+
+def short_gzip_explanation(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, gzip.compress(DETAIL)[:-8], 404, Content_Encoding="gzip")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        cut_explanation,
+        reset_explanation,
+        broken_gzip_explanation,
+        short_gzip_explanation,
+    ],
+)
+def test_an_error_has_no_explanation_when_its_body_is_broken(exchanges: Exchanges, answer: Answer) -> None:
+    with serving(answer) as server:
+        received = exchanges.send("GET", server.url, Deadline.after(60))
+    assert (received.status, received.body) == (404, b"")
 
 
 def test_the_explanation_of_an_error_is_read_to_4_kib() -> None:

@@ -84,10 +84,71 @@ def test_a_short_429_is_waited_for_when_it_fits_the_budget(
 ) -> None:
     web.get(CATALOG, [{"status_code": 429, "headers": {"Retry-After": "3"}}, {"json": {"id": 7}}])
     told: list[datetime] = []
-    with client.session(fake_time.left(100), on_throttled=told.append) as edx:
+    with client.session(fake_time.left(4), on_throttled=told.append) as edx:
         assert edx.catalog(7).id == 7
     assert fake_time.slept == [3]
     assert told == [NOW + timedelta(seconds=3)]
+
+
+def test_throttled_at_once_when_a_short_429_does_not_fit_the_budget(
+    web: Mocker, client: EdxClient, fake_time: FakeTime
+) -> None:
+    web.get(CATALOG, status_code=429, headers={"Retry-After": "3"})
+    with client.session(fake_time.left(3)) as edx, pytest.raises(EdxThrottled) as caught:
+        edx.catalog(7)
+    assert caught.value.message == "edX's rate limit is used up until 2026-03-01T12:00:03Z"
+    assert (fake_time.slept, edx.requests) == ([], 2)
+
+
+class Patient:
+    """A session for the gate, in this thread."""
+
+    def __init__(self, fake_time: FakeTime) -> None:
+        self.sleep = fake_time.sleep
+
+    def check(self) -> None:
+        pass
+
+    def left_s(self) -> float:
+        return 60
+
+
+@pytest.mark.parametrize(("later_s", "ends_s", "slept"), [(0, 30, [30]), (9, 30, [21]), (15, 35, [20])])
+def test_the_end_of_throttling_is_the_latest_that_edx_has_announced(
+    fake_time: FakeTime, later_s: int, ends_s: int, slept: list[float]
+) -> None:
+    gate, visitor = Gate(1, fake_time.clock, fake_time.now), Patient(fake_time)
+    gate.open(visitor)
+    assert gate.throttle(30) == NOW + timedelta(seconds=30)
+    fake_time.passed_s += later_s
+    assert gate.throttle(20) == NOW + timedelta(seconds=ends_s)
+    with gate.slot(visitor):
+        assert fake_time.slept == slept
+
+
+def test_a_request_that_waited_for_the_end_of_throttling_holds_a_slot(fake_time: FakeTime) -> None:
+    class Hasty(Patient):
+        """A session whose time is up when it has to wait."""
+
+        checks = 0
+
+        def check(self) -> None:
+            self.checks += 1
+            if self.checks > 1:
+                raise EdxUnavailable("the time is up")
+
+        def left_s(self) -> float:
+            return 0
+
+    gate = Gate(1, fake_time.clock, fake_time.now)
+    visitor, other = Patient(fake_time), Hasty(fake_time)
+    gate.open(visitor)
+    gate.open(other)
+    gate.throttle(30)
+    with gate.slot(visitor):
+        assert fake_time.slept == [30]
+        with pytest.raises(EdxUnavailable, match="the time is up"), gate.slot(other):
+            pass
 
 
 def test_throttled_when_edx_throttles_four_times(web: Mocker, edx: EdxSession, fake_time: FakeTime) -> None:
@@ -174,9 +235,12 @@ def caller() -> Iterator[Callable[[], Caller]]:
 
 def test_one_session_gets_all_slots_when_no_other_is_open(caller: Callable[[], Caller]) -> None:
     alone = caller()
-    for _ in range(5):
+    for _ in range(6):
         alone.ask()
     assert alone.held == 4
+    alone.leave(0)
+    assert alone.entered[4].wait(5)
+    assert not alone.entered[5].wait(0.05)
 
 
 @pytest.mark.parametrize(("sessions", "share"), [(2, 2), (3, 1), (4, 1)])
@@ -225,7 +289,7 @@ def test_waiting_requests_get_the_slots_of_a_session_when_it_closes(caller: Call
     for _ in range(4):
         first.ask()
     assert first.held == 2
-    second.close()
+    second._gate.close(second)  # alone: `Caller.close` also wakes
     assert all(entered.wait(5) for entered in first.entered)
     second._gate.open(second)  # so that the fixture can close it, too
 
@@ -271,6 +335,28 @@ def test_other_sessions_are_not_blocked_when_the_answers_of_one_are_slow() -> No
             assert not stuck.is_alive()
 
 
+def test_a_request_that_waits_for_the_slot_of_another_session_is_cancelled_when_its_own_ends() -> None:
+    def ask(edx: EdxSession) -> None:
+        with pytest.raises(EdxUnavailable, match="were cancelled"):
+            edx.catalog(7)
+
+    with serving(trickled_body) as server:
+        client = EdxClient(server.settings.model_copy(update={"concurrency": 1}))
+        with client.session(Deadline.after(60)) as slow, client.session(Deadline.after(60)) as waiting:
+            threads = [Thread(target=ask, args=[session]) for session in (slow, waiting)]
+            threads[0].start()
+            while len(server.asked) < 2:  # token, and the answer that trickles
+                time.sleep(0.01)
+            threads[1].start()
+            time.sleep(0.05)
+            waiting.end()
+            threads[1].join(5)
+            assert [thread.is_alive() for thread in threads] == [True, False]
+            slow.end()
+            threads[0].join(5)
+    assert len(server.asked) == 2
+
+
 def suppress_all(action: Callable[[], object]) -> None:
     with suppress(EdxUnavailable):
         action()
@@ -291,6 +377,27 @@ def test_no_page_is_requested_when_another_was_throttled() -> None:
             assert caught.value.retry_at > datetime.now(UTC) + timedelta(seconds=3590)
     assert len(seen) == 1
     assert len(server.asked) <= 4  # token, the first page, and at most as many as are in flight at once
+
+
+def test_the_requests_in_flight_are_cancelled_when_one_is_throttled_for_long() -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if "catalogs/8/" in handler.path:
+            trickled_body(handler)
+        else:
+            send(handler, b"", 429, Retry_After="3600")
+
+    def ask(catalog_id: int) -> None:
+        with pytest.raises(EdxThrottled):
+            edx.catalog(catalog_id)
+
+    with serving(answer) as server, EdxClient(server.settings).session(Deadline.after(60)) as edx:
+        stuck = Thread(target=ask, args=[8])
+        stuck.start()
+        while len(server.asked) < 2:  # token, and the answer that trickles
+            time.sleep(0.01)
+        ask(7)
+        stuck.join(5)
+        assert not stuck.is_alive()
 
 
 def test_no_request_is_sent_when_a_short_throttling_has_not_ended() -> None:

@@ -58,6 +58,8 @@ def test_a_run_keeps_its_id_when_its_other_fields_change() -> None:
         ("a\x85b", r"'a\x85b' contains a control character or a lone surrogate"),
         (HALF_A_CHARACTER, r"'\ud83d' contains a control character or a lone surrogate"),
         ("k" * 256, f"'{'k' * 60}'… is longer than 255 characters"),
+        # An escape has several characters, so that the text is cut once more.
+        ("\0" * 60, "'" + r"\x00" * 19 + r"\x0 contains a control character or a lone surrogate"),
     ],
 )
 def test_a_run_is_rejected_when_its_key_is_invalid(key: object, reason: str) -> None:

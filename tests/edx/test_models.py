@@ -84,6 +84,20 @@ def test_a_page_is_a_protocol_error_when_it_is_json_of_another_structure(body: b
         parse(CoursesPage, body, "catalogs/")
 
 
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b'{"count": 1}', "results: Field required"),
+        (rb'{"count": "\ud800"}', "results: Field required"),
+        (b"[]", "Input should be an object"),
+    ],
+)
+def test_the_error_names_the_field_when_the_structure_is_another(body: bytes, problem: str) -> None:
+    with pytest.raises(EdxProtocolError) as caught:
+        parse(CoursesPage, body, "catalogs/7/courses/")
+    assert caught.value.message == (f"edX's answer to catalogs/7/courses/ does not match its API: {problem}")
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"results": [', b"\xff\xfe", b"[" * 200_000, b"{} {}"])
 def test_a_page_is_not_json_when_it_is_incomplete(body: bytes) -> None:
     with pytest.raises(NotJson) as caught:
@@ -244,6 +258,7 @@ def test_an_entry_is_not_a_catalog_when_its_id_is_not_a_whole_number_above_0(cat
         ('"180"', 60),
         ("null", 60),
         ("NaN", 60),
+        ("1e999", 60),
         ("1e300", 86_400),
         ("9" * 400, 86_400),
     ],
@@ -251,6 +266,7 @@ def test_an_entry_is_not_a_catalog_when_its_id_is_not_a_whole_number_above_0(cat
 def test_a_tokens_lifetime_is_a_minute_when_edx_does_not_say(expires_in: str, lifetime_s: float) -> None:
     answer = parse(TokenAnswer, b'{"access_token": "a.b.c", "expires_in": %s}' % expires_in.encode(), "x")
     assert answer.lifetime_s == lifetime_s
+    assert "a.b.c" not in repr(answer)
 
 
 @pytest.mark.parametrize("token", ['""', "7", "null", '"a b"', r'"a\r\nX: y"', '"é"', r'"a\n"'])

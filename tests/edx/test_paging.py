@@ -31,9 +31,9 @@ def test_a_count_is_ignored_when_it_is_not_a_whole_number_of_0_or_more(
         ("", START, None),
         ("https://api.edx.org/x/?limit=100&offset=100", START, Cursor("offset", 100, 100)),
         ("https://evil.example/?limit=20&offset=20&x=y", START, Cursor("offset", 20, 20)),
-        ("file:///etc/passwd?offset=5", START, Cursor("offset", 5, None)),
-        ("http://[bad?offset=5#offset=9", START, Cursor("offset", 5, None)),
-        ("?page=2", START, Cursor("page", 2, None)),
+        ("file:///etc/passwd?offset=5", START, Cursor("offset", 5, 0)),
+        ("http://[bad?offset=5#offset=9", START, Cursor("offset", 5, 0)),
+        ("?page=2", START, Cursor("page", 2, 0)),
         ("?page=2&page_size=50", START, Cursor("page", 2, 50)),
         ("?page=3&page_size=50", Cursor("page", 2, 50), Cursor("page", 3, 50)),
         ("?page=9&offset=200&limit=100", Cursor("offset", 100, 100), Cursor("offset", 200, 100)),
@@ -64,9 +64,9 @@ def test_only_the_cursor_of_next_is_used(link: object, after: Cursor, cursor: Cu
         ("?page=1", START),
         ("?offset=100", Cursor("offset", 100, 100)),
         ("?offset=50", Cursor("offset", 100, 100)),
-        ("?page=2", Cursor("page", 2, None)),
+        ("?page=2", Cursor("page", 2, 0)),
         ("?page=2", Cursor("offset", 100, 100)),
-        ("?offset=200", Cursor("page", 2, None)),
+        ("?offset=200", Cursor("page", 2, 0)),
     ],
 )
 def test_next_is_a_protocol_error_when_it_is_unusable_or_does_not_advance(
@@ -82,7 +82,7 @@ def test_next_is_a_protocol_error_when_it_is_unusable_or_does_not_advance(
         st.text(),
         st.builds("?{}={}&{}={}".format, *[st.sampled_from(["offset", "limit", "page", "x"]), st.text()] * 2),
     ),
-    st.sampled_from([START, Cursor("offset", 100, 100), Cursor("page", 2, None)]),
+    st.sampled_from([START, Cursor("offset", 100, 100), Cursor("page", 2, 0)]),
 )
 @example("?offset=\ud800%ff", START)
 def test_next_cursor_advances_or_is_a_protocol_error_for_any_value(link: object, after: Cursor) -> None:
@@ -97,9 +97,9 @@ def test_next_cursor_advances_or_is_a_protocol_error_for_any_value(link: object,
     ("cursor", "query"),
     [
         (Cursor("offset", 200, 100), {"limit": "100", "offset": "200"}),
-        (Cursor("offset", 200, None), {"offset": "200"}),
+        (Cursor("offset", 200, 0), {"offset": "200"}),
         (Cursor("page", 3, 50), {"page_size": "50", "page": "3"}),
-        (Cursor("page", 3, None), {"page": "3"}),
+        (Cursor("page", 3, 0), {"page": "3"}),
     ],
 )
 def test_a_cursor_requests_by_offset_or_page_number_like_its_next(
@@ -143,9 +143,9 @@ def test_page_size_is_reduced_when_the_server_returns_fewer_courses(came: int, t
     ("following", "count", "first_page_length", "positions"),
     [
         (Cursor("page", 2, 50), 101, 50, [2, 3]),
-        (Cursor("page", 2, None), 101, 20, [2, 3, 4, 5, 6]),
+        (Cursor("page", 2, 0), 101, 20, [2, 3, 4, 5, 6]),
         (Cursor("page", 2, 100), 101, 20, [2]),  # page_size alone is ignored by the server
-        (Cursor("page", 2, None), 5, 0, [2, 3, 4, 5]),
+        (Cursor("page", 2, 0), 5, 0, [2, 3, 4, 5]),
     ],
 )
 def test_pages_are_planned_by_number_when_the_server_counts_in_pages(
@@ -157,4 +157,4 @@ def test_pages_are_planned_by_number_when_the_server_counts_in_pages(
 
 def test_planning_is_lazy_when_the_count_is_very_large() -> None:
     assert next(Grid(100).up_to(10**15)) == Cursor("offset", 100, 101)
-    assert next(numbered_pages(Cursor("page", 2, None), 10**15, 20)) == Cursor("page", 2, None)
+    assert next(numbered_pages(Cursor("page", 2, 0), 10**15, 20)) == Cursor("page", 2, 0)

@@ -7,7 +7,7 @@ from requests_mock import Mocker
 
 from shared.edx.client import EdxClient, EdxSession
 from shared.errors import EdxProtocolError, EdxThrottled, EdxUnavailable
-from tests.edx.pretend import CATALOG, COURSES, TOKEN, FakeTime, at, page, walked
+from tests.edx.pretend import CATALOG, COURSES, TOKEN, FakeTime, at, make_settings, page, walked
 
 
 @pytest.mark.parametrize(
@@ -106,21 +106,39 @@ def test_a_page_is_tried_four_times_and_each_half_once_when_edx_cannot_render_it
         assert edx.requests == 1 + 8
 
 
+@pytest.mark.parametrize(("left_s", "slept"), [(1.2, [0.5]), (1.5, [0.5]), (1.6, [0.5, 1.0])])
 def test_unavailable_at_once_when_the_backoff_does_not_fit_the_budget(
-    web: Mocker, client: EdxClient, fake_time: FakeTime
+    web: Mocker, client: EdxClient, fake_time: FakeTime, left_s: float, slept: list[float]
 ) -> None:
     web.get(CATALOG, status_code=500)
-    with client.session(fake_time.left(1.2)) as edx, pytest.raises(EdxUnavailable, match="answered 500"):
+    with client.session(fake_time.left(left_s)) as edx, pytest.raises(EdxUnavailable, match="answered 500"):
         edx.catalog(7)
-    assert fake_time.slept == [0.5]
+    assert fake_time.slept == slept
 
 
-def test_a_503s_retry_after_is_waited_for_when_it_fits(
-    web: Mocker, edx: EdxSession, fake_time: FakeTime
+@pytest.mark.parametrize(("wait_s", "slept"), [(20, [20]), (60, [60]), (61, [])])
+def test_a_503s_retry_after_is_waited_for_when_it_is_at_most_a_minute(
+    web: Mocker, client: EdxClient, fake_time: FakeTime, wait_s: int, slept: list[float]
 ) -> None:
-    web.get(CATALOG, [{"status_code": 503, "headers": {"Retry-After": "20"}}, {"json": {"id": 7}}])
-    assert edx.catalog(7).id == 7
-    assert fake_time.slept == [20]
+    web.get(CATALOG, [{"status_code": 503, "headers": {"Retry-After": f"{wait_s}"}}, {"json": {"id": 7}}])
+    with client.session(fake_time.left(1000)) as edx:
+        if slept:
+            assert edx.catalog(7).id == 7
+        else:
+            with pytest.raises(EdxUnavailable, match="try 1"):
+                edx.catalog(7)
+    assert fake_time.slept == slept
+
+
+def test_the_pause_is_shorter_by_chance(web: Mocker, fake_time: FakeTime) -> None:
+    chances = iter([0.5, 0.75, 0.0, 1.0])
+    client = EdxClient(
+        make_settings(), clock=fake_time.clock, sleep=fake_time.sleep, random=lambda: next(chances)
+    )
+    web.get(CATALOG, status_code=500)
+    with client.session(fake_time.left(100)) as edx, pytest.raises(EdxUnavailable):
+        edx.catalog(7)
+    assert fake_time.slept == [0.25, 0.75, 0.0]
 
 
 def test_unavailable_with_a_retry_time_when_a_503_asks_for_more_than_a_minute(

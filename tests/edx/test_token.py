@@ -94,6 +94,19 @@ def test_the_token_call_is_tried_again_when_the_endpoint_fails(web: Mocker, edx:
     assert edx.catalog(7).id == 7
 
 
+def test_a_rejected_token_is_not_sent_again_when_it_could_not_be_renewed(
+    web: Mocker, edx: EdxSession
+) -> None:
+    failure = {"status_code": 500}
+    web.post(TOKEN, [{"json": {"access_token": "t1"}}, *[failure] * 4, {"json": {"access_token": "t2"}}])
+    web.get(CATALOG, status_code=401, request_headers={"Authorization": "JWT t1"})
+    web.get(CATALOG, json={"id": 7}, request_headers={"Authorization": "JWT t2"})
+    with pytest.raises(EdxUnavailable, match="the token endpoint answered 500"):
+        edx.catalog(7)
+    assert edx.catalog(7).id == 7
+    assert [request.method for request in web.request_history] == ["POST", "GET", *["POST"] * 5, "GET"]
+
+
 def test_no_third_token_is_requested_when_edx_answers_401_again(web: Mocker, edx: EdxSession) -> None:
     tokens = [{"json": {"access_token": f"t{n}"}} for n in range(9)]
     web.post(TOKEN, tokens)

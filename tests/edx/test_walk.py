@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.edx.halving import Halving, Page
 from shared.edx.models import CoursesPage, EdxCourse
 from shared.edx.paging import Cursor
 from shared.errors import EdxProtocolError, EdxUnavailable, NotFound
@@ -183,6 +182,20 @@ def test_the_pull_is_incomplete_when_the_count_changes() -> None:
     ]
 
 
+def test_the_last_count_is_named_when_the_count_changes_late() -> None:
+    fetch, _ = answering(
+        {
+            ("offset", 0): some("abc", 6, "?offset=3"),
+            ("offset", 2): some("cde", 6, "?offset=5"),
+            ("offset", 4): some("ef", 7),
+            ("offset", 5): some("f", 6),  # has only the shared course, so that its count is ignored
+        }
+    )
+    walk = walk_of(fetch)
+    assert keys_of(walk) == ["a", "b", "c", "d", "e", "f"]
+    assert walk.problems == ["the count changed from 6 to 7 while the pages were pulled"]
+
+
 def test_the_count_of_the_last_page_is_used_when_one_more_was_requested() -> None:
     server = CatalogServer(["a", "b", "c", "d"])
 
@@ -274,7 +287,6 @@ def test_the_gap_is_filled_when_one_page_has_fewer_courses() -> None:
 
     def fetch(at: Cursor, *, is_part: bool = False) -> CoursesPage:
         del is_part
-        assert at.size is not None
         asked.append((at.position, at.size))
         end = at.position + min(at.size, short.get(at.position, at.size))
         keys = [{"key": f"c{n}"} for n in range(at.position, min(end, 12))]
@@ -477,17 +489,6 @@ def test_the_position_is_named_when_edx_cannot_render_a_course(place: int, ahead
     assert walk.problems == [f"edX could not render the course at position {place}"]
 
 
-def test_a_course_that_edx_cannot_render_is_known_to_be_in_the_pages_that_contain_its_position() -> None:
-    def broken(at: Cursor) -> Page:
-        del at
-        raise EdxUnavailable("answered 500", status=500)
-
-    halving = Halving()
-    halving.page(Cursor("offset", 4, 1), broken)
-    known = [begin for begin in range(8) if halving.knows_one_in(Cursor("offset", begin, 3))]
-    assert known == [2, 3, 4]
-
-
 @pytest.mark.parametrize("page_size", [1, 20, 100, 500])
 @pytest.mark.parametrize("place", [0, 1, 7, 250, 499, 500])
 def test_a_course_that_edx_cannot_render_is_found_in_20_requests_when_the_page_is_large(
@@ -524,7 +525,7 @@ def test_the_pull_fails_soon_when_edx_is_down() -> None:
 
     def down(at: Cursor, *, is_part: bool = False) -> CoursesPage:
         del is_part
-        server.asked.append((at.position, at.size or 0))
+        server.asked.append((at.position, at.size))
         raise EdxUnavailable("answered 502", status=502)
 
     with pytest.raises(EdxUnavailable, match="answered 502"):
