@@ -18,7 +18,7 @@ from shared.storage.table import (
     replacing_unchanged,
 )
 from tests.clock import Clock
-from tests.table_proxy import Exchange, TableProxy, answer, lose_answer, refuse_in_batch
+from tests.table_proxy import Exchange, TableProxy, answer, forged_page, lose_answer, refuse_in_batch
 
 A = {"PartitionKey": "1", "RowKey": "a"}
 B = {"PartitionKey": "1", "RowKey": "b"}
@@ -183,13 +183,6 @@ def test_query_that_finds_nothing_ends_without_a_pause(table: Table, clock: Cloc
     table.put(A)
     assert list(table.query("PartitionKey eq @p", {"p": "2"})) == []
     assert clock.slept == []
-
-
-def forged_page(exchange: Exchange) -> None:
-    """Return the same continuation token for every page of a query."""
-    head, body = exchange.forward()
-    token = b"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: a\r\n\r\n"
-    exchange.send(head.removesuffix(b"\r\n") + token, body)
 
 
 def test_query_fails_when_storage_repeats_a_continuation_token(
