@@ -232,14 +232,18 @@ def test_error_names_the_credentials_or_the_wrong_clock_when_storage_refuses_us(
     assert len(proxy.requests) == 1
 
 
-def response_of(status: int, **headers: str) -> Any:
-    return SimpleNamespace(status_code=status, reason="No", headers=headers)
-
-
 def refusal(
-    status: int, kind: type[HttpResponseError] = HttpResponseError, **headers: str
+    status: int,
+    kind: type[HttpResponseError] = HttpResponseError,
+    *,
+    date: str | None = None,
+    retry_after: str | None = None,
 ) -> HttpResponseError:
-    error = kind(message="2:No.", response=response_of(status, **headers))
+    """Return the SDK's error for an answer with this status and these headers."""
+    named = {"Date": date, "Retry-After": retry_after}
+    headers = {name: value for name, value in named.items() if value is not None}
+    response: Any = SimpleNamespace(status_code=status, reason="No", headers=headers)
+    error = kind(message="2:No.", response=response)
     error.error_code = "Odd"  # type: ignore[attr-defined]
     return error
 
@@ -287,12 +291,12 @@ def test_error_has_one_sentence_for_each_cause(error: Exception, sentence: str) 
 
 @pytest.mark.parametrize("date", ["", "soon", "Sun, 01 Mar 2026 12:15:00 -0000"])
 def test_clock_is_not_named_when_the_answer_does_not_show_that_it_is_wrong(date: str) -> None:
-    sentence = str(as_ours(refusal(403, Date=date), HOST, URL, NOW))
+    sentence = str(as_ours(refusal(403, date=date), HOST, URL, NOW))
     assert sentence == f"Table Storage at acc.example refused our credentials (Odd): {CHECK_SETTINGS}"
 
 
 def test_clock_is_named_when_the_answer_has_a_date_without_a_time_zone() -> None:
-    sentence = str(as_ours(refusal(403, Date="Sun, 01 Mar 2026 12:16:00 -0000"), HOST, URL, NOW))
+    sentence = str(as_ours(refusal(403, date="Sun, 01 Mar 2026 12:16:00 -0000"), HOST, URL, NOW))
     assert sentence == f"Table Storage at acc.example refused our credentials (Odd): {CHECK_CLOCK}"
 
 
@@ -352,7 +356,7 @@ def test_request_is_repeated_only_when_a_retry_may_succeed(
     [("7", 7.0), ("0", 0.0), ("", 0.0), ("-1", 0.0), ("1.5", 0.0), ("\u00b2", 0.0), ("\u0667", 0.0)],
 )
 def test_wait_is_what_retry_after_says_in_whole_seconds(value: str, wait_s: float) -> None:
-    assert retry_after_s(refusal(503, **{"Retry-After": value})) == wait_s
+    assert retry_after_s(refusal(503, retry_after=value)) == wait_s
 
 
 def test_wait_is_zero_when_storage_asks_for_none() -> None:

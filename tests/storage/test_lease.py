@@ -117,7 +117,7 @@ def test_suspended_holder_writes_nothing_when_it_continues_after_a_takeover(
     heir = take(table, clock, "heir")
     for finished in (None, FinishedSync("sleeper")):
         with pytest.raises(
-            LeaseLost, match="^another process now syncs this catalog, and this one stopped writing$"
+            LeaseLost, match=r"^another process now syncs this catalog, and this one stopped writing$"
         ):
             sleeper.commit([replacing(RUN)], finished)
     assert table.get("1", "a") is None
@@ -208,7 +208,7 @@ def test_lease_is_renewed_during_the_block_and_not_after_its_release(table: Tabl
         let_go = stored(table)
         sleep(0.1)
         assert stored(table) == let_go
-        with pytest.raises(LeaseLost, match="^the lease has been released$"):
+        with pytest.raises(LeaseLost, match=r"^the lease has been released$"):
             lease.commit([])
     assert stored(table) == let_go
 
