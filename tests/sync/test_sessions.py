@@ -114,10 +114,10 @@ def test_session_goes_on_with_a_warning_when_the_rate_limit_cannot_be_stored(
 
 def test_unexpected_error_of_quiet_work_is_logged_without_its_text(said: list[tuple[int, str]]) -> None:
     def work() -> None:
-        raise ValueError("".join(["to", "ken"]))  # not in the source
+        raise ValueError(f"{2**30}")
 
     quietly(work, "store the report", lambda level, line: said.append((level, line)))
     ((level, line),) = said
     assert level == logging.ERROR
     assert line.startswith("Unexpected ValueError\n")
-    assert "token" not in line
+    assert "1073741824" not in line
