@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Event, Timer
@@ -33,6 +35,7 @@ from shared.errors import (
     NotFound,
     StorageError,
     SyncError,
+    SyncUnfinished,
 )
 from shared.settings import StorageSettings, connector_settings
 from shared.storage.lease import LeaseLost, Leases, LeaseState
@@ -611,7 +614,11 @@ def test_report_is_stored_in_one_try_when_storage_has_failed_the_sync(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_lease_is_released_and_the_report_written_when_a_sync_is_stopped(
-    syncer: Syncer, make_syncer: Callable[..., Syncer], tables: Tables, error: type[BaseException]
+    syncer: Syncer,
+    make_syncer: Callable[..., Syncer],
+    tables: Tables,
+    caplog: pytest.LogCaptureFixture,
+    error: type[BaseException],
 ) -> None:
     def stop(_done: int, _total: int | None) -> None:
         raise error("secret text")
@@ -621,7 +628,13 @@ def test_lease_is_released_and_the_report_written_when_a_sync_is_stopped(
         sync(syncer, on_progress=stop)
     assert ("secret" in str(stopped.value)) == (expected is error)
     (report,) = tables.reports.newest()
-    assert (report.outcome, report.error) == ("failed", f"the sync stopped unexpectedly ({error.__name__})")
+    sentence = f"the sync stopped unexpectedly ({error.__name__})"
+    assert (report.outcome, report.error) == ("failed", sentence)
+    if expected is SyncError:
+        assert str(stopped.value) == sentence
+        assert stopped.value.__suppress_context__
+    places = [each for each in caplog.records if each.message.startswith("Unexpected ")]
+    assert [each.levelno for each in places] == ([logging.ERROR] if expected is SyncError else [])
     assert sync(make_syncer(lifetime_s=10)).outcome == "ok"  # too short to take over a lease that is held
 
 
@@ -985,8 +998,9 @@ def test_sync_is_tried_when_the_other_sync_lost_its_lease_or_was_stopped(
 
 
 def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
-    after_a_dead_sync: Callable[..., Syncer], tables: Tables, clock: Clock
+    after_a_dead_sync: Callable[..., Syncer], tables: Tables, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "shared.sync.sync")
     syncer = after_a_dead_sync()
     began = clock.now()
     waited_for: list[LeaseState] = []
@@ -995,7 +1009,20 @@ def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
     assert (report.outcome, 30 <= report.waited_s <= 40) == ("ok", True)
     (dead,) = [each for each in tables.reports.newest() if each.sync_id == "dead"]
     assert (dead.outcome, dead.started, dead.waited_s) == ("failed", began, 0)
-    assert "stopped before the sync ended" in (dead.error or "")
+    assert dead.error == (
+        f"The process that ran this sync stopped before the sync ended ({socket.gethostname()}/{os.getpid()})"
+    )
+    logged = [(each.levelno, json.loads(each.message)["sync_id"]) for each in caplog.records]
+    assert logged == [(logging.ERROR, "dead"), (logging.INFO, report.sync_id)]
+
+
+def test_no_sync_is_reported_when_another_does_not_end_in_time(
+    after_a_dead_sync: Callable[..., Syncer], tables: Tables, clock: Clock
+) -> None:
+    with pytest.raises(SyncUnfinished, match="did not end within 20 s"):
+        sync(after_a_dead_sync(lifetime_s=20))
+    assert sum(clock.slept) == pytest.approx(20)
+    assert tables.reports.newest() == []
 
 
 def test_sync_whose_process_stopped_is_reported_when_a_repair_takes_over_its_lease(
