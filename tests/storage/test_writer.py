@@ -111,6 +111,12 @@ def test_sync_goes_on_when_storage_refuses_many_runs_that_are_not_in_a_row(
     for number in range(20):
         put(writer, make_mapped(f"NUSx/{number}/1"), make_mapped(f"NUSx/{number}/2"))
     assert [mapped.run.courserun_key for mapped, _ in writer.refused] == [f"NUSx/{n}/1" for n in range(20)]
+    proxy.rules.clear()
+    proxy.on(refuse_in_batch(0), kind="write runs")
+    proxy.requests.clear()
+    with pytest.raises(StorageError, match=r"for 20 course runs in a row$"):
+        put(writer, *[make_mapped(f"NUSx/{number}/3") for number in range(21)])
+    assert len(proxy.requests) == 20
 
 
 def test_right_run_is_refused_when_the_batch_also_contains_the_head(
