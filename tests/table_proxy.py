@@ -147,6 +147,13 @@ def refuse_in_batch(index: int, code: str = "PropertyValueTooLarge", status: int
     return lambda exchange: exchange.send(head, body)
 
 
+def forged_page(exchange: Exchange) -> None:
+    """Return the same continuation token for every page of a query."""
+    head, body = exchange.forward()
+    token = b"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: a\r\n\r\n"
+    exchange.send(head.removesuffix(b"\r\n") + token, body)
+
+
 def delay(seconds: float) -> Fault:
     """Delay the answer."""
 

@@ -6,7 +6,7 @@ course or run key, because a key may contain characters that a row key may not.
 
 from collections.abc import Sequence
 
-from shared.domain.course_run import INT32_MAX, RUN_KEY_MAX, course_run_id
+from shared.domain.course_run import RUN_KEY_MAX, course_run_id
 from shared.domain.credits import Approval, Approvals
 from shared.storage.entities import Entity, moment_from
 from shared.storage.failures import EntityRefused
@@ -77,7 +77,7 @@ def _approval(entity: Entity) -> Approval | str:
         return f"The approved credit in row {row_key!r} is ignored: it has no run or course key"
     if row_key != course_run_id(key):
         return f"The approved credit of {key} is ignored: row {row_key!r} belongs to another key"
-    if type(credit) is not int or not 0 <= credit <= INT32_MAX:
+    if type(credit) is not int or credit < 0:
         return f"The approved credit of {key} is ignored: it is not a whole number of 0 or more"
     note, by = entity.get("note"), entity.get("by")
     if at is None or not isinstance(note, str) or not isinstance(by, str):

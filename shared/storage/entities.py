@@ -125,8 +125,8 @@ def report_from(row: Entity) -> SyncReport:
         values[name] = moment_from(values.get(name))
     if not values["started"] or not values["ended"]:
         raise ValueError("a report without its times")
-    values["rejections"] = tuple(Rejection(*each) for each in json.loads(values.get("rejections", "[]")))
-    values["unknown_tracks"] = json.loads(values.get("unknown_tracks", "{}"))
+    values["rejections"] = tuple(Rejection(*each) for each in json.loads(values["rejections"]))
+    values["unknown_tracks"] = json.loads(values["unknown_tracks"])
     values["warnings"] = tuple(json.loads(values.get("warnings", "[]")))
     return SyncReport(**values)
 

@@ -16,7 +16,6 @@ from azure.core.exceptions import (
     ClientAuthenticationError,
     HttpResponseError,
     IncompleteReadError,
-    ResourceModifiedError,
     ServiceRequestError,
     ServiceRequestTimeoutError,
     ServiceResponseTimeoutError,
@@ -133,7 +132,7 @@ def _refusal(error: HttpResponseError, where: str, now: datetime) -> StorageErro
     problem = f"(HTTP {status}, {code})"
     if status == HTTPStatus.NOT_FOUND and not isinstance(error, TableTransactionError):
         return NotThere(f"{where} failed {problem}")
-    if status == HTTPStatus.PRECONDITION_FAILED or isinstance(error, ResourceModifiedError):
+    if status == HTTPStatus.PRECONDITION_FAILED:
         return ConditionFailed(f"An entity in {where} was changed by another process")
     if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.NOT_FOUND}:
         is_missing = status == HTTPStatus.NOT_FOUND

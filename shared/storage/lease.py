@@ -160,7 +160,7 @@ class Leases:
         self._clock = clock
         self._sleep = sleep
         self._now = now
-        self._holder = holder or f"{socket.gethostname()[:200]}/{os.getpid()}"
+        self._holder = holder or f"{socket.gethostname()}/{os.getpid()}"
         self._seen: dict[str, tuple[str, float]] = {}  # partition key → etag, and when it was first seen
 
     def state(self, partition_key: str) -> LeaseState | None:
@@ -264,7 +264,7 @@ class Leases:
 
 
 def _new(partition_key: str) -> Entity:
-    return {"PartitionKey": partition_key, "RowKey": ROW_KEY, "sequence": 0, **failure_properties(None)}
+    return {"PartitionKey": partition_key, "RowKey": ROW_KEY, **failure_properties(None)}
 
 
 def _ended(finished: FinishedSync) -> Entity:

@@ -41,8 +41,8 @@ class Reports:
             if batch:
                 self._table.commit(batch)
 
-    def newest(self, catalog_id: int | None = None, limit: int = 20) -> list[SyncReport]:
-        """Return the newest reports, of one catalog or of all, newest first."""
+    def newest(self, catalog_id: int | None = None, limit: int | None = None) -> list[SyncReport]:
+        """Return reports of one catalog or of all, newest first; with `limit`, only the newest ones."""
         if catalog_id is None:
             rows = self._table.query("PartitionKey ne @none", {"none": ""})
         else:

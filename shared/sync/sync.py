@@ -88,7 +88,6 @@ class Syncer:
         lifetime_s: float = LIFETIME_S,
     ) -> None:
         self._tables = tables
-        self._settings = settings
         self._say = say
         self._now = now
         self._clock = clock

@@ -17,7 +17,7 @@ from shared.storage.table import Table
 from shared.storage.tables import Tables, open_tables
 from tests.clock import Clock
 from tests.storage.syncs import NOW
-from tests.table_proxy import TableProxy, answer
+from tests.table_proxy import TableProxy, answer, refuse_in_batch
 
 HOUR = timedelta(hours=1)
 FAILED_TWICE = Attempts(
@@ -63,6 +63,27 @@ def test_longest_throttling_is_kept_when_many_processes_store_one_at_once(accoun
     assert account.throttled_until() == moments[-1]
 
 
+def test_throttling_is_not_written_again_when_its_end_is_already_stored(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    proxied_tables.account.remember_throttled(NOW + HOUR)
+    proxy.requests.clear()
+    proxied_tables.account.remember_throttled(NOW + HOUR)
+    assert [request.kind for request in proxy.requests] == ["read throttling"]
+
+
+def test_storing_of_throttling_fails_when_every_write_conflicts(
+    proxy: TableProxy, proxied_table: Table, clock: Clock
+) -> None:
+    account = Account(proxied_table, "sandbox-client", now=clock.now)
+    account.remember_throttled(NOW)
+    proxy.on(refuse_in_batch(0, "UpdateConditionNotSatisfied", 412), kind="write throttling")
+    problem = "did not accept the end of edX's rate limit: every write conflicted"
+    with pytest.raises(StorageError, match=rf"^Table Storage at 127\.0\.0\.1:\d+ {problem}$"):
+        account.remember_throttled(NOW + HOUR)
+    assert sum(clock.slept) <= 15
+
+
 def test_throttling_is_cut_to_24_hours_when_it_is_written(account: Account, accounts: TableClient) -> None:
     account.remember_throttled(NOW + timedelta(days=400))
     (entity,) = accounts.list_entities()
@@ -103,15 +124,24 @@ def test_known_list_stays_when_new_attempts_to_list_fail(account: Account) -> No
     assert account.attempts() == Attempts(failures=1)
 
 
-@pytest.mark.parametrize("nonsense", ["soon", "2026-03-01T12:00:00", 7, ""])
+@pytest.mark.parametrize(
+    ("nonsense", "failures"),
+    [
+        ("soon", "soon"),
+        ("2026-03-01T12:00:00", "2"),
+        ("0001-01-01T00:00:00+14:00", -1),
+        (7, True),
+        ("", ""),
+    ],
+)
 def test_account_is_treated_as_new_when_its_rows_are_malformed(
-    account: Account, accounts: TableClient, nonsense: object
+    account: Account, accounts: TableClient, nonsense: object, failures: object
 ) -> None:
     account.remember_throttled(NOW)
     account.remember_catalogs(CatalogList((1,), NOW), FAILED_TWICE)
     names = ("until", "listedAt", "attemptedAt", "succeededAt", "failedAt", "failuresInARow", "failure")
     for entity in list(accounts.list_entities()):
-        odd = dict.fromkeys(names, nonsense) | {"failuresInARow": str(nonsense), "failure": ""}
+        odd = dict.fromkeys(names, nonsense) | {"failuresInARow": failures, "failure": ""}
         accounts.update_entity({**entity, **odd}, UpdateMode.MERGE)
     assert account.throttled_until() is None
     assert account.catalog_list() is None

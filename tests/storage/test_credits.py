@@ -9,10 +9,11 @@ from local.azurite import Azurite
 from shared.domain.credits import Approval
 from shared.settings import StorageSettings
 from shared.storage.credits import Credits
+from shared.storage.failures import EntityRefused
 from shared.storage.tables import Tables
 from tests.mapped_runs import KEY, OLD_STYLE_KEY, make_mapped
 from tests.storage.syncs import NOW
-from tests.table_proxy import TableProxy, lose_answer
+from tests.table_proxy import TableProxy, lose_answer, refuse_in_batch
 
 COURSE_KEY = "NUSx+A1x"
 INCOMPLETE = f"The approved credit of {KEY} is ignored: it does not say who approved it, when and why"
@@ -76,6 +77,15 @@ def test_approval_is_removed_when_only_the_answer_is_lost(proxied_tables: Tables
     assert proxied_tables.credits.all().of(make_mapped()) is None
 
 
+def test_removal_fails_when_storage_refuses_it_for_another_reason(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    proxied_tables.credits.set([make_approval()])
+    proxy.on(refuse_in_batch(0, "InvalidInput"), kind="remove runs")
+    with pytest.raises(EntityRefused, match="InvalidInput"):
+        proxied_tables.credits.remove(KEY)
+
+
 @pytest.mark.parametrize(
     ("odd", "sentence"),
     [
@@ -96,6 +106,10 @@ def test_approval_is_removed_when_only_the_answer_is_lost(proxied_tables: Tables
         ),
         (
             {"key": ""},
+            "The approved credit in row 'ROW' is ignored: it has no run or course key",
+        ),
+        (
+            {"key": "x" * 256},
             "The approved credit in row 'ROW' is ignored: it has no run or course key",
         ),
     ],

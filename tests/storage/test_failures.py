@@ -8,20 +8,39 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from azure.core.credentials import AccessToken, AzureNamedKeyCredential
-from azure.data.tables import TableClient
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    IncompleteReadError,
+    ServiceRequestError,
+    ServiceRequestTimeoutError,
+    ServiceResponseTimeoutError,
+)
+from azure.data.tables import TableClient, TableTransactionError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 from requests_mock import ANY, Mocker
+from urllib3.exceptions import ConnectTimeoutError, ProtocolError, ReadTimeoutError
 
 from local.azurite import Azurite
 from shared.errors import StorageError
 from shared.settings import StorageSettings
-from shared.storage.failures import as_ours
+from shared.storage.failures import (
+    ConditionFailed,
+    EntityRefused,
+    NotThere,
+    TokenMissing,
+    as_ours,
+    is_retriable,
+    retry_after_s,
+)
 from shared.storage.table import Table
 from shared.storage.tables import Tables, open_tables
 from tests.clock import Clock
@@ -211,6 +230,138 @@ def test_error_names_the_credentials_or_the_wrong_clock_when_storage_refuses_us(
         f"our credentials (AuthenticationFailed): {advice}"
     )
     assert len(proxy.requests) == 1
+
+
+def refusal(
+    status: int,
+    kind: type[HttpResponseError] = HttpResponseError,
+    *,
+    date: str | None = None,
+    retry_after: str | None = None,
+) -> HttpResponseError:
+    """Return the SDK's error for an answer with this status and these headers."""
+    named = {"Date": date, "Retry-After": retry_after}
+    headers = {name: value for name, value in named.items() if value is not None}
+    response: Any = SimpleNamespace(status_code=status, reason="No", headers=headers)
+    error = kind(message="2:No.", response=response)
+    error.error_code = "Odd"  # type: ignore[attr-defined]
+    return error
+
+
+HOST = "acc.example"
+URL = "https://acc.example"
+AZURITE_URL = "http://127.0.0.1:10002"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ConnectionRefusedError(), "refused the connection"),
+        (socket.gaierror(), "cannot be found: there is no host of that name"),
+        (ssl.SSLCertVerificationError(), "has a certificate that is not valid (TLS)"),
+        (ssl.SSLError(), "could not agree on a secure connection (TLS)"),
+        (ServiceRequestTimeoutError(""), "did not accept the connection (timed out)"),
+        (ConnectTimeoutError(), "did not accept the connection (timed out)"),
+        (ServiceResponseTimeoutError(""), "did not answer (timed out)"),
+        (ReadTimeoutError(None, "", ""), "did not answer (timed out)"),  # type: ignore[arg-type]
+        (TimeoutError(), "did not answer (timed out)"),
+        (ConnectionResetError(), "closed the connection before it had answered (connection reset)"),
+        (ProtocolError(), "closed the connection before it had answered (connection reset)"),
+        (IncompleteReadError(""), "closed the connection before it had answered (connection reset)"),
+        (ServiceRequestError(""), "cannot be reached"),
+        (ServiceRequestError("", error=socket.gaierror()), "cannot be found: there is no host of that name"),
+        (ValueError(), "sent an answer that cannot be read"),
+        (refusal(200), "sent an answer that cannot be read"),
+        (refusal(299), "sent an answer that cannot be read"),
+        (refusal(300), "failed (HTTP 300, Odd)"),
+        (refusal(409), "failed (HTTP 409, Odd)"),
+        (refusal(400), "refused the request (HTTP 400, Odd)"),
+        (refusal(413), "refused the request (HTTP 413, Odd)"),
+        (refusal(401), f"refused our credentials (Odd): {CHECK_SETTINGS}"),
+        (refusal(403), f"refused our credentials (Odd): {CHECK_SETTINGS}"),
+        (
+            ClientAuthenticationError("no"),
+            f"refused our credentials (ClientAuthenticationError): {CHECK_SETTINGS}",
+        ),
+    ],
+)
+def test_error_has_one_sentence_for_each_cause(error: Exception, sentence: str) -> None:
+    assert str(as_ours(error, HOST, URL, NOW)) == f"Table Storage at acc.example {sentence}"
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Sun, 01 Mar 2026 12:15:00 -0000"])
+def test_clock_is_not_named_when_the_answer_does_not_show_that_it_is_wrong(date: str) -> None:
+    sentence = str(as_ours(refusal(403, date=date), HOST, URL, NOW))
+    assert sentence == f"Table Storage at acc.example refused our credentials (Odd): {CHECK_SETTINGS}"
+
+
+def test_clock_is_named_when_the_answer_has_a_date_without_a_time_zone() -> None:
+    sentence = str(as_ours(refusal(403, date="Sun, 01 Mar 2026 12:16:00 -0000"), HOST, URL, NOW))
+    assert sentence == f"Table Storage at acc.example refused our credentials (Odd): {CHECK_CLOCK}"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (refusal(404), NotThere),
+        (refusal(404, TableTransactionError), EntityRefused),
+        (refusal(412), ConditionFailed),
+        (refusal(400), EntityRefused),
+        (refusal(413), EntityRefused),
+        (refusal(403), StorageError),
+        (refusal(500), StorageError),
+    ],
+)
+def test_refusal_has_the_kind_that_its_status_says(error: Exception, kind: type[StorageError]) -> None:
+    assert type(as_ours(error, HOST, URL, NOW)) is kind
+
+
+@pytest.mark.parametrize(("status", "is_missing"), [(400, False), (404, True)])
+def test_refused_entity_is_described_by_position_and_code(status: int, *, is_missing: bool) -> None:
+    refused = as_ours(refusal(status, TableTransactionError), HOST, URL, NOW)
+    assert isinstance(refused, EntityRefused)
+    assert (refused.index, refused.code, refused.is_missing) == (2, "Odd", is_missing)
+
+
+def test_condition_failure_says_that_another_process_changed_the_entity() -> None:
+    assert str(as_ours(refusal(412), HOST, URL, NOW)) == (
+        "An entity in Table Storage at acc.example was changed by another process"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "url", "may_succeed"),
+    [
+        *((refusal(status), URL, True) for status in (200, 299, 408, 409, 429, 500, 502, 503, 504)),
+        *((refusal(status), URL, False) for status in (300, 400, 401, 403, 404, 407, 410, 412, 413)),
+        *((refusal(status), URL, False) for status in (428, 430, 499, 501, 505)),
+        (refusal(503, ClientAuthenticationError), URL, False),
+        (TokenMissing("RuntimeError"), URL, False),
+        (ssl.SSLCertVerificationError(), URL, False),
+        (ServiceRequestError("", error=ssl.SSLCertVerificationError()), URL, False),
+        (ConnectionRefusedError(), AZURITE_URL, False),
+        (ConnectionRefusedError(), URL, True),
+        (ConnectionResetError(), AZURITE_URL, True),
+        (HttpResponseError("no status"), URL, True),
+    ],
+)
+def test_request_is_repeated_only_when_a_retry_may_succeed(
+    error: Exception, url: str, *, may_succeed: bool
+) -> None:
+    assert is_retriable(error, url) is may_succeed
+
+
+@pytest.mark.parametrize(
+    ("value", "wait_s"),
+    [("7", 7.0), ("0", 0.0), ("", 0.0), ("-1", 0.0), ("1.5", 0.0), ("\u00b2", 0.0), ("\u0667", 0.0)],
+)
+def test_wait_is_what_retry_after_says_in_whole_seconds(value: str, wait_s: float) -> None:
+    assert retry_after_s(refusal(503, retry_after=value)) == wait_s
+
+
+def test_wait_is_zero_when_storage_asks_for_none() -> None:
+    assert retry_after_s(refusal(503)) == 0.0
+    assert retry_after_s(TimeoutError()) == 0.0
 
 
 def test_cause_is_found_once_when_errors_are_the_causes_of_each_other() -> None:

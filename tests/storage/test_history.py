@@ -1,10 +1,12 @@
 """The history on Azurite: changes become visible together with the published state, or never."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from azure.data.tables import TableClient, UpdateMode
@@ -63,6 +65,37 @@ def test_entries_are_read_as_they_were_published(store: CatalogStore, history: H
         Published(NOW, head.generation, (first,)),
     ]
     assert list(history.pages(12)) == []
+
+
+def test_row_has_the_documented_form() -> None:
+    row, parts = change_rows("1", NOW, "g1", [Entry(kind="first-sync", runs=5), CHANGED, REMOVED])
+    assert row
+    assert parts == []
+    text = zlib.decompress(row.pop("data00"))
+    assert row.pop("checksum")
+    assert row == {
+        "PartitionKey": "1",
+        "RowKey": "changes-98227633600000-g1",
+        "at": "2026-03-01T12:00:00+00:00",
+        "generation": "g1",
+    }
+    run = f'"key":"{KEY}","id":"6a0c0d5e-64a5-5d3b-a1b6-c4ac1c4d4b0f"'
+    fields = '{"price":{"before":"150.00","after":"99.00"},"modularCredit":{"after":2}}'
+    assert text.decode() == (
+        '[{"kind":"first-sync","runs":5},'
+        f'{{"kind":"changed",{run},"fields":{fields},"note":"Déjà approved"}},'
+        f'{{"kind":"removed",{run},"reason":"ended"}}]'
+    )
+
+
+def test_only_the_keys_of_rows_that_may_be_removed_are_read(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    publish(proxied_tables.catalogs)
+    kinds = [request.kind for request in proxy.requests if request.is_query]
+    assert kinds == ["find parts", "find old changes"]
+    selected = [parse_qs(urlsplit(query).query)["$select"] for query in proxy.queries()]
+    assert selected == [["PartitionKey,RowKey"]] * 2
 
 
 def test_no_entry_is_stored_when_a_sync_changed_nothing(

@@ -2,10 +2,11 @@
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from threading import Event
+from threading import Event, Thread
 from time import sleep
 
 import pytest
@@ -19,7 +20,7 @@ from shared.storage.lease import Lease, LeaseLost, Leases, LeaseState
 from shared.storage.table import Operation, Table, replacing
 from tests.clock import Clock
 from tests.storage.syncs import admit_all, say_nothing, take, wait_for_lease
-from tests.table_proxy import TableProxy, answer, lose_answer, refuse_in_batch
+from tests.table_proxy import TableProxy, answer, delay, lose_answer, refuse_in_batch
 
 ONE_OCLOCK = datetime(2026, 3, 1, 13, tzinfo=UTC)
 RUN = {"PartitionKey": "1", "RowKey": "a"}
@@ -115,7 +116,9 @@ def test_suspended_holder_writes_nothing_when_it_continues_after_a_takeover(
     sleeper = take(table, clock, "sleeper")
     heir = take(table, clock, "heir")
     for finished in (None, FinishedSync("sleeper")):
-        with pytest.raises(LeaseLost):
+        with pytest.raises(
+            LeaseLost, match=r"^another process now syncs this catalog, and this one stopped writing$"
+        ):
             sleeper.commit([replacing(RUN)], finished)
     assert table.get("1", "a") is None
     heir.commit([], FinishedSync("heir"))
@@ -205,9 +208,27 @@ def test_lease_is_renewed_during_the_block_and_not_after_its_release(table: Tabl
         let_go = stored(table)
         sleep(0.1)
         assert stored(table) == let_go
-        with pytest.raises(LeaseLost, match="released"):
+        with pytest.raises(LeaseLost, match=r"^the lease has been released$"):
             lease.commit([])
     assert stored(table) == let_go
+
+
+def renewing() -> list[Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "lease-1"]
+
+
+def test_renewal_ends_with_the_block_when_the_lease_is_still_held(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
+    lease = take(proxied_table, clock, "holder")
+    rule = proxy.on(delay(0.1), kind="take or renew lease")
+    with lease.kept_alive(lambda: None, OFTEN_S):
+        (thread,) = renewing()
+        assert thread.daemon  # a process that has nothing else to do can end
+        while not rule.seen:
+            sleep(0.005)
+    assert renewing() == []
+    assert stored(proxied_table)["owner"] == "holder"
 
 
 # Lost answers
@@ -477,13 +498,31 @@ def test_attempts_include_the_last_sync_when_the_previous_version_ran_it(
         "retryAt": ONE_OCLOCK.isoformat(),
     }
     table.put({**stored(table), "sequence": 9, **ended})
+    entity = table.get("1", "lease")
+    assert entity
+    written_at = entity.metadata["timestamp"]
     state = leases_of(table, clock).state("1")
     assert state
     assert state.attempts.failures == failures
-    assert (state.attempts.succeeded_at is not None) == (error_class == "")
+    assert state.attempts.succeeded_at == (written_at if error_class == "" else None)
+    assert state.attempts.failed_at == (written_at if failures == 3 else ONE_OCLOCK)
     assert state.attempts.failure == (
         Failure("SyncError", "no luck", ONE_OCLOCK) if failures == 3 else FAILED
     )
+
+
+@pytest.mark.parametrize("error_class", ["", "SyncError"])
+def test_end_of_the_last_sync_is_not_the_last_write_when_the_previous_version_syncs_again(
+    table: Table, clock: Clock, error_class: str
+) -> None:
+    attempts = Attempts(ONE_OCLOCK, ONE_OCLOCK, 2, ONE_OCLOCK, FAILED)
+    take(table, clock, "new").commit([], FinishedSync("new", FAILED, attempts))
+    ended = {"finished": "old", "error": "no luck" if error_class else "", "errorClass": error_class}
+    table.put({**stored(table), "sequence": 9, "owner": "older", **ended})
+    state = leases_of(table, clock).state("1")
+    assert state
+    assert state.attempts.failures == (3 if error_class else 0)
+    assert (state.attempts.succeeded_at, state.attempts.failed_at) == (ONE_OCLOCK, ONE_OCLOCK)
 
 
 # Losing it
@@ -578,7 +617,8 @@ def test_pauses_between_lease_polls_grow_when_waiting_for_long(
     proxy.requests.clear()
     take(proxied_table, clock, "heir")
     assert len(proxy.requests) <= 35
-    assert clock.slept[0] == 0.5
+    assert clock.slept[:11] == [0.5] * 11
+    assert clock.slept[11:13] == pytest.approx([0.55, 0.605])  # a tenth of the time since the wait began
     assert max(clock.slept) == 2.0
 
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from azure.data.tables import TableClient, UpdateMode
@@ -13,7 +14,7 @@ from shared.errors import StorageError
 from shared.settings import StorageSettings
 from shared.storage.tables import Tables
 from tests.storage.syncs import NOW
-from tests.table_proxy import TableProxy, answer, lose_answer
+from tests.table_proxy import TableProxy, answer, forged_page, lose_answer
 
 
 def make_report(number: int = 0, **fields: Any) -> SyncReport:
@@ -61,13 +62,31 @@ def test_reports_are_newest_first_and_not_more_than_requested(tables: Tables) ->
 
 
 def test_reports_older_than_90_days_are_deleted_when_a_new_one_is_added(tables: Tables) -> None:
-    day = timedelta(days=1)
-    for age, catalog_id in ((92, 1), (91, 1), (89, 1), (91, 2)):
-        tables.reports.add(make_report(age, ended=NOW - age * day, catalog_id=catalog_id))
+    limit = timedelta(days=90)
+    second = timedelta(seconds=1)
+    for number, (age, catalog_id) in enumerate(
+        [(limit + 2 * second, 1), (limit + second, 1), (limit - second, 1), (limit + second, 2)], 1
+    ):
+        tables.reports.add(make_report(number, ended=NOW - age, catalog_id=catalog_id))
     assert len(tables.reports.newest()) == 4
     tables.reports.add(make_report())
-    assert [report.sync_id for report in tables.reports.newest(1)] == ["s0", "s89"]
-    assert [report.sync_id for report in tables.reports.newest(2)] == ["s91"]
+    assert [report.sync_id for report in tables.reports.newest(1)] == ["s0", "s3"]
+    assert [report.sync_id for report in tables.reports.newest(2)] == ["s4"]
+
+
+def test_only_the_keys_of_old_reports_are_read(proxied_tables: Tables, proxy: TableProxy) -> None:
+    proxied_tables.reports.add(make_report())
+    (query,) = proxy.queries()
+    assert parse_qs(urlsplit(query).query)["$select"] == ["PartitionKey,RowKey"]
+
+
+def test_no_further_page_is_read_when_there_are_enough_reports_of_a_catalog(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    for number in range(2):
+        proxied_tables.reports.add(make_report(number))
+    proxy.on(forged_page, kind="find old reports")
+    assert [report.sync_id for report in proxied_tables.reports.newest(1, limit=2)] == ["s1", "s0"]
 
 
 def test_report_is_stored_when_the_answer_to_the_deletion_of_old_ones_is_lost(
@@ -82,11 +101,19 @@ def test_report_is_stored_when_the_answer_to_the_deletion_of_old_ones_is_lost(
 
 def test_report_is_cut_to_the_limit_of_a_property(tables: Tables) -> None:
     rejections = [Rejection(f"course-v1:{number}{'é' * 200}", "start", "x" * 80) for number in range(50)]
-    tables.reports.add(make_report(error="é" * 50_000, rejections=rejections))
+    tracks = {f"{number}{'x' * 1000}": number for number in range(50)}
+    tables.reports.add(make_report(error="é" * 50_000, rejections=rejections, unknown_tracks=tracks))
     (report,) = tables.reports.newest()
     assert report.error == "é" * 30_000
-    assert list(report.rejections) == rejections[: len(report.rejections)]
-    assert len(report.rejections) >= 12
+    assert list(report.rejections) == rejections[:12]  # half of them would be too long, and a quarter fits
+    assert list(report.unknown_tracks.items()) == list(tracks.items())[:25]
+
+
+def test_report_is_not_cut_when_it_just_fits_a_property(tables: Tables) -> None:
+    warnings = ("x" * 14_996, "y" * 14_996)  # with quotes, comma, space and brackets 30,000 characters
+    tables.reports.add(make_report(1, warnings=warnings))
+    tables.reports.add(make_report(2, warnings=(*warnings[:1], warnings[1] + "y")))
+    assert [report.warnings for report in tables.reports.newest()] == [warnings[:1], warnings]
 
 
 @pytest.mark.parametrize(

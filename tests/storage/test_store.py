@@ -201,15 +201,21 @@ def test_digests_are_read_as_they_were_written_when_they_need_several_parts(stor
 def test_previous_generation_stays_and_older_ones_are_removed(
     store: CatalogStore, runs_client: TableClient
 ) -> None:
-    heads = [publish(store) for _ in range(3)]
-    orphan = {"PartitionKey": "1", "RowKey": "published-crashed-body-0000", "data00": b""}
-    runs_client.create_entity(orphan)
-    heads.append(publish(store))
+    digests = {str(uuid4()): b"d" * 16}
+    heads = [publish(store, digests=digests) for _ in range(3)]
+    orphans = [
+        {"PartitionKey": "1", "RowKey": f"published-crashed-body-{number:04}"} for number in range(100)
+    ]
+    runs_client.submit_transaction([("create", orphan) for orphan in orphans])
+    heads.append(publish(store, digests=digests))
     assert store.body(1, heads[2]) == store.body(1, heads[3]) == ONE_RUN.packed
     for head in heads[:2]:
         with pytest.raises(StateDamaged, match="catalog 1 is incomplete"):
             store.body(1, head)
-    assert "published-crashed-body-0000" not in [each["RowKey"] for each in runs_client.list_entities()]
+    assert {each["RowKey"] for each in runs_client.list_entities()} == {
+        "lease", "published",
+        *(f"published-{head.generation}-{kind}-0000" for head in heads[2:] for kind in ("body", "digests")),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -226,31 +232,41 @@ def test_state_is_damaged_when_a_part_is_missing_or_altered(
         runs_client.delete_entity("1", key["RowKey"])
     else:
         runs_client.update_entity({**key, **altered}, UpdateMode.MERGE)
-    with pytest.raises(StateDamaged):
+    problem = "incomplete" if altered is None else "damaged"
+    with pytest.raises(
+        StateDamaged,
+        match=f"^The published state of catalog 1 is {problem}; the next sync rebuilds it$",
+    ) as damaged:
         read(1, head)
+    assert damaged.value.catalog_id == 1
 
 
 @pytest.mark.parametrize(
-    "altered",
+    ("altered", "writing"),
     [
-        {"format": 2},
-        {"format": "1"},
-        {"body_parts": "1"},
-        {"tag": 7},
-        {"runs": 1.5},
-        {"generation": ""},
-        {"generation": "", "writing": "s1"},
-        {"generation": "a/b"},
+        ({"format": 2}, "unknown"),
+        ({"format": "1"}, "unknown"),
+        ({"body_parts": "1"}, "unknown"),
+        ({"tag": 7}, "unknown"),
+        ({"runs": 1.5}, "unknown"),
+        ({"runs": None}, "unknown"),
+        ({"counted_runs": None}, "unknown"),
+        ({"generation": ""}, ""),
+        ({"generation": "", "writing": "s1"}, "s1"),
+        ({"generation": None, "writing": None}, "unknown"),
+        ({"generation": "a/b"}, "unknown"),
+        ({"generation": 7}, "unknown"),
     ],
 )
 def test_head_is_treated_as_never_published_when_its_format_is_unknown(
-    store: CatalogStore, runs_client: TableClient, altered: dict[str, object]
+    store: CatalogStore, runs_client: TableClient, altered: dict[str, object], writing: str
 ) -> None:
     publish(store)
-    runs_client.update_entity({"PartitionKey": "1", "RowKey": "published", **altered}, UpdateMode.MERGE)
-    head = store.head(1)
-    assert head
-    assert (head.generation, head.synced_at) == ("", None)
+    entity = runs_client.get_entity("1", "published") | altered
+    runs_client.update_entity(
+        {name: value for name, value in entity.items() if value is not None}, UpdateMode.REPLACE
+    )
+    assert store.head(1) == Head(writing=writing)
 
 
 @pytest.mark.parametrize("synced_at", ["yesterday", "2026-03-01T12:00:00", "", 7])

@@ -17,8 +17,10 @@ from shared.domain.attempts import Attempts, FinishedSync
 from shared.domain.catalog_list import CatalogList
 from shared.domain.changes import Entry
 from shared.domain.course_run import MappedRun, Rejection
+from shared.domain.sync_report import SyncReport
 from shared.errors import Failure
 from shared.settings import StorageSettings
+from shared.storage.entities import report_entity, run_entity
 from shared.storage.lease import LeaseState
 from shared.storage.tables import Tables
 from tests.mapped_runs import KEY, make_mapped
@@ -159,6 +161,37 @@ def test_sync_continues_from_what_version_0_1_stored(tables: Tables) -> None:
 
 
 # The opposite direction: what version 0.1 requires of the entities that it reads
+
+
+def test_version_0_1_reads_a_report() -> None:
+    report = SyncReport(
+        sync_id="5a7c", catalog_id=1, trigger="timer", invocation_id="0a1b",
+        started=datetime(2026, 3, 1, 10, 59, tzinfo=UTC), ended=datetime(2026, 3, 1, 11, tzinfo=UTC),
+        outcome="incomplete", courses=5, runs=4, created=3, changed=2, unchanged=1, withdrawn=6, restored=7,
+        rejected=1, rejections=(Rejection("NUSx/1/1", "start", "no date", is_unpublished=True),),
+        unknown_tracks={"masters": 2}, incomplete="the count changed", edx_requests=9,
+    )  # fmt: skip
+    newer = {"unpublished": 0, "ended_early": 0, "waited_s": 0.0, "warnings": "[]"}
+    assert report_entity(report) == REPORT | newer
+
+
+def test_course_run_has_no_property_without_a_value() -> None:
+    assert run_entity("1", make_mapped()) == {
+        "PartitionKey": "1",
+        "RowKey": make_mapped().run.id,
+        "courserunKey": KEY,
+        "listed": True,
+    }
+
+
+def test_long_failure_is_cut_to_the_limit_of_a_property(tables: Tables) -> None:
+    failure = Failure("EdxUnavailable", "é" * 30_001)
+    attempts = Attempts(attempted_at=NOW, failures=1, failed_at=NOW, failure=failure)
+    begin(tables.catalogs, sync_id="ours").release(FinishedSync("ours", failure, attempts))
+    state = tables.catalogs.lease(1)
+    assert state
+    cut = Failure("EdxUnavailable", "é" * 30_000)
+    assert (state.finished.failure, state.attempts.failure) == (cut, cut)
 
 
 def test_version_0_1_reads_the_head_of_a_sync_that_the_guard_stopped(

@@ -11,6 +11,8 @@ from local.azurite import Azurite
 from shared.errors import StorageError
 from shared.storage.failures import ConditionFailed, EntityRefused
 from shared.storage.table import (
+    Operation,
+    Patience,
     Table,
     deleting,
     merging,
@@ -18,7 +20,7 @@ from shared.storage.table import (
     replacing_unchanged,
 )
 from tests.clock import Clock
-from tests.table_proxy import Exchange, TableProxy, answer, lose_answer, refuse_in_batch
+from tests.table_proxy import Exchange, TableProxy, answer, forged_page, lose_answer, refuse_in_batch
 
 A = {"PartitionKey": "1", "RowKey": "a"}
 B = {"PartitionKey": "1", "RowKey": "b"}
@@ -69,8 +71,10 @@ def test_property_is_removed_when_an_entity_is_replaced_and_stays_when_it_is_mer
     merged = table.get("1", "a")
     table.commit([replacing({**A, "y": 3})])
     replaced = table.get("1", "a")
+    table.put({**A, "z": 4})
     assert merged == {**A, "x": 1, "y": 2}
     assert replaced == {**A, "y": 3}
+    assert table.get("1", "a") == {**A, "z": 4}
 
 
 def test_keys_with_quotes_are_read_and_written(table: Table) -> None:
@@ -109,6 +113,7 @@ def test_etag_of_the_guard_is_returned_when_a_batch_is_written(table: Table) -> 
     for number in range(3):
         assert etag
         etag = table.commit([replacing(B), replacing_unchanged({**A, "x": number}, etag)])
+        etag = table.commit([deleting(B), replacing_unchanged({**A, "x": number}, etag)])
 
 
 def test_refusal_has_the_position_of_the_entity_when_a_batch_is_refused(table: Table) -> None:
@@ -185,13 +190,6 @@ def test_query_that_finds_nothing_ends_without_a_pause(table: Table, clock: Cloc
     assert clock.slept == []
 
 
-def forged_page(exchange: Exchange) -> None:
-    """Return the same continuation token for every page of a query."""
-    head, body = exchange.forward()
-    token = b"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: a\r\n\r\n"
-    exchange.send(head.removesuffix(b"\r\n") + token, body)
-
-
 def test_query_fails_when_storage_repeats_a_continuation_token(
     proxied_table: Table, proxy: TableProxy
 ) -> None:
@@ -202,19 +200,45 @@ def test_query_fails_when_storage_repeats_a_continuation_token(
     assert len(proxy.queries()) == 2
 
 
+def page(exchange: Exchange, keys: list[str], token: str) -> None:
+    """Send a page with these row keys; with a token, the query goes on."""
+    entities = ",".join(f'{{"PartitionKey":"1","RowKey":"{key}"}}' for key in keys)
+    body = f'{{"value":[{entities}]}}'.encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    if token:
+        head += f"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: {token}\r\n"
+    exchange.send(f"{head}\r\n".encode(), body)
+
+
+def test_query_fails_when_storage_repeats_a_page_with_another_token(
+    proxied_table: Table, proxy: TableProxy
+) -> None:
+    numbers = count()
+    proxy.on(lambda exchange: page(exchange, ["a", "b"], f"{next(numbers)}"))
+    with pytest.raises(StorageError, match="answered a query with the same page again and again"):
+        rows(proxied_table)
+    assert len(proxy.queries()) == 2
+
+
+def test_query_returns_all_when_there_is_an_empty_page_before_every_other(
+    proxied_table: Table, proxy: TableProxy, clock: Clock
+) -> None:
+    numbers = count(1)
+
+    def next_page(exchange: Exchange) -> None:
+        number = next(numbers)
+        page(exchange, [] if number % 2 else [f"{number:02}"], f"{number}" if number < 20 else "")
+
+    proxy.on(next_page)
+    assert rows(proxied_table) == [f"{number:02}" for number in range(2, 21, 2)]
+    assert clock.slept == [0.25] * 10
+
+
 def test_query_fails_when_storage_sends_only_empty_pages(
     proxied_table: Table, proxy: TableProxy, clock: Clock
 ) -> None:
     numbers = count()
-
-    def empty(exchange: Exchange) -> None:
-        head = (
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 12\r\n"
-            f"x-ms-continuation-NextPartitionKey: 1\r\nx-ms-continuation-NextRowKey: {next(numbers)}\r\n\r\n"
-        )
-        exchange.send(head.encode(), b'{"value":[]}')
-
-    proxy.on(empty)
+    proxy.on(lambda exchange: page(exchange, [], f"{next(numbers)}"))
     with pytest.raises(StorageError, match="same page again and again"):
         rows(proxied_table)
     assert len(proxy.queries()) <= 20
@@ -249,6 +273,9 @@ def test_write_ends_within_15_seconds_when_the_table_is_being_deleted(
         (b"{}", "cannot be read"),
         (b'{"PartitionKey":"1","RowKey":"b","odata.etag":"e"}', "cannot be read"),
         (b'{"PartitionKey":"1","RowKey":"a"}', "cannot be read"),
+        (b'{"PartitionKey":"1","RowKey":"a","odata.etag":""}', "cannot be read"),
+        (b'{"PartitionKey":"1","RowKey":"a","odata.etag":7}', "cannot be read"),
+        (b'{"PartitionKey":"2","RowKey":"a","odata.etag":"e"}', "cannot be read"),
         (b"<html>", "cannot be read"),
         (b"\xff\xfe", "cannot be read"),
     ],
@@ -283,7 +310,28 @@ def test_batch_fails_when_its_answer_has_no_results(
         proxied_table.commit([replacing(A)])
 
 
-@pytest.mark.parametrize("named", ["7:No.", "No.", "-1:No.", "0x0:No."])
+def without_first_result(exchange: Exchange) -> None:
+    """Leave the result of the first operation out of the answer to a batch."""
+    head, body = exchange.forward()
+    boundary = re.search(rb"boundary=(changeset\w+)", body)
+    assert boundary
+    mark = b"--" + boundary[1]
+    start, _, *rest = body.split(mark)
+    body = mark.join([start, *rest])
+    exchange.send(re.sub(rb"(?i)(content-length: )\d+", b"\\g<1>%d" % len(body), head), body)
+
+
+def test_batch_fails_when_its_answer_has_fewer_results_than_operations(
+    proxied_table: Table, proxy: TableProxy
+) -> None:
+    proxied_table.put(A)
+    rule = proxy.on(without_first_result, kind="write runs")
+    with pytest.raises(StorageError, match="cannot be read"):
+        proxied_table.commit([replacing(A), replacing(B)])
+    assert rule.fired
+
+
+@pytest.mark.parametrize("named", ["2:No.", "7:No.", "No.", "-1:No.", "0x0:No."])
 def test_index_is_none_when_storage_names_no_operation_of_the_batch(
     proxied_table: Table, proxy: TableProxy, named: str
 ) -> None:
@@ -307,6 +355,36 @@ def test_404_is_not_a_refusal_when_the_batch_deletes_nothing(proxied_table: Tabl
     assert not isinstance(failure.value, EntityRefused)
 
 
+@pytest.mark.parametrize(
+    ("operations", "named", "kind"),
+    [
+        ([replacing(A), deleting(B)], b"1:No.", EntityRefused),
+        ([replacing(A), deleting(B)], b"No.", EntityRefused),
+        ([replacing(A), deleting(B)], b"0:No.", StorageError),
+        ([deleting(B), replacing_unchanged(A, "e")], b"1:No.", ConditionFailed),
+        ([deleting(B), replacing_unchanged(A, "e")], b"No.", EntityRefused),
+        ([replacing(B), replacing_unchanged(A, "e")], b"No.", ConditionFailed),
+    ],
+)
+def test_404_is_about_the_named_operation_or_else_about_one_that_needs_its_entity(
+    proxied_table: Table,
+    proxy: TableProxy,
+    operations: list[Operation],
+    named: bytes,
+    kind: type[StorageError],
+) -> None:
+    proxied_table.put(A)
+
+    def refuse(exchange: Exchange) -> None:
+        refuse_in_batch(0, "ResourceNotFound", 404)(exchange)
+        exchange.sent = exchange.sent.replace(b"0:No.", named.ljust(5))
+
+    proxy.on(refuse, kind="(write|remove) runs")
+    with pytest.raises(StorageError, match=r"refused the request \(HTTP 404, ResourceNotFound\)") as failure:
+        proxied_table.commit(operations)
+    assert type(failure.value) is kind
+
+
 def test_condition_fails_when_the_guarded_entity_does_not_exist(table: Table) -> None:
     etag = table.insert(A)
     assert etag
@@ -317,6 +395,23 @@ def test_condition_fails_when_the_guarded_entity_does_not_exist(table: Table) ->
 
 
 # Retry-After and the bound on tries
+
+
+@pytest.mark.parametrize(("jitter", "first_s"), [(0.0, 0.125), (0.5, 0.1875), (1.0, 0.25)])
+def test_step_has_six_tries_with_pauses_that_double(clock: Clock, jitter: float, first_s: float) -> None:
+    patience = Patience(clock.monotonic, clock.sleep, lambda: jitter)
+    while patience.pause():
+        pass
+    assert clock.slept == [first_s * doubled for doubled in (1, 2, 4, 8, 16)]
+
+
+def test_timeouts_of_a_try_are_the_rest_of_the_step_and_at_least_a_second(clock: Clock) -> None:
+    patience = Patience(clock.monotonic, clock.sleep, lambda: 1.0)
+    seen = []
+    for passed_s in (0, 6, 5, 3, 2):
+        clock.pass_s(passed_s)
+        seen.append(tuple(patience.timeouts().values()))
+    assert seen == [(5, 10), (5, 9), (4, 4), (1, 1), (1, 1)]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Writes of a sync on Azurite: refused runs, marks, and the body of the last successful sync."""
 
+from dataclasses import replace
+
 import pytest
 from azure.data.tables import TableClient, UpdateMode
 
@@ -63,7 +65,10 @@ def test_no_more_runs_are_written_when_the_time_of_the_sync_has_run_out(
     writer.deadline = Deadline.after(10, clock.monotonic)
     put(writer, make_mapped("NUSx/1/1"))
     clock.pass_s(10)
-    with pytest.raises(StorageError, match=r"^Table Storage was too slow: the sync's time ran out"):
+    with pytest.raises(
+        StorageError,
+        match=r"^Table Storage was too slow: the sync's time ran out before all runs were written$",
+    ):
         put(writer, make_mapped("NUSx/2/1"))
     assert [stored.mapped for stored in store.runs(1)] == [make_mapped("NUSx/1/1")]
 
@@ -85,16 +90,33 @@ def test_batch_is_halved_until_the_refused_run_is_found_when_storage_does_not_na
     assert len(proxy.requests) <= 30
 
 
-@pytest.mark.parametrize("index", [0, 98])
-def test_sync_fails_when_storage_refuses_every_run(
-    proxied_tables: Tables, proxy: TableProxy, index: int
+@pytest.mark.parametrize(("index", "tries"), [(0, 20), (98, 1)])
+def test_sync_fails_when_storage_refuses_every_run_or_the_head(
+    proxied_tables: Tables, proxy: TableProxy, index: int, tries: int
 ) -> None:
     writer = begin(proxied_tables.catalogs)
     proxy.requests.clear()
     proxy.on(refuse_in_batch(index, "InvalidInput"), kind="write runs")
-    with pytest.raises(StorageError, match="refused the request"):
+    problem = r"refused the request \(HTTP 400, InvalidInput\)"
+    with pytest.raises(StorageError, match=problem + (" for 20 course runs in a row$" if tries > 1 else "$")):
         put(writer, *[make_mapped(f"NUSx/{number}/1") for number in range(98)])
-    assert len(proxy.requests) <= 20
+    assert len(proxy.requests) == tries
+
+
+def test_sync_goes_on_when_storage_refuses_many_runs_that_are_not_in_a_row(
+    proxied_tables: Tables, proxy: TableProxy
+) -> None:
+    writer = begin(proxied_tables.catalogs)
+    proxy.on(refuse_in_batch(0), kind="write runs", every=2)
+    for number in range(20):
+        put(writer, make_mapped(f"NUSx/{number}/1"), make_mapped(f"NUSx/{number}/2"))
+    assert [mapped.run.courserun_key for mapped, _ in writer.refused] == [f"NUSx/{n}/1" for n in range(20)]
+    proxy.rules.clear()
+    proxy.on(refuse_in_batch(0), kind="write runs")
+    proxy.requests.clear()
+    with pytest.raises(StorageError, match=r"for 20 course runs in a row$"):
+        put(writer, *[make_mapped(f"NUSx/{number}/3") for number in range(21)])
+    assert len(proxy.requests) == 20
 
 
 def test_right_run_is_refused_when_the_batch_also_contains_the_head(
@@ -175,10 +197,12 @@ def test_body_of_the_last_successful_sync_stays_when_the_guard_stops_later_syncs
 def test_confirmed_body_is_that_of_a_successful_sync(store: CatalogStore) -> None:
     publish(store, render([make_served(), make_served(OLD_STYLE_KEY)], NOW))
     head = publish(store, ONE_RUN, is_success=False)
+    assert head.counted_body_parts == 1
     begin(store).confirm(head, NOW, 0, FinishedSync("done"))
     confirmed = store.head(1)
-    assert confirmed
-    assert (confirmed.counted_runs, confirmed.counted_generation) == (1, "")
+    assert confirmed == replace(
+        head, counted_runs=1, counted_generation="", counted_body_parts=0, counted_body_checksum=""
+    )
     assert store.counted_body(1, confirmed) == ONE_RUN.packed
 
 

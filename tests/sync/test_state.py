@@ -11,9 +11,11 @@ from shared.domain.comparison import UNPUBLISHED, UNREADABLE, Change
 from shared.domain.course_run import MappedRun, course_run_id, stored_json
 from shared.domain.published import WITHDRAWN, Body, Head, digest, render
 from shared.storage.store import CatalogStore
+from shared.storage.tables import Tables
 from shared.sync.state import StoredState
 from tests.mapped_runs import make_mapped, make_served
 from tests.storage.syncs import NOW, begin, publish, store_runs
+from tests.table_proxy import TableProxy
 
 END = "2027-06-30T00:00:00Z"
 A, B, C, D = (course_run_id(key) for key in "abcd")
@@ -127,6 +129,17 @@ def test_stored_row_is_read_when_a_changed_run_is_not_in_the_body(
     state = StoredState(store, 1, rebuild=False)
     state.note_row_before(Change(kind, run(key, price="1.00"), 100))
     assert state.rows_before == ({B: make_served("b", end_date=END)} if is_read else {})
+
+
+def test_bodies_are_read_at_their_first_use_and_once(proxied_tables: Tables, proxy: TableProxy) -> None:
+    publish(proxied_tables.catalogs, body_of("a"))
+    publish(proxied_tables.catalogs, body_of("a", "b"), is_success=False)
+    proxy.requests.clear()
+    state = StoredState(proxied_tables.catalogs, 1, rebuild=False)
+    assert [request.kind for request in proxy.requests] == ["read head"]
+    for _ in range(2):
+        assert (set(state.body or ()), set(state.kept), set(state.counted)) == ({A, B}, {A, B}, {A})
+    assert [request.kind for request in proxy.requests] == ["read head", "read body", "read body"]
 
 
 def test_other_catalogs_are_not_delayed_when_the_read_of_one_is_slow(

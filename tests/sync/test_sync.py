@@ -2,15 +2,18 @@
 
 import json
 import logging
+import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from threading import Timer
+from threading import Event, Timer
 from typing import Any
 
 import pytest
 from azure.data.tables import TableClient, UpdateMode
 
+from local.azurite import Azurite
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
 from local.sandbox.faults import Action, answer, envelope, no_results, repeat, slow, throttle, without
@@ -32,6 +35,7 @@ from shared.errors import (
     NotFound,
     StorageError,
     SyncError,
+    SyncUnfinished,
 )
 from shared.settings import StorageSettings, connector_settings
 from shared.storage.lease import LeaseLost, Leases, LeaseState
@@ -40,6 +44,7 @@ from shared.storage.tables import Tables, open_tables
 from shared.storage.writer import CatalogWriter
 from shared.sync.pull import Puller
 from shared.sync.run import Origin, SyncInProgress
+from shared.sync.sessions import Sessions
 from shared.sync.state import StoredState
 from shared.sync.sync import BackingOff, Syncer
 from tests.builders import make_course, make_run
@@ -245,6 +250,58 @@ def test_only_changed_runs_are_written_and_a_preview_shows_them_before(
     assert b'"endDate":"2027-01-01T00:00:00Z"' in body(tables)
 
 
+def test_preview_shows_what_callers_would_lose_and_that_the_guard_would_stop_the_sync(
+    syncer: Syncer, tables: Tables, catalog: Catalog, proxy: TableProxy, clock: Clock
+) -> None:
+    twenty(catalog)
+    sync(syncer)
+    for number in range(10, 20):
+        catalog.alter_run(run_key(number), status="unpublished")
+    catalog.alter_run(run_key(20), end="2020-01-01T00:00:00Z")
+    catalog.remove("NUSx+21x")
+    clock.pass_s(60)
+    proxy.requests.clear()
+    seen: list[tuple[int, int | None]] = []
+    preview = syncer.preview(1, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (19, 19)
+    assert [query for query in proxy.queries() if "CourseRuns" in query] == []
+    assert {
+        reason: sorted(stored.mapped.run.courserun_key for stored in runs if stored.mapped)
+        for reason, runs in preview.lost.items()
+    } == {
+        "missing": [run_key(21)],
+        "unpublished": sorted(run_key(number) for number in range(10, 20)),
+        "ended": [run_key(20)],
+    }
+    assert preview.changes == []  # the guard would keep them
+    assert [stored.mapped.run.courserun_key for stored in preview.gone if stored.mapped] == [run_key(21)]
+    assert preview.stopped
+    assert preview.stopped.message.startswith("callers would lose 12 of 20, ")
+    report = preview.report
+    assert (report.catalog_id, report.trigger, report.outcome, report.runs) == (1, "preview", "ok", 8)
+    assert (report.started, report.ended) == (clock.now(), clock.now())
+    assert len(tables.reports.newest()) == 1
+
+
+def test_preview_shows_delayed_changes_when_the_guard_would_allow_the_loss(
+    syncer: Syncer, catalog: Catalog
+) -> None:
+    sync(syncer)
+    catalog.alter_run(run_key(2), status="unpublished")
+    preview = syncer.preview(1)
+    ((stored, change),) = preview.changes
+    assert (change.kind, change.run_id) == ("changed", course_run_id(run_key(2)))
+    assert stored
+    assert stored.run_id == change.run_id
+    assert preview.stopped is None
+
+
+def test_preview_waits_for_the_end_of_the_rate_limit(syncer: Syncer, tables: Tables, clock: Clock) -> None:
+    tables.account.remember_throttled(clock.now() + timedelta(seconds=40))
+    syncer.preview(1)
+    assert clock.slept == [40]
+
+
 def test_withdrawn_run_stays_in_storage_and_keeps_its_id_when_it_returns(
     syncer: Syncer, tables: Tables, catalog: Catalog, clock: Clock
 ) -> None:
@@ -402,6 +459,22 @@ def test_received_runs_are_published_and_the_sync_succeeds_when_the_pull_is_inco
     assert head_of(tables).synced_at == clock.now()
 
 
+def test_pull_is_not_repeated_when_another_would_be_incomplete_for_the_same_reason(
+    syncer: Syncer, tables: Tables, catalog: Catalog, sandbox: Sandbox
+) -> None:
+    sync(syncer)
+    catalog.remove("NUSx+0x")
+    catalog.unrenderable = {"NUSx+4x"}
+    sandbox.forget_requests()
+    report = sync(syncer)
+    assert (report.outcome, report.incomplete) == (
+        "incomplete",
+        "edX could not render the course at position 3",
+    )
+    assert len([each for each in sandbox.requests_to(COURSES) if each.offset == 0]) == 1
+    assert served(tables) == ["0", "1", "2", "3", "4"]
+
+
 def test_second_pull_is_used_when_it_is_complete(
     syncer: Syncer, tables: Tables, catalog: Catalog, sandbox: Sandbox
 ) -> None:
@@ -506,6 +579,17 @@ def test_empty_pull_is_a_failure_when_runs_are_stored(
     assert {stored.withdrawn_at for stored in tables.catalogs.runs(1)} == {None}
 
 
+@pytest.mark.parametrize(("fault", "count"), [(without("count"), "no count"), (envelope(count=3), "count 3")])
+def test_empty_pull_is_a_failure_when_edx_does_not_say_that_the_catalog_is_empty(
+    syncer: Syncer, tables: Tables, sandbox: Sandbox, fault: Action, count: str
+) -> None:
+    sandbox.on("/catalogs/12/courses/", fault)
+    sentence = f"edX returned no courses ({count}) and did not say that the catalog is empty"
+    with pytest.raises(EdxProtocolError, match=f"^{re.escape(sentence)}$"):
+        sync(syncer, 12)
+    assert tables.catalogs.head(12) is None
+
+
 def test_sync_fails_at_the_end_of_its_lifetime_when_edx_is_slow(
     syncer: Syncer, make_syncer: Callable[..., Syncer], tables: Tables, sandbox: Sandbox
 ) -> None:
@@ -530,7 +614,11 @@ def test_report_is_stored_in_one_try_when_storage_has_failed_the_sync(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_lease_is_released_and_the_report_written_when_a_sync_is_stopped(
-    syncer: Syncer, make_syncer: Callable[..., Syncer], tables: Tables, error: type[BaseException]
+    syncer: Syncer,
+    make_syncer: Callable[..., Syncer],
+    tables: Tables,
+    caplog: pytest.LogCaptureFixture,
+    error: type[BaseException],
 ) -> None:
     def stop(_done: int, _total: int | None) -> None:
         raise error("secret text")
@@ -540,7 +628,13 @@ def test_lease_is_released_and_the_report_written_when_a_sync_is_stopped(
         sync(syncer, on_progress=stop)
     assert ("secret" in str(stopped.value)) == (expected is error)
     (report,) = tables.reports.newest()
-    assert (report.outcome, report.error) == ("failed", f"the sync stopped unexpectedly ({error.__name__})")
+    sentence = f"the sync stopped unexpectedly ({error.__name__})"
+    assert (report.outcome, report.error) == ("failed", sentence)
+    if expected is SyncError:
+        assert str(stopped.value) == sentence
+        assert stopped.value.__suppress_context__
+    places = [each for each in caplog.records if each.message.startswith("Unexpected ")]
+    assert [each.levelno for each in places] == ([logging.ERROR] if expected is SyncError else [])
     assert sync(make_syncer(lifetime_s=10)).outcome == "ok"  # too short to take over a lease that is held
 
 
@@ -573,6 +667,42 @@ def test_no_page_is_requested_when_the_lease_is_lost_before_the_pull(
     with pytest.raises(EdxUnavailable):
         puller.pull(run, state, Deadline.after(60), lambda _: None, lambda *_: None, allow_withdrawals=False)
     assert sandbox.requests_to(COURSES) == []
+
+
+def test_no_further_page_is_requested_when_the_lease_is_lost_during_the_pull(
+    tables: Tables, settings: dict[str, str], sandbox: Sandbox, clock: Clock
+) -> None:
+    ours = connector_settings({**settings, "EDX_PAGE_SIZE": "1", "EDX_CONCURRENCY": "1"})
+    edx = EdxClient(ours.edx, clock=clock.monotonic, now=clock.now, sleep=clock.sleep)
+    sessions = Sessions(edx, tables.account, lambda *_line: None, now=clock.now, sleep=clock.sleep)
+    run = SyncInProgress(1, Origin("http"), clock.now())
+    gate = Event()
+
+    def hold(_exchange: object, reply: Any) -> Any:
+        assert gate.wait(10)
+        return reply
+
+    def lose(_done: int, _total: int | None) -> None:
+        run.lose_lease()
+        gate.set()
+
+    sandbox.on(COURSES, hold, offset=1)
+    state = StoredState(tables.catalogs, 1, rebuild=False)
+    deadline = Deadline.after(60, clock.monotonic)
+    with pytest.raises(EdxUnavailable, match="cancelled"):
+        Puller(tables.credits, sessions, ours, clock.now).pull(
+            run, state, deadline, lambda _: None, lose, allow_withdrawals=False
+        )
+    assert {each.offset for each in sandbox.requests_to(COURSES)} <= {0, 1}
+
+
+def test_report_is_stored_in_several_tries_when_the_lease_was_lost(
+    syncer: Syncer, table: Table, tables: Tables, proxy: TableProxy, clock: Clock
+) -> None:
+    proxy.on(busy(503), kind="write report", times=1)
+    with pytest.raises(LeaseLost):
+        sync(syncer, on_progress=lambda done, _total: take_over(table, clock) if done < 5 else None)
+    assert [report.outcome for report in tables.reports.newest()] == ["failed"]
 
 
 def test_sync_has_its_whole_time_when_it_has_waited_for_another(
@@ -646,6 +776,33 @@ def test_small_loss_is_counted_separately_from_withdrawals(
     assert unpublished.mapped
     assert not unpublished.mapped.is_published
     assert counts(sync(syncer)) == {"unchanged": 18, "rejected": 1}
+
+
+def test_new_records_without_a_key_are_doubtful_again_after_a_sync_that_the_guard_stopped(
+    syncer: Syncer, tables: Tables, catalog: Catalog
+) -> None:
+    twenty(catalog)
+    sync(syncer)
+    twenty(catalog, status="unpublished")
+    catalog.add(make_course({"start": None}, key="NUSx+9x"))
+    with pytest.raises(MassLoss):
+        sync(syncer)
+    assert head_of(tables).unidentified == 0
+    twenty(catalog)
+    catalog.remove("NUSx+10x")
+    catalog.add(make_course({"start": None}, key="NUSx+9x"))
+    report = sync(syncer)
+    assert (report.outcome, report.withdrawn) == ("incomplete", 0)
+    assert head_of(tables).unidentified == 0
+
+
+def test_limit_of_the_guard_is_the_setting(make_syncer: Callable[..., Syncer], catalog: Catalog) -> None:
+    twenty(catalog)
+    sync(make_syncer())
+    catalog.remove(*(f"NUSx+{number}x" for number in range(10, 22)))
+    with pytest.raises(MassLoss, match="SYNC_MAX_WITHDRAW_PERCENT allows 59 %"):
+        sync(make_syncer(SYNC_MAX_WITHDRAW_PERCENT="59"))
+    assert sync(make_syncer(SYNC_MAX_WITHDRAW_PERCENT="60")).withdrawn == 12
 
 
 def test_guard_stops_the_same_loss_again_when_stopped_syncs_have_added_runs(
@@ -841,8 +998,9 @@ def test_sync_is_tried_when_the_other_sync_lost_its_lease_or_was_stopped(
 
 
 def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
-    after_a_dead_sync: Callable[..., Syncer], tables: Tables, clock: Clock
+    after_a_dead_sync: Callable[..., Syncer], tables: Tables, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "shared.sync.sync")
     syncer = after_a_dead_sync()
     began = clock.now()
     waited_for: list[LeaseState] = []
@@ -851,7 +1009,20 @@ def test_sync_whose_process_stopped_is_reported_when_its_lease_is_taken_over(
     assert (report.outcome, 30 <= report.waited_s <= 40) == ("ok", True)
     (dead,) = [each for each in tables.reports.newest() if each.sync_id == "dead"]
     assert (dead.outcome, dead.started, dead.waited_s) == ("failed", began, 0)
-    assert "stopped before the sync ended" in (dead.error or "")
+    assert dead.error == (
+        f"The process that ran this sync stopped before the sync ended ({socket.gethostname()}/{os.getpid()})"
+    )
+    logged = [(each.levelno, json.loads(each.message)["sync_id"]) for each in caplog.records]
+    assert logged == [(logging.ERROR, "dead"), (logging.INFO, report.sync_id)]
+
+
+def test_no_sync_is_reported_when_another_does_not_end_in_time(
+    after_a_dead_sync: Callable[..., Syncer], tables: Tables, clock: Clock
+) -> None:
+    with pytest.raises(SyncUnfinished, match="did not end within 20 s"):
+        sync(after_a_dead_sync(lifetime_s=20))
+    assert sum(clock.slept) == pytest.approx(20)
+    assert tables.reports.newest() == []
 
 
 def test_sync_whose_process_stopped_is_reported_when_a_repair_takes_over_its_lease(
@@ -928,9 +1099,33 @@ def test_sync_waits_for_the_end_of_a_stored_throttling_within_a_minute(
 def test_sync_logs_one_line_of_json(syncer: Syncer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "shared.sync.sync"):
         report = sync(syncer)
-    (line,) = [json.loads(record.message) for record in caplog.records if record.name == "shared.sync.sync"]
+    (record,) = [each for each in caplog.records if each.name == "shared.sync.sync"]
+    assert record.levelno == logging.INFO
+    line = json.loads(record.message)
     assert (line["event"], line["sync_id"], line["invocation_id"]) == ("sync", report.sync_id, "0a1b")
     assert (line["catalog"], line["created"], line["outcome"]) == (1, 5, "ok")
+
+
+def test_failed_sync_is_logged_as_an_error(
+    syncer: Syncer, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.on(COURSES, answer(200, "[]"))
+    with caplog.at_level(logging.INFO, "shared.sync.sync"), pytest.raises(EdxProtocolError):
+        sync(syncer)
+    (record,) = [each for each in caplog.records if each.name == "shared.sync.sync"]
+    assert (record.levelno, json.loads(record.message)["outcome"]) == (logging.ERROR, "failed")
+
+
+def test_malformed_approval_is_a_warning_in_the_report(
+    syncer: Syncer, tables: Tables, azurite: Azurite, storage: StorageSettings, clock: Clock
+) -> None:
+    tables.credits.set([Approval(run_key(1), 2, "", "ada@nus.edu.sg", clock.now())])
+    with TableClient.from_connection_string(azurite.connection_string, f"{storage.prefix}Credits") as client:
+        (entity,) = client.list_entities()
+        client.update_entity({**entity, "credit": "two"}, UpdateMode.MERGE)
+    assert sync(syncer).warnings == (
+        f"The approved credit of {run_key(1)} is ignored: it is not a whole number of 0 or more",
+    )
 
 
 def test_history_has_the_changes_that_callers_see(
