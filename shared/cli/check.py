@@ -71,8 +71,8 @@ def check(*, as_json: AsJson = False) -> None:
 
 def _findings() -> Iterator[Finding]:
     access = problems_of(AccessSettings)
-    keys = 0 if access else len(load(AccessSettings).subscription_keys)
-    yield _settings("settings of access", access, counted(keys, "subscription key"))
+    complete = "" if access else counted(len(load(AccessSettings).subscription_keys), "subscription key")
+    yield _settings("settings of access", access, complete)
     others = [
         problem
         for group in (EdxSettings, MappingSettings, SyncSettings, StorageSettings)

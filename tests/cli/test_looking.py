@@ -139,8 +139,6 @@ def test_runs_show_the_requested_fields(cli: Cli) -> None:
             "approvalNote": "Senate",
         }
     ]
-    wrong = cli("runs", "--fields", "colour")
-    assert (wrong.returncode, "colour is not a field" in wrong.stderr) == (2, True)
 
 
 def test_runs_show_what_is_stored_besides_the_contract(cli: Cli) -> None:
@@ -204,8 +202,6 @@ def test_changes_are_shown_field_by_field_newest_first(cli: Cli, catalog: Catalo
     assert printed(cli("changes", "--catalog", "7", "--key", "none", "--json")) == []
     assert printed(cli("changes", "--catalog", "7", "--since", "2999-01-01", "--json")) == []
     assert len(cli("changes", "--catalog", "7", "--since", "2d", "--csv").stdout.splitlines()) == 7
-    wrong = cli("changes", "--since", "yesterday")
-    assert (wrong.returncode, "'yesterday' is not a time" in wrong.stderr) == (2, True)
 
 
 def test_changes_of_several_catalogs_are_newest_first(cli: Cli, tables: Tables) -> None:
