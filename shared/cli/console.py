@@ -148,7 +148,7 @@ def _shown(character: str) -> str:
 
 def _can_show(text: str) -> bool:
     try:
-        text.encode(sys.stdout.encoding)
+        text.encode(sys.stdout.encoding or "ascii")  # rich hides it during a progress bar
     except UnicodeEncodeError:
         return False
     return True
