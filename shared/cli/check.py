@@ -98,7 +98,7 @@ def _schedule() -> Finding:
         return _settings("schedule", problems, "")
     gap_s = longest_gap_s(load(TimerSettings).schedule)
     if isinf(gap_s):
-        return Finding("schedule", MISCONFIGURED, "SYNC_SCHEDULE matches no date, or only one; correct it")
+        return Finding("schedule", MISCONFIGURED, "SYNC_SCHEDULE matches no date; correct it")
     return Finding("schedule", 0, f"the timer fires at least every {duration_text(gap_s)}")
 
 

@@ -163,6 +163,10 @@ def test_the_error_names_the_field_and_its_valid_values(schedule: str, message: 
         ("0 0 0 1 * *", 31 * 86_400),
         ("0 0 0 1 1 *", 366 * 86_400),
         ("0 0 0 29 2 *", (4 * 365 + 1) * 86_400),
+        ("0 0 0 29 2 4", (28 * 365 + 7) * 86_400),
+        ("10,20 5,50 * * * *", 45 * 60 - 10),
+        ("10,20 5,50 1,22 * * *", 21 * 3600 - 45 * 60 - 10),
+        ("10,20 5,50 1,3 * * *", 22 * 3600 - 45 * 60 - 10),
     ],
 )
 def test_the_longest_gap_lies_between_two_neighbouring_occurrences(schedule: str, seconds: int) -> None:

@@ -169,7 +169,7 @@ def test_run_has_empty_cells_for_what_is_not_known(cli: Cli, tables: Tables) -> 
 def test_credit_of_0_is_shown_and_long_tables_are_below_the_key_on_a_terminal(
     settings: dict[str, str], tables: Tables
 ) -> None:
-    key = f"course-v1:NUSx+{'A' * 40}+2T2026"
+    key = f"course-v1:NUSx+{'A' * 60}+2T2026"  # longer than a line, and not broken
     store_runs(tables.catalogs, make_mapped(key, modular_credit=0), catalog_id=7)
 
     def shown(*arguments: str) -> list[list[str]]:
