@@ -82,13 +82,12 @@ def test_note_keeps_its_line_breaks_and_missing_values_are_empty(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("character", "is_text"),
-    [("\ud7ff", True), ("\ud800", False), ("\udfff", False), ("\ue000", True)],
+    ("code", "is_text"), [(0xD7FF, True), (0xD800, False), (0xDFFF, False), (0xE000, True)]
 )
-def test_texts_are_refused_when_they_have_bytes_that_are_not_utf8(character: str, *, is_text: bool) -> None:
+def test_texts_are_refused_when_they_have_bytes_that_are_not_utf8(code: int, *, is_text: bool) -> None:
     problem = None if is_text else "a text of 'A+1' has bytes that are not UTF-8"
-    assert problem_of(APPROVAL._replace(note=character)) == problem
-    assert problem_of(APPROVAL._replace(by=character)) == problem
+    assert problem_of(APPROVAL._replace(note=chr(code))) == problem
+    assert problem_of(APPROVAL._replace(by=chr(code))) == problem
 
 
 @pytest.mark.parametrize("key", ["", " A", "A "])
