@@ -248,7 +248,7 @@ def test_text_is_used_as_it_is_when_it_is_valid(name: str, value: str) -> None:
 def test_settings_cannot_be_changed_or_misspelt_and_an_error_hides_the_value() -> None:
     storage = StorageSettings(endpoint="https://account.table.core.windows.net")
     with pytest.raises(ValidationError):
-        storage.prefix = "Other"
+        storage.prefix = "Other"  # type: ignore[misc]
     with pytest.raises(ValidationError, match="extra_forbidden") as misspelt:
         StorageSettings(endpoint="https://account.table.core.windows.net", prefx="hunter2")  # type: ignore[call-arg]
     assert "hunter2" not in str(misspelt.value)
