@@ -139,7 +139,11 @@ def test_schedule_is_refused_when_azure_functions_does_not_accept_it(schedule: s
     ("schedule", "message"),
     [
         ("0 0 0 * * 7", "day of the week numbers from 0 to 6 or sun to sat, .*, not '7'"),
+        ("60 * * * * *", "second numbers from 0 to 59, .*, not '60'"),
         ("0 61 * * * *", "minute numbers from 0 to 59, .*, not '61'"),
+        ("0 0 24 * * *", "hour numbers from 0 to 23, .*, not '24'"),
+        ("0 0 0 0 * *", "day of the month numbers from 1 to 31, .*, not '0'"),
+        ("0 0 0 * 13 *", "month numbers from 1 to 12 or jan to dec, with [*] , - /, not '13'"),
         ("@daily", "five fields .* or six .*, not 1"),
     ],
 )

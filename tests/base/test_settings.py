@@ -104,6 +104,7 @@ def test_error_names_the_first_setting_when_all_are_missing() -> None:
         ("EDX_API_URL", "http://api.edx.org/catalog/v1/"),
         ("EDX_API_URL", "https://user:pa55@api.edx.org/"),
         ("EDX_API_URL", "https://api.edx.org/?a=b"),
+        ("EDX_API_URL", "https://api.edx.org/#a"),
         ("EDX_API_URL", "https://api.edx.org:99999/"),
         ("EDX_API_URL", "https://api.edx.org /"),
         ("EDX_API_URL", "ftp://api.edx.org/"),

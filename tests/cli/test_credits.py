@@ -85,8 +85,11 @@ def test_approvals_are_those_of_the_user_of_this_machine_when_nobody_is_named(
     file.write_text("key,credit\nA,1\n")
     cli("credits", "import", str(file), LOGNAME="ann")
     cli("credits", "set", "B", "2", LOGNAME="bob")
+    file.write_text("key,credit\nC,1\n")
+    cli("credits", "import", str(file), "--by", "cleo", LOGNAME="ann")
+    cli("credits", "set", "D", "2", "--by", "dan", LOGNAME="bob")
     listed = printed(cli("credits", "list", "--json"))
-    assert [(each["key"], each["by"]) for each in listed] == [("A", "ann"), ("B", "bob")]
+    assert [f"{each['key']} {each['by']}" for each in listed] == ["A ann", "B bob", "C cleo", "D dan"]
 
 
 @pytest.mark.parametrize("arguments", [["NUSx+Z9x", "-1"], ["NUSx+Z9x", "1.5"], ["", "1"], ["a\nb", "1"]])
