@@ -77,7 +77,7 @@ class EdxUnavailable(EdxError):
     """edX cannot be reached or fails; a later try may succeed.
 
     Attributes:
-        status: the HTTP status of the last try; None when there was no complete answer.
+        status: the HTTP status of the last try; None when there was no complete answer, or edX throttled us.
     """
 
     def __init__(self, message: str, retry_at: datetime | None = None, status: int | None = None) -> None:
@@ -91,7 +91,7 @@ class EdxThrottled(EdxUnavailable):
     retry_at: datetime
 
     def __init__(self, message: str, retry_at: datetime) -> None:
-        super().__init__(message, retry_at, status=429)
+        super().__init__(message, retry_at)
 
 
 class EdxProtocolError(EdxError):

@@ -107,7 +107,7 @@ def next_occurrence(schedule: str, after: datetime) -> datetime | None:
 def longest_gap_s(schedule: str) -> float:
     """Return the longest time between two occurrences, in seconds; infinite when it is never due.
 
-    The years 2000 to 2055 are searched: in them, each date falls on each day of the week.
+    The years 2000 to 2055 are searched: in them, each date falls on each day of the week at least twice.
 
     Raises:
         ValueError: the schedule is malformed.
@@ -117,10 +117,10 @@ def longest_gap_s(schedule: str) -> float:
         due.hours[index] * 3600 + due.minutes[index] * 60 + due.seconds[index] for index in (0, -1)
     )
     days = [day for day in _days(date(2000, 1, 1), 56 * 366) if due.is_due_on(day)]
-    if len(days) < 2:  # noqa: PLR2004  a gap has two ends
+    if not days:
         return math.inf
     minute_s = due.minutes[0] * 60 + due.seconds[0] - due.minutes[-1] * 60 - due.seconds[-1]
-    return max(
+    gaps = (
         *(later - earlier for earlier, later in pairwise(due.seconds)),
         *(
             (later - earlier) * 60 + due.seconds[0] - due.seconds[-1]
@@ -129,6 +129,7 @@ def longest_gap_s(schedule: str) -> float:
         *((later - earlier) * 3600 + minute_s for earlier, later in pairwise(due.hours)),
         *((later - earlier).days * _DAY_S + first_s - last_s for earlier, later in pairwise(days)),
     )
+    return max(gaps)
 
 
 def _days(first: date, count: int) -> Iterator[date]:

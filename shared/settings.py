@@ -44,9 +44,7 @@ TIME_BUDGET_MAX_S = 220
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, hide_input_in_errors=True)
 
 
 class AccessSettings(_Settings):
@@ -274,7 +272,7 @@ def unknown_settings(environment: Mapping[str, str] = os.environ) -> list[str]:
     )
     sentences = []
     for name in unknown:
-        nearest = get_close_matches(name.upper(), SETTING_NAMES, n=1, cutoff=0.75)
+        nearest = get_close_matches(name.upper(), SETTING_NAMES, cutoff=0.75)
         sentences.append(f"{name} is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else ""))
     return sentences
 

@@ -1,6 +1,5 @@
-"""The commands, and the preparation of each: reads the settings file, prints warnings, disables the log."""
+"""The commands, and the preparation of each: reads the settings file, prints warnings."""
 
-import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -36,12 +35,11 @@ def prepare(
     *,
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        typer.Option("--version", callback=_print_version, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Read local.settings.json and disable the log, because each command prints its own messages."""
+    """Read local.settings.json, and warn of settings that are probably a mistake."""
     os.environ.update(with_settings_file(Path("local.settings.json")))
-    logging.getLogger("shared").setLevel(logging.CRITICAL)
     for warning in setting_warnings():
         say(f"Warning: {warning}", "yellow", is_error=True)
 

@@ -71,8 +71,8 @@ def check(*, as_json: AsJson = False) -> None:
 
 def _findings() -> Iterator[Finding]:
     access = problems_of(AccessSettings)
-    keys = 0 if access else len(load(AccessSettings).subscription_keys)
-    yield _settings("settings of access", access, counted(keys, "subscription key"))
+    complete = "" if access else counted(len(load(AccessSettings).subscription_keys), "subscription key")
+    yield _settings("settings of access", access, complete)
     others = [
         problem
         for group in (EdxSettings, MappingSettings, SyncSettings, StorageSettings)
@@ -98,7 +98,7 @@ def _schedule() -> Finding:
         return _settings("schedule", problems, "")
     gap_s = longest_gap_s(load(TimerSettings).schedule)
     if isinf(gap_s):
-        return Finding("schedule", MISCONFIGURED, "SYNC_SCHEDULE matches no date, or only one; correct it")
+        return Finding("schedule", MISCONFIGURED, "SYNC_SCHEDULE matches no date; correct it")
     return Finding("schedule", 0, f"the timer fires at least every {duration_text(gap_s)}")
 
 

@@ -114,7 +114,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Print a line above the bar, on standard error."""
-        self._bar.console.print(Text(_one_line(text)), soft_wrap=True, highlight=False)
+        self._bar.console.print(Text(_one_line(text)), soft_wrap=True)
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _shown(character: str) -> str:
 
 def _can_show(text: str) -> bool:
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(sys.stdout.encoding or "ascii")  # rich hides it during a progress bar
     except UnicodeEncodeError:
         return False
     return True
@@ -156,4 +156,4 @@ def _can_show(text: str) -> bool:
 
 def _print(text: Text, *, is_error: bool = False, is_folded: bool = True) -> None:
     console = Console(stderr=is_error)
-    console.print(text, soft_wrap=not (is_folded and console.file.isatty()), highlight=False)
+    console.print(text, soft_wrap=not (is_folded and console.file.isatty()))

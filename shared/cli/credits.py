@@ -28,7 +28,7 @@ _UNKNOWN_NAMED = 10
 _COLUMNS = ("key", "credit", "note", "by", "at")
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key of a course run or of a course.")]
-By = Annotated[str, typer.Option("--by", help="Who approved it. [default: the user of this machine]")]
+By = Annotated[str, typer.Option("--by", help="Who approved it; by default the user of this machine.")]
 Sync = Annotated[
     bool, typer.Option("--sync", help="Sync the catalogs with this key now, so that it takes effect.")
 ]
@@ -65,7 +65,7 @@ def remove(key: Key, *, sync: Sync = False) -> None:
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, readable=True)],
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, help="The file.")],
     *,
     by: By = "",
     sync: Sync = False,

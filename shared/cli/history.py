@@ -27,10 +27,9 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Show past syncs: when, how long, how they ended, what they did. Kept for 90 days."""
-    is_filtered = failed or since is not None
     reports = [
         report
-        for report in connector().tables.reports.newest(catalog, sys.maxsize if is_filtered else number)
+        for report in connector().tables.reports.newest(catalog, sys.maxsize if failed else number)
         if (report.outcome == "failed" or not failed) and (since is None or report.ended >= since)
     ][:number]
     if as_json:

@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 def only_one(**given: bool) -> None:
     """Raise a usage error when more than one of the options is given."""
-    names = [f"--{name.replace('_', '-')}" for name, is_given in given.items() if is_given]
+    names = [f"--{name}" for name, is_given in given.items() if is_given]
     if len(names) > 1:
         raise typer.BadParameter(f"{' and '.join(names)} cannot be used together")
 

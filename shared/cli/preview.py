@@ -96,7 +96,7 @@ def _differences(stored: StoredRun | None, mapped: MappedRun) -> list[tuple[str,
 
 
 def _fields(mapped: MappedRun) -> dict[str, Any]:
-    return mapped.run.model_dump(by_alias=True, exclude_none=True) | {"listed": mapped.is_published}
+    return mapped.run.model_dump(by_alias=True) | {"listed": mapped.is_published}
 
 
 def _keys(runs: list[StoredRun]) -> list[str]:

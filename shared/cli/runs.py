@@ -75,7 +75,8 @@ def runs(
     """Show the stored course runs, including ended and withdrawn ones."""
     only_one(csv=as_csv, json=as_json)
     wanted = State.WITHDRAWN if withdrawn else state
-    needs_approvals = bool({"approvedCredit", "approvalNote"} & set(fields or ()))
+    shown = fields or (_OTHERS if as_json else ())
+    needs_approvals = bool({"approvedCredit", "approvalNote"} & set(shown))
     approvals = connector().tables.credits.all() if needs_approvals else Approvals()
     now = rfc3339(datetime.now(UTC))
     found = [

@@ -139,7 +139,11 @@ def test_schedule_is_refused_when_azure_functions_does_not_accept_it(schedule: s
     ("schedule", "message"),
     [
         ("0 0 0 * * 7", "day of the week numbers from 0 to 6 or sun to sat, .*, not '7'"),
+        ("60 * * * * *", "second numbers from 0 to 59, .*, not '60'"),
         ("0 61 * * * *", "minute numbers from 0 to 59, .*, not '61'"),
+        ("0 0 24 * * *", "hour numbers from 0 to 23, .*, not '24'"),
+        ("0 0 0 0 * *", "day of the month numbers from 1 to 31, .*, not '0'"),
+        ("0 0 0 * 13 *", "month numbers from 1 to 12 or jan to dec, with [*] , - /, not '13'"),
         ("@daily", "five fields .* or six .*, not 1"),
     ],
 )
@@ -163,6 +167,10 @@ def test_the_error_names_the_field_and_its_valid_values(schedule: str, message: 
         ("0 0 0 1 * *", 31 * 86_400),
         ("0 0 0 1 1 *", 366 * 86_400),
         ("0 0 0 29 2 *", (4 * 365 + 1) * 86_400),
+        ("0 0 0 29 2 4", (28 * 365 + 7) * 86_400),
+        ("10,20 5,50 * * * *", 45 * 60 - 10),
+        ("10,20 5,50 1,22 * * *", 21 * 3600 - 45 * 60 - 10),
+        ("10,20 5,50 1,3 * * *", 22 * 3600 - 45 * 60 - 10),
     ],
 )
 def test_the_longest_gap_lies_between_two_neighbouring_occurrences(schedule: str, seconds: int) -> None:

@@ -1,7 +1,6 @@
 """Runs commands in this process, because starting a process takes longer than the command."""
 
 import io
-import logging
 import os
 import subprocess
 import sys
@@ -34,7 +33,11 @@ class _Stream(io.TextIOWrapper):
 
 
 def run_here(
-    settings: Mapping[str, str], *arguments: str, encoding: str = "utf-8", columns: int | None = None
+    settings: Mapping[str, str],
+    *arguments: str,
+    encoding: str = "utf-8",
+    columns: int | None = None,
+    colours: bool = False,
 ) -> Ran:
     """Run `python -m shared`.
 
@@ -43,12 +46,13 @@ def run_here(
         arguments: of the command.
         encoding: of the console.
         columns: the width of the terminal; None for a pipe.
+        colours: whether the terminal has colours and also shows standard error.
     """
     environment = {name: value for name, value in settings.items() if value}
     if columns:
-        environment |= {"COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
+        environment |= {"COLUMNS": str(columns), "TERM": "xterm"} | ({} if colours else {"NO_COLOR": "1"})
     out = _Stream(encoding, is_terminal=columns is not None)
-    err = _Stream(encoding, is_terminal=False)
+    err = _Stream(encoding, is_terminal=colours)
     connector.cache_clear()
     with (
         mock.patch.dict(os.environ, environment, clear=True),
@@ -58,7 +62,6 @@ def run_here(
         pytest.raises(SystemExit) as ended,
     ):
         main()
-    logging.getLogger("shared").setLevel(logging.NOTSET)
     code = ended.value.code
     return subprocess.CompletedProcess(
         arguments, code if isinstance(code, int) else 0, out.text(), err.text()

@@ -76,6 +76,20 @@ def test_texts_are_limited(tmp_path: Path) -> None:
     assert read(tmp_path, f"key,credit\n{'k' * 255},1\n")[1] == []
 
 
+def test_note_keeps_its_line_breaks_and_missing_values_are_empty(tmp_path: Path) -> None:
+    (approval, short), problems = read(tmp_path, 'key,credit,note,by\nB,1,"a\r\nb",bob\nA+1,2\n')
+    assert (approval.note, short, problems) == ("a\r\nb", APPROVAL, [])
+
+
+@pytest.mark.parametrize(
+    ("code", "is_text"), [(0xD7FF, True), (0xD800, False), (0xDFFF, False), (0xE000, True)]
+)
+def test_texts_are_refused_when_they_have_bytes_that_are_not_utf8(code: int, *, is_text: bool) -> None:
+    problem = None if is_text else "a text of 'A+1' has bytes that are not UTF-8"
+    assert problem_of(APPROVAL._replace(note=chr(code))) == problem
+    assert problem_of(APPROVAL._replace(by=chr(code))) == problem
+
+
 @pytest.mark.parametrize("key", ["", " A", "A "])
 def test_key_has_no_white_space_around_it(key: str) -> None:
     assert problem_of(APPROVAL._replace(key=key)) == "the key is empty, or has white space around it"

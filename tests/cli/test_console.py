@@ -55,8 +55,8 @@ def test_progress_is_shown_on_a_terminal_and_removed_at_the_end(monkeypatch: pyt
     with progress_bar("Catalog 7", "courses") as bar:
         bar.say("began")  # the bar is drawn again below each line
         bar.move(3, 5)
-        bar.say("waiting\nfor another process" + " and another" * 10)
+        bar.say("waiting\nfor process 7" + " and another" * 10)
     shown = terminal.getvalue()
-    assert f"waiting for another process{' and another' * 10}\n" in shown  # it is not wrapped
+    assert f"waiting for process 7{' and another' * 10}\n" in shown  # neither wrapped nor coloured
     assert re.search("began\n.*Catalog 7 .*0/[?].* courses.*Catalog 7 .*3/5.* courses", shown, re.DOTALL)
     assert shown.endswith("\x1b[2K")  # the line is erased

@@ -61,6 +61,11 @@ def test_approval_is_shown_with_the_proposal_of_the_formula() -> None:
         "4 approved for this run by ann on 2026-03-01 (Senate). "
         "The formula proposes 4 = 9 weeks x 15 hours a week / 30 hours a credit, rounded down"
     )
+    without_weeks = make_mapped(proposed=None)  # its credit is the approved one
+    assert credit_reason(without_weeks, make_approval(), 30).endswith(
+        "The formula proposes none, because edX sends no weeks (9 is computed from the dates, which give no "
+        "credit)"
+    )
     of_course = make_approval("MITx+6.00.1x", "")
     assert credit_reason(make_mapped(modular_credit=9), of_course, 30).startswith(
         "4 approved for the course MITx+6.00.1x by ann on 2026-03-01, which takes effect with the next sync. "

@@ -100,6 +100,29 @@ def test_only_column_has_no_heading_when_it_is_wider_than_the_terminal() -> None
     assert [line.plain for line in table_lines(["key"], rows, 10, "key")] == ["course-v1:A", "course-v1:B"]
 
 
+def test_long_value_is_on_the_line_below_the_key_when_it_is_wider_than_the_terminal() -> None:
+    rows = [Row(["key", "x" * 30, "y"])]
+    assert [line.plain for line in table_lines(["key", "note", "by"], rows, 20, "key")] == [
+        "key",
+        f"  note {'x' * 30}",
+        "  by y",
+    ]
+
+
+def test_headings_are_bold_and_names_of_values_are_dim() -> None:
+    def styles(width: int) -> list[tuple[str, str]]:
+        return [
+            (line.plain[span.start : span.end], str(span.style))
+            for line in table_lines(["key", "note"], [Row(["k", "long note"])], width, "key")
+            for span in line.spans
+            if span.style
+        ]
+
+    assert styles(80) == [("key  note", "bold")]
+    assert styles(12) == [("key", "bold"), ("  note", "bold")]
+    assert styles(10) == [("note ", "dim")]
+
+
 def test_first_column_names_the_rows_when_no_column_is_chosen() -> None:
     rows = [Row(["first", "other"])]
     assert [line.plain for line in table_lines(["a", "b"], rows, 8, "")] == ["a", "  b", "first", "  other"]

@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from local.sandbox import Sandbox
 from local.sandbox.catalogs import Catalog
+from shared.domain.credits import Approval
+from shared.storage.tables import Tables
 from tests.builders import make_course, make_run
 from tests.cli.running import Cli, run_here
 from tests.cli.terminal import shown_on_terminal
@@ -137,3 +140,66 @@ def test_table_is_shown_on_a_real_terminal(synced: dict[str, str]) -> None:
         ["id", "name", "courses"],
         ["7", "Cours", "d'été", "8"],
     ]
+
+
+RED, YELLOW, BOLD, DIM, GREEN, PLAIN = (f"\x1b[{code}m" for code in (31, 33, 1, 2, 32, 0))
+
+
+def test_problems_are_red_and_warnings_yellow_on_a_terminal_with_colours(
+    settings: dict[str, str], tables: Tables, tmp_path: Path
+) -> None:
+    def errors(*arguments: str, **more_settings: str) -> list[str]:
+        done = run_here({**settings, **more_settings}, *arguments, columns=200, colours=True)
+        return done.stderr.rpartition("\x1b[2K")[2].splitlines()  # without the progress bar
+
+    problem = "Error: no credit is approved for 7"
+    assert errors("credits", "remove", "7") == [f"{RED}{problem}{PLAIN}"]
+    problem = "Error: None of our catalogs has a course run with the key 7"
+    assert errors("show", "7") == [f"{RED}{problem}{PLAIN}"]
+    (failed,) = errors("sync", "--catalog", "999")
+    assert failed.startswith(f"{RED}Catalog 999 failed: ")
+    file = tmp_path / "credits.csv"
+    file.write_text("key,credit\nA,many\n")
+    problem = "Line 2: the credit of A is 'many': expected a whole number of 0 or more"
+    assert errors("credits", "import", str(file)) == [
+        f"{RED}{problem}{PLAIN}",
+        f"Error: 1 problem in {file}; nothing was stored",
+    ]
+
+    warning = "Warning: EDX_LANGUAGE is not a setting"
+    assert errors("runs", EDX_LANGUAGE="en") == [f"{YELLOW}{warning}{PLAIN}"]
+    approved = [Approval(f"K{number}", 1, "", "", datetime.now(UTC)) for number in range(10, 22)]
+    tables.credits.set(approved)
+    file.write_text(run_here(settings, "credits", "list", "--csv").stdout)
+    warnings = [f"no catalog has a run or a course with the key K{number} yet" for number in range(10, 20)]
+    assert errors("credits", "import", str(file)) == [
+        *(f"{YELLOW}Warning: {warning}{PLAIN}" for warning in warnings),
+        f"{YELLOW}Warning: 2 other keys are in no catalog yet{PLAIN}",
+    ]
+
+
+def test_headings_are_bold_notes_are_dim_and_states_have_colours_on_a_terminal(
+    synced: dict[str, str],
+) -> None:
+    def shown(*arguments: str) -> list[str]:
+        return run_here(synced, *arguments, columns=200, colours=True).stdout.splitlines()
+
+    heading, row, note = shown("catalogs")
+    assert heading == f"{BOLD}id  name         courses{PLAIN}"
+    assert row == "7   Cours d'été  8"  # no number has a colour
+    assert note == f"{DIM}courses: as edX counts them, archived ones too{PLAIN}"
+    assert f"  {GREEN}ok " in shown("status")[1]
+    first, *rest = shown("show", KEY)
+    assert first == f"{BOLD}{KEY} in catalog 7{PLAIN}"
+    assert not any("\x1b" in line for line in rest)
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_courses_are_counted_on_a_terminal_while_a_sync_or_a_preview_runs(
+    settings: dict[str, str], options: tuple[str, ...]
+) -> None:
+    bar = run_here(settings, "sync", *options, columns=200, colours=True).stderr
+    plain = re.sub("\x1b\\[[0-9]*m", "", bar)
+    assert re.search("Catalog 7 ━+ 0/[?] courses 0:00:", plain)
+    assert re.search("Catalog 7 ━+ 1/1 courses 0:00:", plain)
+    assert bar.endswith("\x1b[2K")  # the bar is removed

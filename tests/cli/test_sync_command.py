@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from azure.data.tables import TableServiceClient
+from azure.data.tables import TableClient, TableServiceClient, UpdateMode
 
 from local.azurite import Azurite
 from local.sandbox import Sandbox
@@ -131,7 +131,8 @@ def test_totals_are_printed_first_and_nothing_is_written_when_it_is_a_dry_run(
     ]
 
     (preview,) = printed(cli("sync", "--catalog", "7", "--dry-run", "--json"))
-    changes = {change["courserunKey"]: change for change in preview["changes"]}
+    changes = {change["courserunKey"]: change for change in preview.pop("changes")}
+    assert changes.keys() == {ODD_KEY, "course-v1:NUSx+A3x+2T2026"}
     assert changes[ODD_KEY] == {
         "kind": "changed",
         "courserunKey": ODD_KEY,
@@ -141,12 +142,17 @@ def test_totals_are_printed_first_and_nothing_is_written_when_it_is_a_dry_run(
             "weeksToComplete": {"before": 9, "after": None},
         },
     }
-    assert preview["totals"] == {
-        "created": 1, "changed": 1, "restored": 0, "unchanged": 2, "withdrawn": 1, "rejected": 1,
+    assert preview == {
+        "catalog": 7,
+        "outcome": "preview",
+        "totals": {
+            "created": 1, "changed": 1, "restored": 0, "unchanged": 2, "withdrawn": 1, "rejected": 1,
+        },
+        "withdrawn": ["course-v1:NUSx+A2x+2T2026"],
+        "lost": {"missing": ["course-v1:NUSx+A2x+2T2026"]},
+        "incomplete": None,
+        "stopped": None,
     }  # fmt: skip
-    assert preview["withdrawn"] == ["course-v1:NUSx+A2x+2T2026"]
-    assert preview["lost"] == {"missing": ["course-v1:NUSx+A2x+2T2026"]}
-    assert preview["stopped"] is None
     assert everything_stored(azurite, tables_prefix) == before
 
 
@@ -158,6 +164,58 @@ def test_new_run_is_previewed_with_what_is_known_of_it(cli: Cli, catalog: Catalo
         "created plain",
         "created hidden: 2026-01-12, 150.00 USD, verified, not published",
     ]
+    (preview,) = printed(cli("sync", "--catalog", "7", "--dry-run", "--json"))
+    assert preview["changes"][0] == {
+        "kind": "created",
+        "courserunKey": "plain",
+        "fields": {
+            name: {"before": None, "after": after}
+            for name, after in {
+                "id": course_run_id("plain"),
+                "courserunKey": "plain",
+                "uuid": "2f0f1b0c-3a58-4d0e-9d2b-6a6d5a1f7c11",
+                "enrollmentStart": "2025-10-01T00:00:00Z",
+                "enrollmentEnd": "2999-12-15T23:59:59Z",
+                "minEffort": 14,
+                "maxEffort": 16,
+                "pacingType": "instructor-paced",
+                "marketingUrl": ("https://www.edx.org/course/introduction-to-computer-science-mitx-6-00-1x"),
+                "enrollmentUrl": "https://courses.edx.org/course_modes/choose/plain/",
+                "listed": True,
+            }.items()
+        },
+    }
+
+
+def test_preview_says_what_a_sync_would_do_to_each_stored_run(
+    cli: Cli, catalog: Catalog, runs_client: TableClient
+) -> None:
+    keys = ("same", "hidden", "gone", "damaged", "damaged and gone")
+    catalog.replace([make_course(make_run(key=key), key=key) for key in keys])
+    cli("sync", "--catalog", "7")
+    for key in keys[3:]:
+        damaged = {"PartitionKey": "7", "RowKey": course_run_id(key), "courserunKey": key}
+        runs_client.upsert_entity(damaged, UpdateMode.REPLACE)
+    catalog.remove("gone")
+    catalog.remove("damaged and gone")
+    catalog.alter_run("hidden", status="unpublished")
+    catalog.alter_run("damaged", status="unpublished")
+    previewed = cli("sync", "--catalog", "7", "--dry-run", SYNC_MAX_WITHDRAW_PERCENT="100")
+    *shown, first_gone, second_gone = previewed.stdout.splitlines()
+    assert {first_gone, second_gone} == {
+        "withdrawn gone",
+        f"withdrawn {course_run_id('damaged and gone')}",
+    }
+    assert shown[:7] == [
+        ("Catalog 7: 2 runs would be written (2 changed), 2 withdrawn; 1 is unchanged. Nothing was written."),
+        "Callers would lose 2 runs no longer shown by edX.",
+        "Callers would lose 2 runs no longer published.",
+        "changed hidden",
+        "  listed: True → False",
+        "changed damaged",
+        "  courserunKey: none → damaged",
+    ]
+    assert "  weeksToComplete: none → 9" in shown[7:]
 
 
 def test_withdrawals_above_the_limit_are_allowed_when_the_option_is_given(cli: Cli, catalog: Catalog) -> None:
@@ -193,10 +251,11 @@ def test_exit_code_is_1_and_others_are_synced_when_a_catalog_fails(cli: Cli, san
     sandbox.on("/7/courses/", answer(200, "nonsense"))
     done = cli("sync", "--json")
     assert done.returncode == 1
-    assert [result["outcome"] for result in printed(done)] == ["failed", "ok"]
-    assert "incomplete or invalid JSON" in printed(done)[0]["error"]
-    assert "Catalog 7 failed: " in done.stderr
-    assert "Traceback" not in done.stderr
+    failed, synced = printed(done)
+    assert "incomplete or invalid JSON" in failed["error"]
+    assert failed == {"catalog": 7, "outcome": "failed", "error": failed["error"]}
+    assert (synced["catalog_id"], synced["outcome"]) == (8, "ok")
+    assert done.stderr == f"Catalog 7 failed: {failed['error']}\n"
     unknown = cli("sync", "--catalog", "999")
     assert (unknown.returncode, "the catalog is not found" in unknown.stderr) == (1, True)
 

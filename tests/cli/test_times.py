@@ -41,8 +41,12 @@ def test_text_is_refused_when_it_is_not_a_time(text: str) -> None:
     [
         (-5, "0 s"),
         (0, "0 s"),
+        (59, "59 s"),
         (59.6, "1 min"),
         (61, "1 min 1 s"),
+        (59 * 60 + 59, "59 min 59 s"),
+        (86_399, "23 h 59 min"),
+        (86_400, "1 d"),
         (3600, "1 h"),
         (7384, "2 h 3 min"),
         (90_000, "1 d 1 h"),
