@@ -132,10 +132,9 @@ def _key_id(token: str) -> str | None:
         header = jwt.get_unverified_header(token)
     except Exception:  # noqa: BLE001 (as above)
         return None
-    kid = header.get("kid")
+    kid: str | None = header.get("kid")  # PyJWT refuses one that is not a text
     # `crit` lists extensions that must be supported; none is supported here.
-    usable = header.get("alg") == "RS256" and "crit" not in header and isinstance(kid, str)
-    return kid if usable else None
+    return kid if header.get("alg") == "RS256" and "crit" not in header else None
 
 
 def _as_bytes(text: str) -> bytes:

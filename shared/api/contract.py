@@ -161,7 +161,7 @@ def parse_freshness(cache_control: str | None) -> Freshness:
             if number:
                 digits = number[1].lstrip("0")
                 seconds.setdefault(name, min(int(digits[:11] or "0"), _SECONDS_MAX))
-        elif name in {"no-cache", "only-if-cached"} and value is None:
+        elif value is None:
             flags.add(name)
     is_no_cache = "no-cache" in flags
     return Freshness(

@@ -100,7 +100,6 @@ class SigningKeys:
             if self._clock() - self._tried_at < COOLDOWN_S:
                 return None, False
             fetching: Future[None] = Future()
-            fetching.set_running_or_notify_cancel()
             threading.Thread(target=self._renew, args=(fetching,), name="jwks", daemon=True).start()
             self._fetching = fetching  # only now: the thread may fail to start, and waits for our lock
             return fetching, True
@@ -224,7 +223,7 @@ def signing_keys(jwks: bytes) -> Keys:
 
 
 def _rs256_key(entry: dict[str, Any]) -> RSAPublicKey | None:
-    if entry.get("kty") != "RSA" or entry.get("use", "sig") != "sig" or entry.get("alg", "RS256") != "RS256":
+    if entry.get("use", "sig") != "sig" or entry.get("alg", "RS256") != "RS256":
         return None
     try:
         key = RSAAlgorithm.from_jwk(entry)

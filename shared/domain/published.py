@@ -201,7 +201,7 @@ def _lines(packed: bytes) -> Iterator[bytes]:
     while not unpacker.eof:
         chunk = unpacker.decompress(packed, _UNPACKED_BYTES_PER_CHUNK)
         packed = unpacker.unconsumed_tail
-        if not chunk and not packed and not unpacker.eof:
+        if not chunk and not unpacker.eof:
             raise zlib.error("the body is truncated")
         *whole, rest = (rest + chunk).split(b"\n")
         yield from (line.strip(b"[],") for line in whole)

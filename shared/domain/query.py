@@ -13,8 +13,8 @@ class Freshness(NamedTuple):
 
     @property
     def has_directive(self) -> bool:
-        """Tell whether the request has a freshness directive; otherwise the default applies."""
-        return self.max_age_s is not None or self.only_if_cached
+        """Tell whether the request says how fresh the data must be; otherwise the default applies."""
+        return self.max_age_s is not None
 
 
 class Question(NamedTuple):

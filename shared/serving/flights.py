@@ -66,9 +66,7 @@ async def wait(future: Future[T], deadline: Deadline) -> T:
     if future.done():
         return future.result()
     wrapped = asyncio.wrap_future(future)
-    wrapped.add_done_callback(
-        lambda done: done.cancelled() or done.exception()
-    )  # retrieved, so that asyncio does not log it
+    wrapped.add_done_callback(lambda done: done.exception())  # retrieved, so that asyncio does not log it
     done, _ = await asyncio.wait({wrapped}, timeout=deadline.left_s())
     if not done:
         raise TimeoutError

@@ -94,7 +94,7 @@ def cache_status(
     Args:
         age: the age of the answer in seconds.
         limits: the age limits of the request.
-        forwards: why each catalog that was synced for this answer needed a sync.
+        forwards: why each catalog that was synced for this answer needed a sync; ignored after a failure.
         failure: the error of a sync instead of which stored data is returned; the `ttl` is then below 0.
     """
     ttl = limits.fresh_s - age

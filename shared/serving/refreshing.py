@@ -41,7 +41,7 @@ class UpToDate:
     Attributes:
         limits: the age limits of the request.
         heads: the current head of each requested catalog.
-        forwards: why each catalog that was synced needed a sync.
+        forwards: why each catalog that was too old needed a sync.
         replaced: the errors of syncs instead of which stored data is returned.
     """
 
@@ -183,7 +183,7 @@ class Refresher:
             stale, origin, deadline, is_eager=question.freshness.has_directive, waits_to_the_end=True
         )
         state.heads |= await in_pool(self._pool, reading, self._heads, stale)
-        state.forwards = [limits.forward(before[each], now) for each in stale if each not in failures]
+        state.forwards = [limits.forward(before[each], now) for each in stale]
         for catalog_id, error in list(failures.items()):
             if limits.may_replace(error, _synced_at(state.heads[catalog_id]), self._now()):
                 state.replaced.append(failures.pop(catalog_id))

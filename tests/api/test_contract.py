@@ -113,7 +113,14 @@ def test_parameters_of_the_host_are_used_when_the_url_has_no_query() -> None:
     assert ask("", {"catalogId": "7", "courserunKey": "a b"}) == Question(7, "a b")
 
 
+def test_parameters_of_the_host_are_ignored_when_the_url_has_them() -> None:
+    assert ask("catalogId=7&courserunKey=a%2Bb", {"catalogId": "8", "courserunKey": "a b"}) == Question(
+        7, "a+b"
+    )
+
+
 def test_question_is_refused_when_the_query_cannot_be_read() -> None:
+    assert ask("&".join(["x=1"] * 999 + ["catalogId=7"])).catalog_id == 7
     with pytest.raises(BadRequest, match="query"):
         ask("&".join(["x=1"] * 1001))
     with pytest.raises(BadRequest, match="query"):
@@ -279,6 +286,7 @@ def test_every_parameter_of_the_history_is_parsed() -> None:
     expected = ChangesQuestion(datetime(2026, 11, 24, 12, tzinfo=UTC), 7, "a+b", 1000, "x")
     assert ask_changes(query) == expected
     assert ask_changes("", {"limit": "5"}).limit == 5
+    assert ask_changes("limit=1").limit == 1
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,20 @@ def test_back_off_lasts_its_own_time_when_edx_asked_for_less() -> None:
     assert remembered.retry_at == NOW + timedelta(minutes=1)
 
 
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        Attempts(failures=2),
+        Attempts(failures=2, failed_at=NOW),
+        Attempts(failures=2, failure=Failure("SyncError", "")),
+    ],
+)
+def test_requests_do_not_back_off_when_the_time_or_the_cause_of_the_failure_is_unknown(
+    attempts: Attempts,
+) -> None:
+    assert attempts.remembered_failure(NOW) is None
+
+
 def test_longest_back_off_begins_with_the_failure() -> None:
     assert after_failures(6).remembered_failure(NOW) is not None
 

@@ -55,7 +55,7 @@ def test_there_is_no_entry_when_callers_see_no_difference() -> None:
 
 def test_run_is_added_when_it_was_never_shown_and_restored_when_it_had_been_removed() -> None:
     run = make_served("a", end_date=FUTURE)
-    assert [each.kind for each in entry_of(None, run)] == ["added"]
+    assert entry_of(None, run) == [Entry(kind="added", courserun_key="a", id=A)]
     assert [each.kind for each in entry_of(None, run, digest=b"any" + bytes(13))] == ["added"]
     assert [each.kind for each in entry_of(None, run, digest=WITHDRAWN)] == ["restored"]
     assert [each.kind for each in entry_of(None, run, digest=UNPUBLISHED)] == ["restored"]
@@ -68,9 +68,11 @@ def test_removal_names_its_reason() -> None:
         entry_of(run, None),
         entry_of(run, make_served("a", end_date=PAST)),
     ]
-    assert [(each.kind, each.reason) for (each,) in removals] == [
-        ("removed", "missing"), ("removed", "unpublished"), ("removed", "ended"),
-    ]  # fmt: skip
+    assert [each for (each,) in removals] == [
+        Entry(kind="removed", courserun_key="a", id=A, reason="missing"),
+        Entry(kind="removed", courserun_key="a", id=A, reason="unpublished"),
+        Entry(kind="removed", courserun_key="a", id=A, reason="ended"),
+    ]
 
 
 def test_entries_are_sorted_by_run_key() -> None:

@@ -54,6 +54,27 @@ def test_nothing_is_written_when_nothing_differs() -> None:
     assert (comparison.changes, comparison.missing(), comparison.before) == ({}, [], {})
 
 
+def test_digest_before_the_change_is_kept_when_a_stored_run_changes() -> None:
+    comparison = comparison_with(A, b=WITHDRAWN)
+    changed = make_mapped("a", end_date=FUTURE, price="99.00")
+    taken(comparison, changed, B, C)
+    assert comparison.before == {**stored(A), id_of("b"): WITHDRAWN}
+    comparison.begin_pull()
+    taken(comparison, A)
+    assert comparison.before == {**stored(A), id_of("b"): WITHDRAWN}
+    assert comparison.digests == stored(A, B, C)
+
+
+def test_runs_are_counted_by_their_unknown_track_once_in_each_pull() -> None:
+    comparison = comparison_with()
+    records = [make_mapped(key)._replace(unknown_track="masters") for key in "ab"]
+    records.append(make_mapped("c")._replace(unknown_track="boot camp"))
+    for _ in range(2):
+        comparison.begin_pull()
+        taken(comparison, *records, records[0], A, make_mapped("d"))
+        assert comparison.unknown_tracks == {"masters": 2, "boot camp": 1}
+
+
 def test_size_of_a_change_is_that_of_its_json() -> None:
     change = Comparison({}, MOMENT).compare(make_mapped("é"))
     assert change
@@ -80,6 +101,7 @@ def test_first_of_several_records_is_used_when_none_is_published() -> None:
     second = make_mapped("a", is_published=False, price="1.00")
     assert taken(comparison, unpublished("a"), second) == [("created", "a")]
     assert comparison.digests == stored(unpublished("a"))
+    assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []}
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -108,6 +130,8 @@ def test_change_is_delayed_when_it_removes_a_run_from_the_answer(record: MappedR
     assert comparison.digests == stored(A)
     (released,) = comparison.release([id_of("a")])
     assert (released.kind, released.mapped) == ("changed", record)
+    assert comparison.digests == ({id_of("a"): UNPUBLISHED} if reason == "unpublished" else stored(record))
+    assert comparison.before == stored(A)
     assert comparison.changes == {id_of("a"): "changed"}
     assert comparison.release([id_of("a")]) == []
 
@@ -177,9 +201,11 @@ def test_rejected_run_is_not_a_loss_when_it_is_not_served(known: dict[str, bytes
 def test_run_leaves_the_answer_when_its_record_is_rejected_and_unpublished() -> None:
     comparison = comparison_with(A)
     taken(comparison, rejection(is_unpublished=True))
-    assert comparison.departures()["unpublished"] == [id_of("a")] == comparison.unpublished_rejections()
+    assert comparison.departures() == {"unpublished": [id_of("a")], "ended": [], "unmappable": []}
+    assert comparison.unpublished_rejections() == [id_of("a")]
     comparison.note_unpublished([id_of("a")])
     assert comparison.shown[id_of("a")] is None
+    assert (comparison.before, comparison.changes) == (stored(A), {id_of("a"): "changed"})
     assert comparison.digests == {id_of("a"): UNPUBLISHED}
 
 
@@ -199,11 +225,13 @@ def test_records_without_a_key_are_counted() -> None:
 
 
 def test_second_pull_decides_again_what_is_missing() -> None:
-    comparison = comparison_with(A, B)
-    taken(comparison, A, rejection("b"))
+    comparison = comparison_with(A, B, C)
+    taken(comparison, A, rejection("b"), unpublished("c"))
     comparison.begin_pull()
+    assert comparison.missing() == [id_of("a"), id_of("b"), id_of("c")]
+    assert comparison.departures() == {"unpublished": [], "ended": [], "unmappable": []}
     taken(comparison, B)
-    assert comparison.missing() == [id_of("a")]
+    assert comparison.missing() == [id_of("a"), id_of("c")]
     assert comparison.rejections == []
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import zlib
 from datetime import UTC, datetime, timedelta
+from hashlib import shake_128
 from uuid import UUID
 
 import pytest
@@ -66,12 +67,23 @@ def test_body_is_gzip_that_any_client_can_read() -> None:
     assert gzip.decompress(render([], NOW).packed) == b"[]"
 
 
-def test_body_is_complete_when_it_is_longer_than_a_chunk() -> None:
-    keys = [f"NUSx/{number:03}/1" for number in range(513)]  # two chunks of 256 and one line
+@pytest.mark.parametrize("runs", [256, 513])  # a chunk of 256; two of them and one line
+def test_body_is_complete_when_it_is_at_least_as_long_as_a_chunk(runs: int) -> None:
+    keys = [f"NUSx/{number:03}/1" for number in range(runs)]
     body_json = unpack(render(map(make_served, keys), NOW).packed)
     assert [run["courserunKey"] for run in json.loads(body_json)] == keys
     assert [courserun_key_of(line) for line in body_json[1:-1].split(b",\n")] == keys
-    assert body_json.count(b"\n") == 512
+    assert body_json.count(b"\n") == runs - 1
+
+
+def test_body_is_the_same_after_reading_when_it_is_larger_than_what_is_unpacked_at_once() -> None:
+    # Half a megabyte. Each address comes again after 30,000 bytes, so that gzip needs its whole window.
+    address = "https://www.edx.org/" + shake_128().hexdigest(15_000)
+    body = render([make_served(key, marketing_url=address) for key in "abcdefghijklmnopqr"], NOW)
+    assert len(body.packed) < 40_000
+    assert json.loads(unpack(body.packed))[17]["marketingUrl"] == address
+    assert render_again(body.packed, NOW) == body
+    assert merge([body.packed]) == body
 
 
 def test_bytes_and_tag_are_those_of_earlier_versions() -> None:
@@ -211,12 +223,12 @@ def test_reading_fails_when_the_body_is_truncated() -> None:
 
 
 def test_merged_body_has_each_run_once_from_the_first_body_when_several_have_it() -> None:
-    first = render([make_served("b", price="1.00"), make_served("d")], NOW)
+    first = render([make_served("b", price="3.00"), make_served("d")], NOW)
     second = render([make_served(key, price="2.00") for key in "abc"], NOW)
     merged = merge([first.packed, second.packed])
     shown = json.loads(unpack(merged.packed))
     assert [(run["courserunKey"], run.get("price")) for run in shown] == [
-        ("a", "2.00"), ("b", "1.00"), ("c", "2.00"), ("d", None),
+        ("a", "2.00"), ("b", "3.00"), ("c", "2.00"), ("d", None),
     ]  # fmt: skip
     assert (merged.runs, merged.holds_until) == (4, HOLDS_FOR_EVER)
     assert merge([first.packed, render([], NOW).packed])[:2] == first[:2]
@@ -242,6 +254,10 @@ def test_key_of_a_line_is_read_for_any_characters() -> None:
         assert courserun_key_of(line) == key
 
 
+def test_key_of_a_line_is_read_when_its_fields_are_in_another_order() -> None:
+    assert courserun_key_of(b'{"courserunKey":"a","id":"b037c108-f9dc-5703-9a17-0dc39c70d2d2"}') == "a"
+
+
 # Digests
 
 
@@ -257,5 +273,6 @@ def test_digest_differs_when_any_stored_value_differs() -> None:
     plain, dearer, unpublished = make_mapped(), make_mapped(price="1.00"), make_mapped(is_published=False)
     digests = {digest(each, stored_json(each.run)) for each in (plain, dearer, unpublished)}
     assert len(digests) == 3
+    assert {len(each) for each in digests} == {16}
     assert WITHDRAWN not in digests
     assert digest(plain, stored_json(plain.run)) in digests

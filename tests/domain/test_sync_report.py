@@ -16,7 +16,7 @@ def test_log_line_is_one_line_of_json_with_the_fields_for_queries() -> None:
         trigger="timer",
         invocation_id="0a1b",
         started=STARTED,
-        ended=STARTED + timedelta(seconds=7.25049),
+        ended=STARTED + timedelta(seconds=7.2564),
         outcome="failed",
         courses=120,
         runs=204,
@@ -46,8 +46,8 @@ def test_log_line_is_one_line_of_json_with_the_fields_for_queries() -> None:
         "trigger": "timer",
         "invocation_id": "0a1b",
         "started": "2026-03-01T12:00:00+00:00",
-        "ended": "2026-03-01T12:00:07.250490+00:00",
-        "seconds": 6.0,
+        "ended": "2026-03-01T12:00:07.256400+00:00",
+        "seconds": 6.006,
         "waited_s": 1.25,
         "outcome": "failed",
         "courses": 120,
@@ -67,3 +67,23 @@ def test_log_line_is_one_line_of_json_with_the_fields_for_queries() -> None:
         "throttled_until": "2026-03-01T13:00:00+00:00",
         "error": "edX's rate limit is used up\nuntil 13:00 é",
     }
+
+
+def test_log_line_has_zeros_and_nulls_when_a_sync_found_nothing() -> None:
+    report = SyncReport(
+        sync_id="5d2f",
+        catalog_id=31,
+        trigger="timer",
+        invocation_id="",
+        started=STARTED,
+        ended=STARTED,
+        outcome="ok",
+    )
+    values = json.loads(report.log_line())
+    counts = (
+        "courses", "runs", "created", "changed", "unchanged", "withdrawn", "unpublished", "ended_early",
+        "restored", "rejected", "edx_requests", "waited_s", "seconds",
+    )  # fmt: skip
+    assert {name: values[name] for name in counts} == dict.fromkeys(counts, 0)
+    assert (values["unknown_tracks"], values["warnings"]) == ({}, [])
+    assert {values[name] for name in ("incomplete", "throttled_until", "error")} == {None}

@@ -32,6 +32,8 @@ def served(count: int) -> dict[str, str | None]:
         (60, 60, 100, False),  # 100 % allows everything
         (400, 11, 0, True),
         (400, 10, 0, False),
+        (1000, 201, 20, True),
+        (1000, 200, 20, False),
         (0, 0, 0, False),
     ],
 )

@@ -3,13 +3,15 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from threading import Event
 from typing import Any
 
 import pytest
 
 from shared.deadline import Deadline
-from shared.domain.published import render, unpack
+from shared.domain.published import Head, render, unpack
 from shared.errors import StorageError, SyncUnfinished
 from shared.serving.editions import Edition
 from shared.storage.store import StateDamaged
@@ -63,6 +65,7 @@ def test_concurrent_callers_share_one_merge_and_one_unpacking() -> None:
     assert all(text is texts[0] for text in texts)  # the same bytes in memory, not twenty copies
     assert asyncio.run(house.editions.merged(both, soon())) is bodies[0]
     assert house.flights.started == [merged, unpacked]
+    assert unpack(asyncio.run(house.editions.merged(both[1:], soon())).packed) == unpack(both[1].body.packed)
 
 
 def test_body_is_read_again_when_the_generation_has_changed() -> None:
@@ -77,10 +80,37 @@ def test_reader_continues_with_the_next_generation_when_its_own_is_removed() -> 
     house = House()
     house.store.publish(1, [make_served("a")])
     old = house.store.heads[1]
-    house.store.publish(1, [make_served("b")], generation="two")
+    house.store.publish(1, [make_served("b")], generation="two", at=NOW + timedelta(seconds=7))
     del house.store.bodies[1, "one"]
     found = asyncio.run(house.editions.of(1, old, soon()))
     assert (found.generation, b'"b"' in unpack(found.body.packed)) == ("two", True)
+    assert found.synced_at == NOW + timedelta(seconds=7)
+
+
+def test_reader_gives_up_after_three_tries_when_each_generation_is_removed_before_it_is_read() -> None:
+    house, generations = House(), iter("abcdef")
+    house.store.publish(1, [make_served("a")])
+
+    def publish_another() -> None:
+        house.store.bodies.clear()
+        house.store.heads[1] = replace(house.store.heads[1], generation=next(generations))
+
+    house.store.before_body = publish_another
+    with pytest.raises(StateDamaged) as damaged:
+        edition(house)
+    assert damaged.value.message == (
+        "The published state of catalog 1 changes faster than it can be read; ask again later"
+    )
+    assert house.store.reads.count("body 1") == 3
+
+
+def test_reading_fails_as_unfinished_when_the_published_state_is_removed_meanwhile() -> None:
+    house = House()
+    house.store.publish(1, [make_served("a")])
+    head = house.store.heads.pop(1)
+    house.store.bodies.clear()
+    with pytest.raises(SyncUnfinished):
+        asyncio.run(house.editions.of(1, head, soon()))
 
 
 def test_state_is_damaged_when_the_newest_generation_cannot_be_read() -> None:
@@ -91,9 +121,12 @@ def test_state_is_damaged_when_the_newest_generation_cannot_be_read() -> None:
         edition(house)
 
 
-def test_reading_fails_when_no_sync_has_finished() -> None:
+@pytest.mark.parametrize("heads", [{}, {1: Head(writing="5d2f")}])
+def test_reading_fails_when_no_sync_has_finished(heads: dict[int, Head]) -> None:
+    house = House()
+    house.store.heads = heads
     with pytest.raises(SyncUnfinished, match=r"^No sync of catalog 1 has finished yet; ask again later$"):
-        edition(House())
+        edition(house)
 
 
 def test_reader_waits_no_longer_than_its_deadline_when_storage_hangs() -> None:

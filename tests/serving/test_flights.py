@@ -1,11 +1,15 @@
 """Work is done once for concurrent callers, and again for callers after its end."""
 
+import asyncio
+import gc
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
-from shared.serving.flights import Flights
+from shared.deadline import Deadline
+from shared.serving.flights import Flights, wait
 
 SOON_S = 10
 
@@ -65,6 +69,40 @@ def test_work_starts_again_when_its_result_has_been_seen() -> None:
     work.may_end.set()
     # A caller that asks again as soon as the result exists must never get the old result.
     assert [flights.join("sync-1", work).result(SOON_S) for _ in range(200)] == list(range(1, 201))
+
+
+def test_work_runs_in_a_thread_of_its_name_that_does_not_keep_the_process_alive() -> None:
+    thread = Flights().join("sync-1", threading.current_thread).result(SOON_S)
+    assert (thread.name, thread.daemon) == ("sync-1", True)
+
+
+def test_work_is_not_cancelled_when_one_of_its_callers_cancels() -> None:
+    flights, work = Flights(), Work()
+    future = flights.join("sync-1", work)
+    assert not future.cancel()
+    work.may_end.set()
+    assert future.result(SOON_S) == 1
+
+
+def test_result_is_returned_when_the_work_has_ended_and_the_deadline_has_passed() -> None:
+    ended: Future[int] = Future()
+    ended.set_result(1)
+    assert asyncio.run(wait(ended, Deadline.after(0))) == 1
+
+
+def test_failure_is_not_logged_by_asyncio_when_its_caller_has_left(caplog: pytest.LogCaptureFixture) -> None:
+    running: Future[int] = Future()
+
+    async def leave() -> None:
+        with suppress(TimeoutError):
+            await wait(running, Deadline.after(0))
+        running.set_exception(ZeroDivisionError())
+        await asyncio.sleep(0)  # so that asyncio takes note of it
+
+    asyncio.run(leave())
+    del running
+    gc.collect()
+    assert caplog.records == []
 
 
 def test_work_runs_in_parallel_when_the_keys_differ() -> None:

@@ -143,11 +143,28 @@ def test_next_page_is_found_when_the_cursor_has_any_length(length: int) -> None:
     assert pages(house, limit=1) == [["a"], ["b"]]
 
 
-def test_no_entry_is_lost_when_two_catalogs_have_published_in_the_same_millisecond() -> None:
-    house = house_of({1: [Published(NOW, "g", (entry("a"),))]})
-    house.history.published[2] = [Published(NOW + timedelta(microseconds=5), "g", (entry("b"),))]
+@pytest.mark.parametrize("begins", [0, 998_000, 999_000])
+@pytest.mark.parametrize("later", [5, 999])
+def test_no_entry_is_lost_when_two_catalogs_have_published_in_the_same_millisecond(
+    begins: int, later: int
+) -> None:
+    first = NOW + timedelta(microseconds=begins)
+    house = house_of({1: [Published(first, "g", (entry("a"),))]})
+    house.history.published[2] = [Published(first + timedelta(microseconds=later), "g", (entry("b"),))]
     house.catalogs.list = CatalogList((1, 2), NOW)
     assert pages(house, limit=1) == [["a"], ["b"]]
+
+
+def test_no_entry_is_lost_when_a_catalog_has_published_twice_in_two_milliseconds() -> None:
+    house = house_of(
+        {
+            1: [
+                Published(NOW + timedelta(milliseconds=at), generation, (entry(f"{at}"),))
+                for at, generation in enumerate("abcd")
+            ]
+        }
+    )
+    assert pages(house, limit=1) == [["3"], ["2"], ["1"], ["0"]]
 
 
 def test_page_has_no_next_when_only_other_runs_follow() -> None:

@@ -9,13 +9,14 @@ from shared.api.contract import parse_freshness
 from shared.deadline import Deadline
 from shared.domain.published import unpack
 from shared.domain.query import Question
+from shared.errors import CatalogsFailed, EdxUnavailable
 from shared.serving.answering import Answering, Reader
 from shared.serving.refreshing import Refresher
 from shared.settings import SyncSettings
 from shared.storage.store import StateDamaged
 from shared.sync.run import Origin
 from tests.mapped_runs import make_served
-from tests.serving.fakes import House
+from tests.serving.fakes import House, Sync
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def test_no_sync_starts_when_the_body_can_be_rebuilt_from_stored_runs(house: Hou
     house.syncer.rebuild = lambda: publish_again(house)
     assert ask(house) == ["a", "b"]
     assert house.syncer.begun == []
+    assert house.store.reads.count("body 1") == 2  # the damaged one and the new one
 
 
 def test_catalog_is_synced_at_once_when_the_body_cannot_be_rebuilt_from_stored_runs(house: House) -> None:
@@ -75,6 +77,28 @@ def test_edx_is_not_called_when_the_request_says_only_if_cached_and_the_body_can
     with pytest.raises(StateDamaged, match=r"^The published state of catalog 1 is incomplete$"):
         ask(house, "only-if-cached")
     assert house.syncer.begun == []
+
+
+def test_body_is_rebuilt_only_once_when_that_fails_and_the_request_says_only_if_cached() -> None:
+    house = House([1, 2])
+    for catalog_id in (1, 2):
+        house.store.publish(catalog_id, [make_served("a")])
+    house.store.bodies.clear()
+    house.syncer.rebuilds = False
+    with pytest.raises(StateDamaged):
+        ask(house, "only-if-cached")
+    assert house.flights.started.count("republish-1") == 1
+
+
+def test_error_names_the_catalog_when_the_sync_that_should_repair_it_fails(house: House) -> None:
+    house.syncer.rebuilds = False
+    house.syncer.syncs[1] = [Sync(EdxUnavailable("edX is away"))]
+    with pytest.raises(CatalogsFailed) as failed:
+        ask(house, "max-age=86400")
+    assert failed.value.message == (
+        "Catalog 1 could not be synced: edX is away. What was stored before is intact."
+    )
+    assert house.syncer.begun == [(1, True)]
 
 
 def test_error_names_the_damage_when_the_state_is_still_damaged_after_it_was_rebuilt(house: House) -> None:

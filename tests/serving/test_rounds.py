@@ -135,7 +135,7 @@ def test_line_has_letters_of_any_script_unescaped() -> None:
     assert '"error": "Table Storage failed: 帐户已禁用"' in Round(house).text
 
 
-@pytest.mark.parametrize("ids", [[1], [1, 2, 3]])
+@pytest.mark.parametrize("ids", [[1], [1, 2], [1, 2, 3]])
 def test_catalog_is_not_first_in_every_round_when_its_attempts_fail(ids: list[int]) -> None:
     house = House(ids)
     house.store.attempts = {

@@ -119,6 +119,21 @@ def test_eager_caller_starts_its_own_sync_when_the_shared_one_backed_off() -> No
     assert house.syncer.begun == [(1, False), (1, True)]
 
 
+def test_eager_caller_gets_the_remembered_failure_when_no_time_is_left_to_try_again() -> None:
+    house, time_s = House(), 0.0
+
+    def back_off() -> None:
+        nonlocal time_s
+        time_s = 5
+        raise BackingOff(REMEMBERED)
+
+    house.syncer.syncs[1] = [back_off]
+    with pytest.raises(EdxUnavailable) as failed:
+        asyncio.run(house.syncs.sync(1, HTTP, Deadline(5, lambda: time_s), is_eager=True))
+    assert failed.value is REMEMBERED
+    assert len(house.syncer.begun) == 1
+
+
 # Several catalogs
 
 
@@ -182,6 +197,33 @@ def test_request_waits_again_for_a_running_sync_when_the_others_have_ended() -> 
 
     house.syncer.syncs = {1: [slow], 2: [other]}
     assert in_turn(house, [1, 2], 2, waits_to_the_end=True) == {}
+
+
+@pytest.mark.parametrize("failure", [REMEMBERED, BackingOff(REMEMBERED)])
+def test_failure_of_a_slow_sync_is_returned_when_it_ends_after_its_share_of_the_time(
+    failure: BaseException,
+) -> None:
+    house, slow = House([1, 2]), Sync(failure, may_end=False)
+    house.syncer.syncs = {1: [slow], 2: [slow.may_end.set]}
+    assert in_turn(house, [1, 2], 0.6, waits_to_the_end=True) == {1: REMEMBERED}
+
+
+def test_error_has_the_time_of_all_catalogs_when_a_sync_does_not_end_although_it_was_waited_for_again() -> (
+    None
+):
+    house, endless = House([1, 2]), Sync(may_end=False)
+    house.syncer.syncs[1] = [endless]
+    failures = in_turn(house, [1, 2], 1.1, waits_to_the_end=True)
+    endless.may_end.set()
+    assert {catalog_id: error.message for catalog_id, error in failures.items()} == {
+        1: "the sync did not end within 2 s and continues; ask again later"
+    }
+
+
+def test_attempts_are_not_read_when_there_is_only_one_catalog() -> None:
+    house = House()
+    assert in_turn(house, [1]) == {}
+    assert house.store.reads == []
 
 
 def test_catalogs_are_synced_in_order_of_their_ids_when_the_attempts_cannot_be_read() -> None:
