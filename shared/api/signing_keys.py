@@ -100,6 +100,7 @@ class SigningKeys:
             if self._clock() - self._tried_at < COOLDOWN_S:
                 return None, False
             fetching: Future[None] = Future()
+            fetching.set_running_or_notify_cancel()  # a caller that leaves cannot cancel it for the others
             threading.Thread(target=self._renew, args=(fetching,), name="jwks", daemon=True).start()
             self._fetching = fetching  # only now: the thread may fail to start, and waits for our lock
             return fetching, True

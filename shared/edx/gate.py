@@ -16,7 +16,7 @@ THROTTLE_WAITED_AT_MOST_S = WAITED_AT_MOST_S
 """The longest wait for the end of a rate limit; during a longer one, requests fail with EdxThrottled."""
 
 
-class Visitor(Protocol):
+class GatedSession(Protocol):
     """The methods of a session that the gate uses."""
 
     def check(self) -> None:
@@ -47,20 +47,20 @@ class Gate:
         self._now = now
         # Everything below is read and written with `_changed` held; each change notifies.
         self._changed = threading.Condition()
-        self._in_flight: dict[Visitor, int] = {}  # requests of each open session
-        self._waiting: list[Visitor] = []  # one entry per waiting thread, in the order of arrival
+        self._in_flight: dict[GatedSession, int] = {}  # requests of each open session
+        self._waiting: list[GatedSession] = []  # one entry per waiting thread, in the order of arrival
         self._not_before = 0.0  # by `clock`: no request starts earlier
         self._retry_at = datetime.min.replace(tzinfo=UTC)  # the same moment by `now`
 
-    def open(self, visitor: Visitor) -> None:
+    def open(self, session: GatedSession) -> None:
         """Add a session to those that share the slots."""
         with self._changed:
-            self._in_flight[visitor] = 0
+            self._in_flight[session] = 0
 
-    def close(self, visitor: Visitor) -> None:
+    def close(self, session: GatedSession) -> None:
         """Remove a session whose requests have all ended."""
         with self._changed:
-            del self._in_flight[visitor]
+            del self._in_flight[session]
             self._changed.notify_all()
 
     def wake(self) -> None:
@@ -69,19 +69,19 @@ class Gate:
             self._changed.notify_all()
 
     @contextmanager
-    def slot(self, visitor: Visitor) -> Iterator[None]:
+    def slot(self, session: GatedSession) -> Iterator[None]:
         """Hold a slot; wait until one is free, and up to a minute for the end of a rate limit.
 
         Raises:
             EdxThrottled: the rate limit lasts longer than a minute, or longer than the session.
         """
-        while wait_s := self._enter(visitor):
-            visitor.sleep(wait_s)
+        while wait_s := self._enter(session):
+            session.sleep(wait_s)
         try:
             yield
         finally:
             with self._changed:
-                self._in_flight[visitor] -= 1
+                self._in_flight[session] -= 1
                 self._changed.notify_all()
 
     def throttle(self, wait_s: float) -> datetime:
@@ -96,29 +96,29 @@ class Gate:
         until = self._retry_at
         return EdxThrottled(f"edX's rate limit is used up until {until:%Y-%m-%dT%H:%M:%SZ}", until)
 
-    def _enter(self, visitor: Visitor) -> float:
+    def _enter(self, session: GatedSession) -> float:
         """Take a slot and return 0, or return the seconds until the throttling ends."""
         with self._changed:
-            self._waiting.append(visitor)
+            self._waiting.append(session)
             try:
                 while True:
-                    visitor.check()
+                    session.check()
                     wait_s = self._not_before - self._clock()
                     if wait_s > 0:
-                        if wait_s > THROTTLE_WAITED_AT_MOST_S or wait_s >= visitor.left_s():
+                        if wait_s > THROTTLE_WAITED_AT_MOST_S or wait_s >= session.left_s():
                             raise self.throttled()
                         return wait_s
-                    if self._next() is visitor:
-                        self._in_flight[visitor] += 1
+                    if self._next() is session:
+                        self._in_flight[session] += 1
                         return 0
-                    self._changed.wait(visitor.left_s())
+                    self._changed.wait(session.left_s())
             finally:
-                self._waiting.remove(visitor)
+                self._waiting.remove(session)
                 self._changed.notify_all()
 
-    def _next(self) -> Visitor | None:
+    def _next(self) -> GatedSession | None:
         """Return the session that gets the next slot; None when no slot is free for a waiting session."""
         if sum(self._in_flight.values()) >= self._slots:
             return None
         share = max(1, self._slots // len(self._in_flight))
-        return next((visitor for visitor in self._waiting if self._in_flight[visitor] < share), None)
+        return next((session for session in self._waiting if self._in_flight[session] < share), None)

@@ -26,7 +26,7 @@ class GaveUp(Exception):
         self.tries = tries
 
 
-class Time(Protocol):
+class TimedSession(Protocol):
     """The methods of a session that retries use."""
 
     def left_s(self) -> float:
@@ -38,7 +38,7 @@ class Time(Protocol):
 
 def with_retries(
     send: Callable[[], _Result],
-    time: Time,
+    session: TimedSession,
     *,
     random: Callable[[], float],
     is_worth_it: Callable[[NoUsableAnswer], bool],
@@ -47,7 +47,7 @@ def with_retries(
 
     Args:
         send: makes one try, including the wait for the end of a rate limit.
-        time: the remaining time of the session.
+        session: its remaining time limits the pauses.
         random: returns a number from 0 to 1, for the jitter.
         is_worth_it: tells whether to retry after a failure.
 
@@ -67,7 +67,7 @@ def with_retries(
             continue
         wait_s = failure.wait_s or random() * BACKOFF_BASE_S * 2 ** (tried - 1)
         is_last = tried == TRIES or failure.is_final or not is_worth_it(failure)
-        if is_last or wait_s > WAITED_AT_MOST_S or wait_s >= time.left_s():
+        if is_last or wait_s > WAITED_AT_MOST_S or wait_s >= session.left_s():
             raise GaveUp(failure, tried)
-        time.sleep(wait_s)
+        session.sleep(wait_s)
     raise failure

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
-from shared.edx.gate import Visitor
+from shared.edx.gate import GatedSession
 from shared.edx.models import TokenAnswer
 
 RENEWED_BEFORE_S = 30.0
@@ -28,23 +28,23 @@ class TokenKeeper:
         self._is_being_renewed = False
 
     def get(
-        self, visitor: Visitor, renew: Callable[[], TokenAnswer], rejected: SecretStr | None = None
+        self, session: GatedSession, renew: Callable[[], TokenAnswer], rejected: SecretStr | None = None
     ) -> SecretStr:
         """Return a valid token.
 
         Args:
-            visitor: the session that needs it; when it ends, its threads stop waiting.
+            session: the session that needs it; when it ends, its threads stop waiting.
             renew: requests a new token; called by one thread at a time.
             rejected: the token that edX has just refused.
         """
         with self._changed:
             while True:
-                visitor.check()
+                session.check()
                 if self._token and self._token != rejected and self._clock() < self._good_until:
                     return self._token
                 if not self._is_being_renewed:
                     break
-                self._changed.wait(visitor.left_s())
+                self._changed.wait(session.left_s())
             self._is_being_renewed = True
             self._token = None
         token = None
