@@ -131,6 +131,7 @@ def test_beginning_is_told_the_repair_and_its_writer(
     assert repaired(lambda *begun: told.append(begun))
     ((run, writer),) = told
     assert (run.sync_id, writer.previous) == ("repair1", FINISHED)
+    assert writer.attempts == FINISHED.attempts  # a repair is no attempt to sync
 
 
 def test_repair_is_done_when_a_sync_that_was_running_has_ended(
