@@ -39,10 +39,9 @@ def publish(
     writer.mark_unpublished(unpublished)
     comparison.note_unpublished(unpublished)
     if is_success:
-        missing = [each for each in decision.missing if comparison.digests.get(each) != WITHDRAWN]
-        writer.withdraw(missing, now())
-        comparison.note_withdrawn(missing)
-        progress.withdrawn = len(missing)
+        writer.withdraw(decision.missing, now())
+        comparison.note_withdrawn(decision.missing)
+        progress.withdrawn = len(decision.missing)
         progress.unpublished = len(decision.lost.get("unpublished", ()))
         progress.ended_early = len(decision.lost.get("ended", ()))
     are_news = is_success and comparison.note_unmappable(decision.leaving.get("unmappable", ()))

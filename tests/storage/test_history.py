@@ -15,7 +15,7 @@ from shared.domain.attempts import FinishedSync
 from shared.domain.changes import Entry
 from shared.storage.history import History, Published, change_rows
 from shared.storage.store import CatalogStore
-from shared.storage.table import Table
+from shared.storage.table import Table, replacing
 from shared.storage.tables import Tables
 from tests.clock import Clock
 from tests.storage.syncs import NOW, ONE_RUN, begin, publish, take
@@ -184,6 +184,7 @@ def test_only_the_requested_pages_are_read(table: Table, proxied_tables: Tables,
         row, _ = change_rows("1", NOW - timedelta(minutes=number), f"g{number}", [entry(number)])
         assert row
         table.put(row)
+    table.commit([replacing({"PartitionKey": "1", "RowKey": f"a{number:02}"}) for number in range(20)])
     pages = proxied_tables.history.pages(1)
     for number in range(20):
         assert next(pages).entries == (entry(number),)

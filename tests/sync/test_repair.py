@@ -20,6 +20,7 @@ from shared.storage.tables import Tables, open_tables
 from shared.storage.writer import CatalogWriter
 from shared.sync.repair import republish
 from shared.sync.run import Origin, SyncInProgress
+from tests.clock import Clock
 from tests.mapped_runs import make_mapped, make_served
 from tests.storage.syncs import NOW, begin, publish, put, store_runs
 
@@ -124,13 +125,15 @@ def test_nothing_is_rebuilt_when_the_time_of_the_last_sync_is_unknown(
 
 
 def test_beginning_is_told_the_repair_and_its_writer(
-    store: CatalogStore, repaired: Callable[..., bool]
+    store: CatalogStore, repaired: Callable[..., bool], clock: Clock
 ) -> None:
     published(store)
+    clock.pass_s(3600)
     told: list[tuple[SyncInProgress, CatalogWriter]] = []
     assert repaired(lambda *begun: told.append(begun))
     ((run, writer),) = told
     assert (run.sync_id, writer.previous) == ("repair1", FINISHED)
+    assert writer.attempts == FINISHED.attempts  # a repair is no attempt to sync
 
 
 def test_repair_is_done_when_a_sync_that_was_running_has_ended(

@@ -101,6 +101,7 @@ def test_outcome_is_the_worst_of_the_sync(
 ) -> None:
     report = begun(progress=Progress(compared(), incomplete=incomplete)).report(ENDED, failure)
     assert (report.outcome, report.incomplete) == (outcome, incomplete)
+    assert (report.courses, report.withdrawn, report.unpublished, report.ended_early) == (0, 0, 0, 0)
     assert report.error == ("edX is away" if failure else None)
 
 

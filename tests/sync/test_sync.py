@@ -784,13 +784,13 @@ def test_new_records_without_a_key_are_doubtful_again_after_a_sync_that_the_guar
     twenty(catalog)
     sync(syncer)
     twenty(catalog, status="unpublished")
-    catalog.add(make_course({"start": None}, key="NUSx+9x"))
+    catalog.add(make_course({"start": None}, key="NUSx+9x"), make_course(key="NUSx+30x"))
     with pytest.raises(MassLoss):
         sync(syncer)
     assert head_of(tables).unidentified == 0
     twenty(catalog)
     catalog.remove("NUSx+10x")
-    catalog.add(make_course({"start": None}, key="NUSx+9x"))
+    catalog.add(make_course({"start": None}, key="NUSx+9x"), make_course(key="NUSx+30x"))
     report = sync(syncer)
     assert (report.outcome, report.withdrawn) == ("incomplete", 0)
     assert head_of(tables).unidentified == 0
