@@ -91,16 +91,14 @@ def test_result_is_returned_when_the_work_has_ended_and_the_deadline_has_passed(
 
 
 def test_failure_is_not_logged_by_asyncio_when_its_caller_has_left(caplog: pytest.LogCaptureFixture) -> None:
-    running: Future[int] = Future()
-
     async def leave() -> None:
+        running: Future[int] = Future()
         with suppress(TimeoutError):
             await wait(running, Deadline.after(0))
         running.set_exception(ZeroDivisionError())
         await asyncio.sleep(0)  # so that asyncio takes note of it
 
     asyncio.run(leave())
-    del running
     gc.collect()
     assert caplog.records == []
 
