@@ -171,9 +171,11 @@ class Caller:
         self._gate = gate
         self._leave: list[Event] = []
         self._threads: list[Thread] = []
+        self._arrived = Event()
         gate.open(self)
 
     def check(self) -> None:
+        self._arrived.set()
         if self.has_ended:
             raise EdxUnavailable("ended")
 
@@ -184,8 +186,12 @@ class Caller:
         raise AssertionError(seconds)
 
     def ask(self) -> Event:
-        """Request a slot in a new thread; the event is set when the thread holds it."""
+        """Request a slot in a new thread, and return when it waits or holds one.
+
+        The event is set when the thread holds it.
+        """
         entered, leave = Event(), Event()
+        self._arrived.clear()
 
         def hold() -> None:
             with suppress(EdxUnavailable), self._gate.slot(self):
@@ -197,6 +203,7 @@ class Caller:
         self.entered.append(entered)
         self._leave.append(leave)
         self._threads.append(thread)
+        assert self._arrived.wait(5)
         entered.wait(0.05)
         return entered
 
@@ -239,8 +246,9 @@ def test_one_session_gets_all_slots_when_no_other_is_open(caller: Callable[[], C
         alone.ask()
     assert alone.held == 4
     alone.leave(0)
-    assert alone.entered[4].wait(5)
-    assert not alone.entered[5].wait(0.05)
+    one, other = alone.entered[4:]
+    assert one.wait(0.5) or other.wait(5)  # a slot is given to the session, not to one of its threads
+    assert not (one.wait(0.05) and other.wait(0.05))
 
 
 @pytest.mark.parametrize(("sessions", "share"), [(2, 2), (3, 1), (4, 1)])
