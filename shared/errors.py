@@ -77,7 +77,8 @@ class EdxUnavailable(EdxError):
     """edX cannot be reached or fails; a later try may succeed.
 
     Attributes:
-        status: the HTTP status of the last try; None when there was no complete answer, or edX throttled us.
+        status: the HTTP status of the last try of the request; None when there was no complete answer, edX
+            throttled us, or no token could be had for it.
     """
 
     def __init__(self, message: str, retry_at: datetime | None = None, status: int | None = None) -> None:

@@ -156,7 +156,7 @@ class Requester:
         raise EdxUnavailable(
             f"edX is unavailable: {question.what} {last.problem} (host {host_of(url)}, try {tries})",
             self._now() + timedelta(seconds=last.wait_s) if last.wait_s else None,
-            last.status,
+            None if question is TOKEN else last.status,  # of the page, which may be the cause of a 5xx
         )
 
     def _exchange(

@@ -13,7 +13,7 @@ from shared.deadline import Deadline
 from shared.edx.client import EdxClient, EdxSession
 from shared.errors import EdxProtocolError, EdxRefused, EdxThrottled, EdxUnavailable
 from tests.edx.loopback import Answer, send, send_token, serving, silence
-from tests.edx.pretend import CATALOG, NOW, TOKEN, FakeTime, make_client
+from tests.edx.pretend import CATALOG, NOW, TOKEN, FakeTime, make_client, walked
 
 
 def test_the_token_is_requested_once_for_successive_sessions(
@@ -92,6 +92,13 @@ def test_the_token_call_is_tried_again_when_the_endpoint_fails(web: Mocker, edx:
     )
     web.get(CATALOG, json={"id": 7})
     assert edx.catalog(7).id == 7
+
+
+def test_no_part_of_a_page_is_requested_when_the_token_endpoint_fails(web: Mocker, edx: EdxSession) -> None:
+    web.post(TOKEN, status_code=500)
+    with pytest.raises(EdxUnavailable, match="token endpoint answered 500"):
+        walked(edx.courses(7))
+    assert [request.method for request in web.request_history] == ["POST"] * 4
 
 
 def test_a_rejected_token_is_not_sent_again_when_it_could_not_be_renewed(
