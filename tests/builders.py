@@ -34,6 +34,25 @@ def make_run(**overrides: Any) -> dict[str, Any]:
     } | overrides
 
 
+MAKE_RUN_SERVED = {
+    "uuid": "2f0f1b0c-3a58-4d0e-9d2b-6a6d5a1f7c11",
+    "startDate": "2026-01-12T15:00:00Z",
+    "endDate": "3000-01-01T00:00:00Z",
+    "enrollmentStart": "2025-10-01T00:00:00Z",
+    "enrollmentEnd": "2999-12-15T23:59:59Z",
+    "minEffort": 14,
+    "maxEffort": 16,
+    "pacingType": "instructor-paced",
+    "weeksToComplete": 9,
+    "marketingUrl": "https://www.edx.org/course/introduction-to-computer-science-mitx-6-00-1x",
+    "enrollmentUrl": "https://courses.edx.org/course_modes/choose/course-v1%3AMITx%2B6.00.1x%2B2T2026/",
+    "price": "150.00",
+    "type": "verified",
+    "modularCredit": 4,
+}
+"""What the contract shows of `make_run()`, except its `id` and `courserunKey`."""
+
+
 def make_course(*runs: object, **overrides: Any) -> dict[str, Any]:
     """Build a course of these runs; when none is given, of one plain run whose key follows the course's."""
     key = overrides.get("key", "MITx+6.00.1x")

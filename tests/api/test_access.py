@@ -74,29 +74,21 @@ def document(value: object, status: int = 200, location: str = "") -> Answer:
     return answer
 
 
-def trickle(handler: BaseHTTPRequestHandler) -> None:
-    """Send one header after another, each before the read timeout."""
-    handler.send_response(200)
-    handler.flush_headers()
-    try:
-        while True:
-            handler.wfile.write(b"X-More: 1\r\n")
-            time.sleep(0.05)
-    except OSError:  # hung up on
-        handler.close_connection = True
+def trickle(begin: bytes, piece: bytes) -> Answer:
+    """Send pieces of an answer for ever, each before the read timeout."""
 
+    def act(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.flush_headers()
+        try:
+            handler.wfile.write(begin)
+            while True:
+                handler.wfile.write(piece)
+                time.sleep(0.05)
+        except OSError:  # hung up on
+            handler.close_connection = True
 
-def trickle_body(handler: BaseHTTPRequestHandler) -> None:
-    """Send one byte of a body after another."""
-    handler.send_response(200)
-    handler.send_header("Transfer-Encoding", "chunked")
-    handler.end_headers()
-    try:
-        while True:
-            handler.wfile.write(b"1\r\n \r\n")
-            time.sleep(0.05)
-    except OSError:  # hung up on
-        handler.close_connection = True
+    return act
 
 
 def reset(handler: BaseHTTPRequestHandler) -> None:
@@ -491,7 +483,11 @@ def test_known_key_works_and_unknown_is_unavailable_when_the_jwks_is_down_for_lo
     assert len(jwks.requests) == 4
 
 
-@pytest.mark.parametrize("slow_answer", [trickle, trickle_body])
+@pytest.mark.parametrize(
+    "slow_answer",
+    [trickle(b"", b"X-More: 1\r\n"), trickle(b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")],
+    ids=["headers", "body"],
+)
 def test_fetch_is_cancelled_when_the_jwks_is_too_slow(jwks: Jwks, slow_answer: Answer) -> None:
     jwks.answer = slow_answer
     begin = time.monotonic()

@@ -9,7 +9,7 @@ from shared.domain.course_run import CourseRun, MappedRun, stored_json
 from shared.edx.mapping import map_course
 from shared.edx.models import EdxCourse
 from shared.settings import MappingSettings
-from tests.builders import make_course, make_run, make_seat
+from tests.builders import MAKE_RUN_SERVED, make_course, make_run, make_seat
 from tests.contract.schema import CONTRACT
 
 RULES = MappingSettings()
@@ -28,20 +28,7 @@ def test_a_mapped_run_has_every_documented_field_but_availability_when_edx_sends
     assert run == {
         "id": "87846107-6901-5831-8e19-e646fbf6845c",
         "courserunKey": "course-v1:MITx+6.00.1x+2T2026",
-        "uuid": "2f0f1b0c-3a58-4d0e-9d2b-6a6d5a1f7c11",
-        "startDate": "2026-01-12T15:00:00Z",
-        "endDate": "3000-01-01T00:00:00Z",
-        "enrollmentStart": "2025-10-01T00:00:00Z",
-        "enrollmentEnd": "2999-12-15T23:59:59Z",
-        "minEffort": 14,
-        "maxEffort": 16,
-        "pacingType": "instructor-paced",
-        "weeksToComplete": 9,
-        "marketingUrl": "https://www.edx.org/course/introduction-to-computer-science-mitx-6-00-1x",
-        "enrollmentUrl": "https://courses.edx.org/course_modes/choose/course-v1%3AMITx%2B6.00.1x%2B2T2026/",
-        "price": "150.00",
-        "type": "verified",
-        "modularCredit": 4,
+        **MAKE_RUN_SERVED,
     }
 
 

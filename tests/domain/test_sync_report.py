@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from shared.domain.course_run import Rejection
 from shared.domain.sync_report import SyncReport
@@ -9,13 +10,13 @@ from shared.domain.sync_report import SyncReport
 STARTED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+def make_report(**fields: Any) -> SyncReport:
+    return SyncReport(sync_id="5d2f", catalog_id=31, trigger="timer", started=STARTED, **fields)
+
+
 def test_log_line_is_one_line_of_json_with_the_fields_for_queries() -> None:
-    report = SyncReport(
-        sync_id="5d2f",
-        catalog_id=31,
-        trigger="timer",
+    report = make_report(
         invocation_id="0a1b",
-        started=STARTED,
         ended=STARTED + timedelta(seconds=7.2564),
         outcome="failed",
         courses=120,
@@ -70,15 +71,7 @@ def test_log_line_is_one_line_of_json_with_the_fields_for_queries() -> None:
 
 
 def test_log_line_has_zeros_and_nulls_when_a_sync_found_nothing() -> None:
-    report = SyncReport(
-        sync_id="5d2f",
-        catalog_id=31,
-        trigger="timer",
-        invocation_id="",
-        started=STARTED,
-        ended=STARTED,
-        outcome="ok",
-    )
+    report = make_report(invocation_id="", ended=STARTED, outcome="ok")
     values = json.loads(report.log_line())
     counts = (
         "courses", "runs", "created", "changed", "unchanged", "withdrawn", "unpublished", "ended_early",

@@ -12,7 +12,7 @@ from shared.deadline import Deadline
 from shared.edx.client import EdxClient, EdxSession
 from shared.edx.gate import Gate
 from shared.errors import EdxThrottled, EdxUnavailable
-from tests.edx.loopback import courses_page, send, serving, trickled_body
+from tests.edx.loopback import Answer, courses_page, send, serving, trickled_body
 from tests.edx.pretend import CATALOG, NOW, FakeTime, walked
 
 
@@ -370,12 +370,20 @@ def suppress_all(action: Callable[[], object]) -> None:
         action()
 
 
-def test_no_page_is_requested_when_another_was_throttled() -> None:
+def throttled_unless(path: str, act: Answer) -> Answer:
+    """Act on requests with this text in their path, and throttle all others for an hour."""
+
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        if "offset=0" in handler.path:
-            courses_page(handler)
+        if path in handler.path:
+            act(handler)
         else:
             send(handler, b"", 429, Retry_After="3600")
+
+    return answer
+
+
+def test_no_page_is_requested_when_another_was_throttled() -> None:
+    answer = throttled_unless("offset=0", courses_page)
 
     seen: list[list[object]] = []
     with serving(answer) as server, EdxClient(server.settings).session(Deadline.after(20)) as edx:
@@ -388,11 +396,7 @@ def test_no_page_is_requested_when_another_was_throttled() -> None:
 
 
 def test_the_requests_in_flight_are_cancelled_when_one_is_throttled_for_long() -> None:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        if "catalogs/8/" in handler.path:
-            trickled_body(handler)
-        else:
-            send(handler, b"", 429, Retry_After="3600")
+    answer = throttled_unless("catalogs/8/", trickled_body)
 
     def ask(catalog_id: int) -> None:
         with pytest.raises(EdxThrottled):

@@ -26,6 +26,10 @@ from tests.table_proxy import answer as refused
 
 HTTP = Origin("http", "0a1b")
 
+Make = Callable[..., OurCatalogs]
+Said = list[tuple[int, str]]
+"""The lines that were logged, with their levels."""
+
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
@@ -34,14 +38,12 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def said() -> list[tuple[int, str]]:
+def said() -> Said:
     return []
 
 
 @pytest.fixture
-def make_ours(
-    proxied_tables: Tables, settings: dict[str, str], clock: Clock, said: list[tuple[int, str]]
-) -> Callable[..., OurCatalogs]:
+def make_ours(proxied_tables: Tables, settings: dict[str, str], clock: Clock, said: Said) -> Make:
     tables = proxied_tables
 
     def make(*configured: int, **limits: Any) -> OurCatalogs:
@@ -62,11 +64,7 @@ def make_ours(
 
 
 def test_list_of_edx_is_sorted_and_remembered(
-    make_ours: Callable[..., OurCatalogs],
-    sandbox: Sandbox,
-    tables: Tables,
-    clock: Clock,
-    said: list[tuple[int, str]],
+    make_ours: Make, sandbox: Sandbox, tables: Tables, clock: Clock, said: Said
 ) -> None:
     ours = make_ours()
     assert not ours.are_configured
@@ -82,7 +80,7 @@ def test_list_of_edx_is_sorted_and_remembered(
 
 
 def test_edx_is_never_asked_when_catalogs_are_configured(
-    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, clock: Clock
+    make_ours: Make, sandbox: Sandbox, clock: Clock
 ) -> None:
     ours = make_ours(7, 9)
     assert ours.are_configured
@@ -91,11 +89,7 @@ def test_edx_is_never_asked_when_catalogs_are_configured(
 
 
 def test_known_list_stays_and_the_failure_is_reported_when_edx_lists_too_few(
-    make_ours: Callable[..., OurCatalogs],
-    sandbox: Sandbox,
-    tables: Tables,
-    clock: Clock,
-    said: list[tuple[int, str]],
+    make_ours: Make, sandbox: Sandbox, tables: Tables, clock: Clock, said: Said
 ) -> None:
     ours = make_ours()
     ours.ask(HTTP)
@@ -125,7 +119,7 @@ def test_known_list_stays_and_the_failure_is_reported_when_edx_lists_too_few(
 
 
 def test_failure_is_raised_with_warnings_in_the_log_when_storage_cannot_note_it(
-    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, proxy: TableProxy, said: list[tuple[int, str]]
+    make_ours: Make, sandbox: Sandbox, proxy: TableProxy, said: Said
 ) -> None:
     sandbox.on("/catalogs/", answer(200, "[]"))
     proxy.on(refused(403, "AuthorizationFailure"), kind="write report|mark catalogs")
@@ -137,9 +131,7 @@ def test_failure_is_raised_with_warnings_in_the_log_when_storage_cannot_note_it(
     assert attempts[1].startswith("Could not remember the failed attempt: Table Storage at 127.0.0.1:")
 
 
-def test_unexpected_error_is_reported_by_its_class(
-    tables: Tables, clock: Clock, said: list[tuple[int, str]]
-) -> None:
+def test_unexpected_error_is_reported_by_its_class(tables: Tables, clock: Clock, said: Said) -> None:
     class Broken:
         def wait_for_rate_limit(self, _deadline: object) -> None:
             raise ValueError(f"{2**30}")
@@ -161,7 +153,7 @@ def test_unexpected_error_is_reported_by_its_class(
 
 
 def test_edx_is_not_asked_for_its_list_when_its_rate_limit_lasts_for_long(
-    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, tables: Tables, clock: Clock
+    make_ours: Make, sandbox: Sandbox, tables: Tables, clock: Clock
 ) -> None:
     tables.account.remember_throttled(clock.now() + timedelta(hours=1))
     with pytest.raises(StillThrottled, match=r"^edX's rate limit is used up until 2026-03-01T13:00:00Z$"):
@@ -175,7 +167,7 @@ def test_edx_is_not_asked_for_its_list_when_its_rate_limit_lasts_for_long(
 
 
 def test_rate_limit_is_not_waited_for_when_it_is_longer_than_the_time_to_list(
-    make_ours: Callable[..., OurCatalogs], tables: Tables, clock: Clock
+    make_ours: Make, tables: Tables, clock: Clock
 ) -> None:
     tables.account.remember_throttled(clock.now() + timedelta(seconds=40))
     with pytest.raises(StillThrottled):
@@ -186,7 +178,7 @@ def test_rate_limit_is_not_waited_for_when_it_is_longer_than_the_time_to_list(
 
 
 def test_log_and_history_have_a_warning_when_edx_no_longer_lists_one_catalog(
-    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, tables: Tables, said: list[tuple[int, str]]
+    make_ours: Make, sandbox: Sandbox, tables: Tables, said: Said
 ) -> None:
     ours = make_ours()
     ours.ask(HTTP)
@@ -205,7 +197,7 @@ def test_log_and_history_have_a_warning_when_edx_no_longer_lists_one_catalog(
 
 
 def test_caller_that_is_not_eager_gets_the_remembered_failure_when_the_list_failed_twice(
-    make_ours: Callable[..., OurCatalogs], sandbox: Sandbox, clock: Clock
+    make_ours: Make, sandbox: Sandbox, clock: Clock
 ) -> None:
     rule = sandbox.on("/catalogs/", answer(200, "[]"))
     ours = make_ours()
