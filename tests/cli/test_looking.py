@@ -384,12 +384,15 @@ def test_past_syncs_are_shown_newest_first(cli: Cli, sandbox: Sandbox, tables: T
 
 def test_last_20_syncs_are_shown_unless_another_number_is_given(cli: Cli, tables: Tables) -> None:
     first = datetime(2026, 10, 1, tzinfo=UTC)
-    tables.reports.add(make_report(sync_id="first", started=first, ended=first, outcome="failed"))
+    for sync_id, at in (("first", first), ("second", first + timedelta(days=1))):
+        tables.reports.add(make_report(sync_id=sync_id, started=at, ended=at, outcome="failed"))
     for number in range(21):
         tables.reports.add(make_report(sync_id=str(number)))
     assert len(printed(cli("history", "--json"))) == 20
     assert len(printed(cli("history", "-n", "21", "--json"))) == 21
-    assert [each["sync_id"] for each in printed(cli("history", "--failed", "--json"))] == ["first"]
+    failed = printed(cli("history", "--failed", "--json"))
+    assert [each["sync_id"] for each in failed] == ["second", "first"]
+    assert printed(cli("history", "--failed", "-n", "1", "--json")) == failed[:1]
 
 
 def test_past_sync_is_shown_with_all_that_it_did(cli: Cli, tables: Tables) -> None:
