@@ -85,7 +85,7 @@ def test_a_200_is_not_retried_when_its_json_has_another_structure(
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-@pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520, 599])
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520, 599, 999])
 @pytest.mark.parametrize("body", [b"", DETAIL])
 def test_an_answer_is_retried_when_it_is_a_server_error(
     question: Question[Any], status: int, body: bytes
