@@ -78,7 +78,7 @@ class EdxUnavailable(EdxError):
 
     Attributes:
         status: the HTTP status of the last try of the request; None when there was no complete answer, edX
-            throttled us, or no token could be had for it.
+            throttled us, or the token endpoint failed.
     """
 
     def __init__(self, message: str, retry_at: datetime | None = None, status: int | None = None) -> None:

@@ -31,7 +31,7 @@ SENTENCE = "The connector failed unexpectedly; its log has the cause. What was s
 
 
 class App:
-    """The functions, loaded anew, with a connector of the test and the credentials of an administrator."""
+    """The functions, newly loaded, which use the connector of a test and are called by an administrator."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
